@@ -1,0 +1,30 @@
+# make demo: pictures and a table from the shipped models.  make test: the tests.  make host: ComfyUI with the pack in it.
+PYTHON ?= python3
+export PYTHON
+COMFYUI ?= $(or $(COMFYUI_PATH),$(HOME)/comfy/ComfyUI)
+PORT ?= 8188
+
+.PHONY: demo test host train lint venv
+
+venv:
+	@tools/make_venv.sh
+
+demo: venv
+	.venv/bin/python training/demo.py
+
+test: venv
+	@tools/run_tests.sh
+
+train: venv
+	.venv/bin/python training/train.py
+
+lint: venv
+	.venv/bin/ruff check .
+
+host: venv
+	@test -f "$(COMFYUI)/main.py" || { echo "no ComfyUI at $(COMFYUI); set COMFYUI_PATH to its folder"; exit 1; }
+	@mkdir -p "$(COMFYUI)/custom_nodes" "$(COMFYUI)/input"
+	ln -sfn "$(CURDIR)" "$(COMFYUI)/custom_nodes/comfyui-pgpis"
+	cp -n workflows/inputs/* "$(COMFYUI)/input/" 2>/dev/null || true
+	cd "$(COMFYUI)" && "$(CURDIR)/.venv/bin/python" main.py --listen 127.0.0.1 --port $(PORT) \
+	  $$("$(CURDIR)/.venv/bin/python" -c "import torch; print('' if torch.cuda.is_available() else '--cpu')")

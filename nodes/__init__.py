@@ -1,0 +1,16 @@
+"""The ComfyUI side: nodes (schema, input checks, one call into pgpis_models) and the binding to the host's MODEL."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import appearance, image, loaders, pose, sampling
+
+
+class PGPISExtension(ComfyExtension):
+    """Everything that the pack adds to the host."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """The node classes, in the order of the menu."""
+        loaders.register_folder()
+        return [node for group in (loaders, pose, appearance, sampling, image) for node in group.NODES]

@@ -1,0 +1,93 @@
+"""Nodes that make PGPIS_COND: what a method sees of the source person and the target pose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from comfy_api.latest import io
+
+from ..pgpis_models.cfld import CFLD, Encoded, blend
+from ..pgpis_models.pose import cfld_rasters, from_pose_keypoint
+from .inputs import resized, rgb
+from .types import Cond, CondType, MethodType, PoseKeypointType, on_cpu
+
+PIXELS_PER_LATENT = 8
+PERSON_TOOLTIP = "Which person of each frame to take, counted from 0; -1 takes the largest."
+
+
+def person_choice(person: int) -> int | str:
+    """The `person` widget as `from_pose_keypoint` wants it."""
+    return "largest" if person < 0 else person
+
+
+class AppearanceEmbedding(io.ComfyNode):
+    """CFLD: source IMAGE and target POSE_KEYPOINT -> PGPIS_COND."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISAppearanceEmbedding", display_name="CFLD Appearance Embedding", category="PGPIS/conditioning",
+            description="Encodes a source person and a target pose with a CFLD checkpoint. One source with many poses, many "
+                        "sources with one pose, or equal numbers of both make a batch.",
+            inputs=[MethodType.Input("method", tooltip="A CFLD checkpoint from Load PGPIS Checkpoint."),
+                    io.Image.Input("source", tooltip="Photo(s) of the person. Resized to the checkpoint's own size without "
+                                   "keeping the aspect ratio, as in training; transparent parts become white."),
+                    PoseKeypointType.Input("pose", tooltip="Target pose(s), one frame per picture, from Load Pose, Extract Pose "
+                                           "or any node that gives POSE_KEYPOINT."),
+                    io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP)],
+            outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS, PGPIS Guider or Blend Appearance."),
+                     io.Int.Output(display_name="width", tooltip="Width in pixels of the pictures this will make."),
+                     io.Int.Output(display_name="height", tooltip="Height in pixels of the pictures this will make.")])
+
+    @classmethod
+    def execute(cls, method, source, pose, person) -> io.NodeOutput:
+        module = method.checkpoint.method
+        if not isinstance(module, CFLD):
+            raise ValueError(f"the checkpoint is {method.name}; CFLD Appearance Embedding expects one of method cfld. Load "
+                             "another file, or use the embedding node of that method")
+        config = module.config
+        picture = resized(rgb(source, "the source IMAGE"), config.image_size)
+        poses = from_pose_keypoint(pose, person_choice(person))
+        counts = (picture.shape[0], len(poses))
+        if counts[0] != counts[1] and 1 not in counts:
+            raise ValueError(f"{counts[0]} sources and {counts[1]} poses; expected equal numbers, or one of either. Repeat or "
+                             "drop some (Repeat Image Batch, Image From Batch)")
+        device = method.load()
+        with torch.no_grad():
+            encoded = module.encode((picture * 2 - 1).to(device), cfld_rasters(poses, config.pose_size).to(device))
+        height, width = config.latent_size
+        cond = Cond(method, on_cpu(encoded), max(counts), config.latent_size)
+        return io.NodeOutput(cond, width * PIXELS_PER_LATENT, height * PIXELS_PER_LATENT)
+
+
+class BlendAppearance(io.ComfyNode):
+    """Two PGPIS_COND and a weight -> PGPIS_COND."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISBlendAppearance", display_name="Blend Appearance", category="PGPIS/conditioning",
+            description="Mixes the appearance of two people (style interpolation of CFLD, section 4.6): a linear mix of the "
+                        "coarse prompt and all query biases. The pose stays that of the first.",
+            inputs=[CondType.Input("first", tooltip="The person at weight 0; its pose is used."),
+                    CondType.Input("second", tooltip="The person at weight 1; must come from the same checkpoint."),
+                    io.Float.Input("weight", default=0.5, min=0.0, max=1.0, step=0.01,
+                                   tooltip="0 gives the first person, 1 the second.")],
+            outputs=[CondType.Output(display_name="cond", tooltip="The mixed appearance, in the first one's pose.")])
+
+    @classmethod
+    def execute(cls, first, second, weight) -> io.NodeOutput:
+        if first.method.checkpoint is not second.method.checkpoint:
+            raise ValueError(f"one appearance is of {first.method.name}, the other of {second.method.name}; expected both of "
+                             "one checkpoint: connect one Load PGPIS Checkpoint to both embeddings")
+        if not isinstance(first.encoded, Encoded):
+            raise ValueError(f"{first.method.name} has no appearance to blend; expected a CFLD embedding")
+        mixed = blend(first.encoded, second.encoded, weight)
+        counts = (mixed.prompt.shape[0], mixed.pose_maps[0].shape[0])
+        if counts[0] != counts[1] and 1 not in counts:
+            raise ValueError(f"{counts[0]} blended sources and {counts[1]} poses; expected equal numbers, or one of either")
+        return io.NodeOutput(replace(first, encoded=mixed, batch=max(counts)))
+
+
+NODES = [AppearanceEmbedding, BlendAppearance]

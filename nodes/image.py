@@ -1,0 +1,85 @@
+"""Nodes that show results."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ..pgpis_models.metrics import psnr, ssim_gauss
+from .inputs import matched, resized, rgb
+
+COLUMNS = 6
+GAP = 8         # pixels between pictures
+FONT_SIZE = 14  # pixels; Pillow's built-in font
+LINE = 18       # pixels
+
+
+class CompareGrid(io.ComfyNode):
+    """Pictures side by side with labels, and SSIM and PSNR against a target."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        pictures = [io.Image.Input(f"image_{n}", optional=n > 1, tooltip=f"Column {n}; a batch makes one row per picture.")
+                    for n in range(1, COLUMNS + 1)]
+        return io.Schema(
+            node_id="PGPISCompareGrid", display_name="Compare Grid", category="PGPIS/image",
+            description="Lays pictures side by side under labels: one column per input, one row per picture of a batch. With a "
+                        "target it becomes the last column, and SSIM (Gaussian window, range 1) and PSNR against it are written "
+                        "above every picture.",
+            inputs=[*pictures,
+                    io.Image.Input("target", optional=True, tooltip="True picture(s) to compare with; one, or one per row."),
+                    io.String.Input("labels", multiline=True, default="", tooltip="One label per line, in the order of the "
+                                    "connected columns; the target is called target if it has none.")],
+            outputs=[io.Image.Output(display_name="image", tooltip="The grid, one picture."),
+                     io.String.Output(display_name="table", tooltip="Mean SSIM and PSNR of each column, tab separated; empty "
+                                      "without a target.")])
+
+    @classmethod
+    def execute(cls, image_1, labels, image_2=None, image_3=None, image_4=None, image_5=None, image_6=None,
+                target=None) -> io.NodeOutput:
+        given = [("image_1", image_1), ("image_2", image_2), ("image_3", image_3), ("image_4", image_4), ("image_5", image_5),
+                 ("image_6", image_6), ("target", target)]
+        columns = [(name, rgb(picture, name)) for name, picture in given if picture is not None]
+        size, count = tuple(columns[0][1].shape[-2:]), max(picture.shape[0] for _, picture in columns)
+        pictures = [matched(count, resized(picture, size), name) for name, picture in columns]
+        names = labels.splitlines()[:len(columns)]
+        names += [name for name, _ in columns][len(names):]
+        scores = [] if target is None else [(ssim_gauss(picture, pictures[-1]), psnr(picture, pictures[-1]))
+                                            for picture in pictures[:-1]]
+        sheet = grid(pictures, names, scores)
+        table = "\n".join(f"{name}\t{float(ssim.mean()):.4f}\t{float(decibel.mean()):.2f}"
+                          for name, (ssim, decibel) in zip(names, scores))
+        return io.NodeOutput(sheet, f"column\tSSIM\tPSNR\n{table}" if scores else "")
+
+
+def grid(pictures: list[Tensor], names: list[str], scores: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Columns of (B, 3, H, W) -> IMAGE (1, H', W', 3), white, with a line of text above each picture."""
+    count, _, height, width = pictures[0].shape
+    text = LINE * (2 if scores else 1)
+    sheet = Image.new("RGB", (GAP + len(pictures) * (width + GAP), GAP + count * (height + text + GAP)), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
+    for column, picture in enumerate(pictures):
+        x = GAP + column * (width + GAP)
+        values = (picture * 255).round().byte().movedim(1, -1).cpu().numpy()
+        for row in range(count):
+            y = GAP + row * (height + text + GAP)
+            draw.text((x, y), _fitting(names[column], width, draw, font), fill="black", font=font)
+            if column < len(scores):
+                ssim, decibel = (float(score[row]) for score in scores[column])
+                line = _fitting(f"{ssim:.3f}  {decibel:.1f} dB", width, draw, font)
+                draw.text((x, y + LINE), line, fill="dimgray", font=font)
+            sheet.paste(Image.fromarray(values[row]), (x, y + text))
+    return torch.from_numpy(np.asarray(sheet).copy()).float()[None] / 255
+
+
+def _fitting(text: str, width: int, draw: ImageDraw.ImageDraw, font) -> str:
+    """The text, cut so that it does not run into the next column."""
+    while text and draw.textlength(text, font=font) > width:
+        text = text[:-1]
+    return text
+
+
+NODES = [CompareGrid]

@@ -1,0 +1,58 @@
+"""Checks and conversions of what users plug into nodes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RANGE_SLACK = 0.05  # resizing may overshoot 0..1 by a little; more than this is another range
+
+
+def rgb(image: Tensor, what: str) -> Tensor:
+    """IMAGE (B, H, W, C) in 0..1 -> (B, 3, H, W) float32 in 0..1.
+
+    Grey (C = 1) becomes three equal channels. With an alpha channel (C = 4) the picture is laid on white, since
+    garment photos have light backgrounds. Raises ValueError for other shapes, other ranges and non-finite values.
+    """
+    if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
+        shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f"{what} is {shape}; expected an IMAGE (batch, height, width, channels) of 1, 3 or 4 channels. "
+                         "Connect the IMAGE output of a Load Image node")
+    if not image.is_floating_point():
+        raise ValueError(f"{what} holds {image.dtype} values; expected floating point in 0..1. Divide by the largest value "
+                         "of the format")
+    picture = image.float()
+    if not bool(torch.isfinite(picture).all()):
+        raise ValueError(f"{what} holds values that are not finite; expected 0..1. Check the node that made it (a VAE in half "
+                         "precision is the usual cause)")
+    low, high = float(picture.min()), float(picture.max())
+    if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
+        raise ValueError(f"{what} holds values from {low:.3g} to {high:.3g}; expected 0..1. "
+                         f"{'Divide by 255 (8 bit) or 65535 (16 bit)' if high > 2 else 'Bring the range to 0..1 first'}")
+    picture = picture.clamp(0, 1).movedim(-1, 1)
+    if picture.shape[1] == 4:
+        colour, alpha = picture[:, :3], picture[:, 3:]
+        return colour * alpha + (1 - alpha)
+    return picture.expand(-1, 3, -1, -1)
+
+
+def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, 3, H, W) -> (B, 3, *size), bicubic with antialiasing as in training; the aspect ratio is not kept."""
+    if tuple(picture.shape[-2:]) == tuple(size):
+        return picture
+    return F.interpolate(picture, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def as_image(picture: Tensor) -> Tensor:
+    """(B, 3, H, W) -> IMAGE (B, H, W, 3)."""
+    return picture.movedim(1, -1).contiguous()
+
+
+def matched(count: int, tensor: Tensor, what: str) -> Tensor:
+    """A batch of one repeated to `count`; a batch of `count` as it is; ValueError that states both otherwise."""
+    if tensor.shape[0] == count:
+        return tensor
+    if tensor.shape[0] != 1:
+        raise ValueError(f"{what} has {tensor.shape[0]} entries for {count} pictures; expected 1 or {count}")
+    return tensor.expand(count, *tensor.shape[1:])

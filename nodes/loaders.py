@@ -1,0 +1,138 @@
+"""Nodes that load files: a trained method, and the demo's base models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from ..pgpis_models.base import BaseSizes, read_sizes
+from ..pgpis_models.checkpoint import difference, load_checkpoint, open_safetensors, shapes_of
+from .types import Method, MethodType
+
+FOLDER = "pgpis"
+DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / "demo"
+DEMO_BASE, DEMO_VAE = "demo_base.safetensors", "demo_vae.safetensors"
+EXTENSIONS = {".safetensors"}
+
+
+def register_folder() -> None:
+    """Makes the host know models/pgpis, and the demo files inside the pack, beside paths given elsewhere for `pgpis`."""
+    for path in (Path(folder_paths.models_dir) / FOLDER, DEMO_FOLDER):
+        folder_paths.add_model_folder_path(FOLDER, str(path))
+    paths, _ = folder_paths.folder_names_and_paths[FOLDER]
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, EXTENSIONS)  # a new folder would list every file
+
+
+def _path_of(name: str) -> Path:
+    path = folder_paths.get_full_path(FOLDER, name)
+    if path is None:
+        raise FileNotFoundError(
+            f"no file {name} in {', '.join(folder_paths.get_folder_paths(FOLDER))}. Put it into one of these folders; the demo "
+            "files come with a clone of the pack's repository and as a download with its releases")
+    return Path(path)
+
+
+class LoadCheckpoint(io.ComfyNode):
+    """File -> PGPIS_METHOD."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = [name for name in folder_paths.get_filename_list(FOLDER) if name not in (DEMO_BASE, DEMO_VAE)]
+        return io.Schema(
+            node_id="PGPISLoadCheckpoint", display_name="Load PGPIS Checkpoint", category="PGPIS/loaders",
+            description="Loads a trained pose transfer method (its encoders and the UNet weights that belong to it) from "
+                        "models/pgpis. The file says itself which method it is and which base model it needs.",
+            inputs=[io.Combo.Input("file", options=files, tooltip="A .safetensors file of this pack in models/pgpis. Published "
+                                   "weights are converted first with: python -m pgpis_models.convert")],
+            outputs=[MethodType.Output(display_name="method", tooltip="The method, for an embedding node of its kind.")])
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> tuple:
+        path = _path_of(file)
+        return str(path), path.stat().st_mtime_ns
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        checkpoint = load_checkpoint(_path_of(file))
+        patcher = comfy.model_patcher.ModelPatcher(checkpoint.method.requires_grad_(False),
+                                                   comfy.model_management.get_torch_device(),
+                                                   comfy.model_management.unet_offload_device())
+        return io.NodeOutput(Method(checkpoint, patcher, file))
+
+
+class LoadDemoBase(io.ComfyNode):
+    """The demo's UNet and autoencoder -> MODEL, VAE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISLoadDemoBase", display_name="Load PGPIS Demo Base", category="PGPIS/loaders",
+            description="Loads the tiny base model of the demo: a UNet of the SD1.5 topology and an autoencoder, trained on "
+                        "drawn mannequins. It runs on a CPU in seconds and needs no download.",
+            inputs=[],
+            outputs=[io.Model.Output(display_name="model", tooltip="The demo's UNet, for Apply PGPIS or PGPIS Guider with a "
+                                     "checkpoint whose base is 'demo'."),
+                     io.Vae.Output(display_name="vae", tooltip="The demo's autoencoder, for VAE Decode.")])
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(native_unet(_path_of(DEMO_BASE)), native_vae(_path_of(DEMO_VAE)))
+
+
+def native_unet(path: Path) -> comfy.model_patcher.ModelPatcher:
+    """A base file of ours (diffusers names, sizes in its metadata) as the host's MODEL, in float32.
+
+    Raises ValueError when keys are missing, unexpected or of another shape.
+    """
+    sizes = read_sizes(path)
+    config = comfy.supported_models.SD15(unet_config(sizes))
+    config.unet_config["num_heads"] = sizes.heads  # SD15 sets its own 8
+    config.set_inference_dtype(torch.float32, None)
+    kind = {"epsilon": "EPS", "v_prediction": "V_PREDICTION"}[sizes.prediction]
+    model = comfy.model_base.BaseModel(config, comfy.model_base.ModelType[kind])
+    with open_safetensors(path) as file:
+        state = {key: file.get_tensor(key).float() for key in file.keys()}
+    names = comfy.utils.unet_to_diffusers(config.unet_config)
+    own = shapes_of(model.diffusion_model.state_dict())
+    wrong = difference({ours: own[native] for ours, native in names.items() if native in own}, shapes_of(state))
+    if wrong:
+        raise ValueError(f"{path} does not hold the UNet that its metadata describes: {wrong}; download it again")
+    model.diffusion_model.load_state_dict({names[name]: value for name, value in state.items()})
+    return comfy.model_patcher.ModelPatcher(model, comfy.model_management.get_torch_device(),
+                                            comfy.model_management.unet_offload_device())
+
+
+def native_vae(path: Path) -> comfy.sd.VAE:
+    """An autoencoder file in the host's TAESD layout as the host's VAE."""
+    with open_safetensors(path) as file:
+        state = {key: file.get_tensor(key).float() for key in file.keys()}
+    vae = comfy.sd.VAE(sd=state)
+    vae.throw_exception_if_invalid()
+    return vae
+
+
+def unet_config(sizes: BaseSizes) -> dict:
+    """The host's UNet configuration for our sizes. Raises ValueError for widths that are not multiples of the first."""
+    first, *_ = widths = sizes.block_out_channels
+    if len(widths) != 4 or any(width % first for width in widths):
+        raise ValueError(f"base widths {tuple(widths)}; expected four, each a multiple of the first")
+    layers = sizes.layers_per_block
+    return dict(image_size=32, in_channels=sizes.in_channels, out_channels=sizes.out_channels, model_channels=first,
+                num_res_blocks=[layers] * 4, channel_mult=[width // first for width in widths],
+                transformer_depth=[1] * (3 * layers) + [0] * layers,
+                transformer_depth_output=[1] * (3 * (layers + 1)) + [0] * (layers + 1), transformer_depth_middle=1,
+                use_spatial_transformer=True, use_linear_in_transformer=False, context_dim=sizes.cross_attention_dim,
+                adm_in_channels=None, use_checkpoint=False, legacy=False, use_temporal_attention=False,
+                use_temporal_resblock=False)
+
+
+NODES = [LoadCheckpoint, LoadDemoBase]

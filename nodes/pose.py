@@ -1,0 +1,173 @@
+"""Nodes that give poses: from files, from pictures, and back to pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.utils
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..pgpis_models.pose import draw_openpose, from_pose_keypoint, load_openpose_json, parse_cfld_annotation, to_pose_keypoint
+from .appearance import PERSON_TOOLTIP, person_choice
+from .inputs import rgb
+from .types import PoseKeypointType
+
+FROM_TEXT = "(the text below)"
+DETECTOR_FILE = "body_pose_model.pth"
+
+
+def _pose_files() -> list[str]:
+    folder = Path(folder_paths.get_input_directory())
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json")) if folder.is_dir() else []
+
+
+def _input_file(name: str) -> Path:
+    """A file of the listing, so that no other path can be read through the widget."""
+    if name not in _pose_files():
+        raise ValueError(f"no pose file {name!r} in {folder_paths.get_input_directory()}; expected one of {_pose_files()[:10]}. "
+                         "Put the .json file into ComfyUI's input folder and press R")
+    return Path(folder_paths.get_input_directory()) / name
+
+
+def poses_from_text(text: str, canvas: tuple[int, int]) -> list[dict]:
+    """POSE_KEYPOINT frames from JSON text, or from rows of CFLD's annotation files, one per line.
+
+    canvas: (H, W), for frames that do not say their own. Raises ValueError when the text is neither.
+    """
+    if not text.strip():
+        raise ValueError("the pose text is empty; expected OpenPose JSON, POSE_KEYPOINT JSON, or rows 'name: [18 y]: [18 x]'. "
+                         "Paste one, or choose a file")
+    if text.lstrip().startswith("{") or '"people"' in text:
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the pose text is not JSON ({error}); expected POSE_KEYPOINT or OpenPose JSON") from error
+        frames = content if isinstance(content, list) else [content]
+        return [{"canvas_height": canvas[0], "canvas_width": canvas[1], **frame} if isinstance(frame, dict) else frame
+                for frame in frames]
+    return to_pose_keypoint([parse_cfld_annotation(row) for row in text.strip().splitlines() if row.strip()])
+
+
+class LoadPose(io.ComfyNode):
+    """JSON file, JSON text or annotation rows -> POSE_KEYPOINT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISLoadPose", display_name="Load Pose", category="PGPIS/pose",
+            description="Reads poses from a JSON file in the input folder (OpenPose's own, or a saved POSE_KEYPOINT), or from "
+                        "text: the same JSON, or rows 'name: [18 y]: [18 x]' of a DeepFashion annotation file.",
+            inputs=[io.Combo.Input("file", options=[FROM_TEXT, *_pose_files()], default=FROM_TEXT,
+                                   tooltip="A .json file in ComfyUI's input folder, or the text below."),
+                    io.String.Input("text", multiline=True, default="", tooltip="Used when no file is chosen: pose JSON, or "
+                                    "annotation rows, one person per line."),
+                    io.Int.Input("canvas_width", default=176, min=1, max=16384,
+                                 tooltip="Width in pixels that the coordinates refer to, for JSON that does not say it."),
+                    io.Int.Input("canvas_height", default=256, min=1, max=16384,
+                                 tooltip="Height in pixels that the coordinates refer to, for JSON that does not say it.")],
+            outputs=[PoseKeypointType.Output(display_name="pose", tooltip="One frame per pose, in pixels of its canvas.")])
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, text: str, canvas_width: int, canvas_height: int) -> tuple:
+        changed = None if file in (None, FROM_TEXT) else _input_file(file).stat().st_mtime_ns
+        return file, changed, text, canvas_width, canvas_height
+
+    @classmethod
+    def execute(cls, file, text, canvas_width, canvas_height) -> io.NodeOutput:
+        canvas = (canvas_height, canvas_width)
+        frames = poses_from_text(text, canvas) if file == FROM_TEXT else load_openpose_json(_input_file(file), canvas)
+        from_pose_keypoint(frames)  # complains here rather than nodes later
+        return io.NodeOutput(frames)
+
+
+class DrawPose(io.ComfyNode):
+    """POSE_KEYPOINT -> IMAGE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISDrawPose", display_name="Draw Pose", category="PGPIS/pose",
+            description="Draws poses as the OpenPose picture that ControlNets know.",
+            inputs=[PoseKeypointType.Input("pose", tooltip="Pose(s) to draw, one picture per frame."),
+                    io.Int.Input("width", default=0, min=0, max=16384, tooltip="Width of the picture in pixels; 0 takes the "
+                                 "pose's own canvas."),
+                    io.Int.Input("height", default=0, min=0, max=16384, tooltip="Height of the picture in pixels; 0 takes the "
+                                 "pose's own canvas."),
+                    io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP)],
+            outputs=[io.Image.Output(display_name="image", tooltip="Skeletons on black, one per frame.")])
+
+    @classmethod
+    def execute(cls, pose, width, height, person) -> io.NodeOutput:
+        poses = from_pose_keypoint(pose, person_choice(person))
+        sizes = {(height or one.canvas[0], width or one.canvas[1]) for one in poses}
+        if len(sizes) > 1:
+            raise ValueError(f"frames have canvases of {sorted(sizes)} (height, width), which make no batch; expected one size. "
+                             "Set width and height")
+        size = sizes.pop()
+        drawn = np.stack([draw_openpose(one, size) for one in poses])
+        return io.NodeOutput(torch.from_numpy(drawn).float() / 255)
+
+
+class ExtractPose(io.ComfyNode):
+    """IMAGE -> POSE_KEYPOINT, IMAGE with controlnet_aux's OpenPose, where that package is installed."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISExtractPose", display_name="Extract Pose", category="PGPIS/pose",
+            description="Finds the people's joints in pictures with OpenPose. Needs the Python package controlnet-aux and its "
+                        f"file {DETECTOR_FILE} in models/pgpis. Other nodes that give POSE_KEYPOINT (the host's SDPose, "
+                        "DWPose of comfyui_controlnet_aux) do as well.",
+            inputs=[io.Image.Input("image", tooltip="Picture(s) of people.")],
+            outputs=[PoseKeypointType.Output(display_name="pose", tooltip="One frame per picture with everybody found in it."),
+                     io.Image.Output(display_name="image", tooltip="The largest person's skeleton on black, one per picture.")])
+
+    @classmethod
+    def execute(cls, image) -> io.NodeOutput:
+        pictures = (rgb(image, "the IMAGE").movedim(1, -1) * 255).round().byte().cpu().numpy()
+        detector = _detector()
+        bar = comfy.utils.ProgressBar(len(pictures))
+        frames = []
+        for picture in pictures:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            frames.append(frame_of(detector.detect_poses(picture), picture.shape[:2]))
+            bar.update(1)
+        drawn = np.stack([draw_openpose(one) for one in from_pose_keypoint(frames)])
+        return io.NodeOutput(frames, torch.from_numpy(drawn).float() / 255)
+
+
+def frame_of(people: list, size: tuple[int, int]) -> dict:
+    """controlnet_aux's results for one picture of (H, W) pixels -> a POSE_KEYPOINT frame in pixels."""
+    height, width = size
+    joints = [[value for joint in one.body.keypoints[:18]
+               for value in ((joint.x * width, joint.y * height, 1.0) if joint else (0.0, 0.0, 0.0))] for one in people]
+    return {"people": [{"pose_keypoints_2d": flat} for flat in joints], "canvas_height": height, "canvas_width": width}
+
+
+def _detector():
+    try:
+        from controlnet_aux.open_pose import OpenposeDetector
+        from controlnet_aux.open_pose.body import Body
+    except ImportError as error:
+        raise ImportError(
+            f"Extract Pose needs the Python package controlnet-aux, which cannot be imported ({error}). Install it with: "
+            "python -m pip install controlnet-aux. Without it, connect another node that gives POSE_KEYPOINT: the host's "
+            "SDPose Keypoint Extractor, DWPose Estimator of comfyui_controlnet_aux, or Load Pose") from error
+    path = folder_paths.get_full_path("pgpis", DETECTOR_FILE)
+    if path is None:
+        raise FileNotFoundError(f"no file {DETECTOR_FILE} in {', '.join(folder_paths.get_folder_paths('pgpis'))}. Download it "
+                                "from huggingface.co/lllyasviel/Annotators (199 MB) and put it there")
+    body = Body(path)
+    patcher = comfy.model_patcher.ModelPatcher(body.model, comfy.model_management.get_torch_device(),
+                                               comfy.model_management.unet_offload_device())
+    comfy.model_management.load_models_gpu([patcher], force_full_load=True)
+    return OpenposeDetector(body)
+
+
+NODES = [LoadPose, DrawPose, ExtractPose]

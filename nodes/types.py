@@ -1,0 +1,69 @@
+"""What travels between the nodes of this pack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import comfy.model_management
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..pgpis_models.checkpoint import Checkpoint
+from ..pgpis_models.guidance import Guidance
+
+MethodType = io.Custom("PGPIS_METHOD")
+CondType = io.Custom("PGPIS_COND")
+PoseKeypointType = io.Custom("POSE_KEYPOINT")  # the type of controlnet_aux's nodes and of the host's own
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """PGPIS_METHOD: a loaded checkpoint. The host moves its encoders like any model, through `patcher`."""
+
+    checkpoint: Checkpoint
+    patcher: ModelPatcher
+    file: str
+
+    @property
+    def name(self) -> str:
+        """For messages: file, method and base."""
+        meta = self.checkpoint.meta
+        return f"{self.file} ({meta.method} on base {meta.base})"
+
+    def load(self):
+        """Has the host load the encoders; returns the device to put their inputs on."""
+        comfy.model_management.load_models_gpu([self.patcher], force_full_load=True)
+        return self.patcher.load_device
+
+
+@dataclass(frozen=True, eq=False)
+class Cond:
+    """PGPIS_COND: one or more encoded (source, pose) pairs, on the CPU.
+
+    encoded: what the method's encode gave. batch: number of pairs. latent_size: (height, width) of the latents.
+    """
+
+    method: Method
+    encoded: Any
+    batch: int
+    latent_size: tuple[int, int]
+
+    def guidance(self, mode: str | None = None, **scales: float) -> Guidance:
+        """The method's guidance chain; its default mode when None."""
+        module = self.method.checkpoint.method
+        return module.guidance(self.encoded, **({} if mode is None else {"mode": mode}), **scales)
+
+
+def on_cpu(value: Any) -> Any:
+    """The same structure of dataclasses, dicts and tuples with its tensors detached and on the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu")
+    if isinstance(value, dict):
+        return {key: on_cpu(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(on_cpu(item) for item in value)
+    if is_dataclass(value):
+        return replace(value, **{item.name: on_cpu(getattr(value, item.name)) for item in fields(value)})
+    return value

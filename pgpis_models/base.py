@@ -1,0 +1,203 @@
+"""The demo's base models as files: a tiny UNet of the SD1.5 topology and a TAESD-layout autoencoder.
+
+The UNet file holds diffusers' parameter names and its sizes in the metadata; the autoencoder file is in the layout that
+ComfyUI loads as it is. `load_unet` and `load_vae` also take a diffusers folder, for full-size work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from .checkpoint import write_atomically
+from .schedule import NoiseSchedule
+
+LATENT_SCALE = 0.18215   # Stable Diffusion's factor between autoencoder latents and the UNet's
+HOST_VAE_WIDTH = 64      # channels of the host's TAESD classes
+VAE_STRIDE = 8           # image pixels per latent pixel
+
+
+@dataclass(frozen=True)
+class BaseSizes:
+    """Sizes of a base UNet, as stored in its file's metadata under `pgpis.config`."""
+
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    layers_per_block: int = 2
+    heads: int = 8
+    cross_attention_dim: int = 768
+    prediction: str = "epsilon"
+    in_channels: int = 4
+    out_channels: int = 4
+    caption_tokens: int = 0  # demo: tokens of the caption that the base was trained with
+    caption_std: float = 1.0
+
+    def build(self) -> nn.Module:
+        """A diffusers UNet2DConditionModel of these sizes with fresh weights."""
+        from diffusers import UNet2DConditionModel
+        return UNet2DConditionModel(
+            sample_size=64, in_channels=self.in_channels, out_channels=self.out_channels,
+            down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+            up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+            block_out_channels=tuple(self.block_out_channels), layers_per_block=self.layers_per_block,
+            attention_head_dim=self.heads,  # diffusers' name for the NUMBER of heads in SD1.5 configs
+            cross_attention_dim=self.cross_attention_dim, norm_num_groups=32)
+
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule that the base was trained with."""
+        return NoiseSchedule(prediction=self.prediction)
+
+
+def save_unet(path: Path, unet: nn.Module, sizes: BaseSizes, *, step: int, data: str) -> None:
+    """Writes the UNet in half precision with its sizes as metadata; atomic."""
+    tensors = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in unet.state_dict().items()}
+    metadata = {"pgpis.format": "1", "pgpis.kind": '"base"', "pgpis.base": '"demo"',
+                "pgpis.config": json.dumps(asdict(sizes)), "pgpis.step": str(step), "pgpis.data": json.dumps(data)}
+    write_atomically(path, tensors, metadata)
+
+
+def load_unet(path: str | Path) -> tuple[nn.Module, BaseSizes]:
+    """A base UNet in float32 evaluation mode, from our file or a diffusers folder (its `unet` subfolder if it has one).
+
+    Raises ValueError when the file is something else or its weights do not fit its own metadata.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _diffusers_unet(path)
+    sizes = read_sizes(path)
+    unet = sizes.build()
+    state = {name: value.float() for name, value in load_file(path).items()}
+    missing, unexpected = _difference(unet.state_dict(), state)
+    if missing or unexpected:
+        raise ValueError(f"{path} does not hold the UNet that its metadata describes: {len(missing)} keys missing "
+                         f"{missing[:10]}, {len(unexpected)} unexpected {unexpected[:10]}; download it again")
+    unet.load_state_dict(state)
+    return unet.eval(), sizes
+
+
+def read_sizes(path: str | Path) -> BaseSizes:
+    """The sizes in a base file's metadata, without reading its weights."""
+    with safe_open(str(path), "pt") as file:
+        metadata = file.metadata() or {}
+    if metadata.get("pgpis.kind") != '"base"':
+        raise ValueError(f"{path} is not a base UNet of this pack (pgpis.kind is {metadata.get('pgpis.kind')}); "
+                         "expected a file made by training/train.py with task: base")
+    config = json.loads(metadata["pgpis.config"])
+    return BaseSizes(**(config | {"block_out_channels": tuple(config["block_out_channels"])}))
+
+
+def load_vae(path: str | Path) -> nn.Module:
+    """An autoencoder with diffusers' encode/decode, from a TAESD-layout file or a diffusers folder, evaluation mode."""
+    path = Path(path)
+    if path.is_dir():
+        from diffusers import AutoencoderKL
+        return AutoencoderKL.from_pretrained(path / "vae" if (path / "vae").is_dir() else path).eval()
+    return trim_tiny(tiny_from_taesd(load_file(path))).eval()
+
+
+def encode_latents(vae: nn.Module, images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in -1..1 -> UNet latents (B, 4, H/8, W/8), the posterior's mean for a full VAE."""
+    encoded = vae.encode(images)
+    return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode() * LATENT_SCALE
+
+
+def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:
+    """UNet latents -> images in 0..1, clamped."""
+    scale = 1.0 if hasattr(vae, "latent_magnitude") else LATENT_SCALE
+    return (vae.decode(latents / scale).sample * 0.5 + 0.5).clamp(0, 1)
+
+
+# --- TAESD layout -------------------------------------------------------------------------------------------
+
+def tiny(width: int) -> nn.Module:
+    """A fresh diffusers AutoencoderTiny with `width` channels everywhere (TAESD topology)."""
+    from diffusers import AutoencoderTiny
+    return AutoencoderTiny(encoder_block_out_channels=(width,) * 4, decoder_block_out_channels=(width,) * 4)
+
+
+def taesd_from_tiny(model: nn.Module) -> dict[str, Tensor]:
+    """State dict in the host's TAESD layout. Narrower models are padded with zero channels to the host's 64.
+
+    Zero channels change nothing: convolutions read and write zeros there and ReLU keeps them.
+    """
+    state = {}
+    for name, value in model.state_dict().items():
+        part, _, index, rest = name.split(".", 3)  # encoder.layers.N.xxx
+        index = int(index) + (part == "decoder")   # the host counts the clamp at the decoder's start as a layer
+        last = index == (14 if part == "encoder" else 19) and rest.startswith(("weight", "bias"))
+        first = index == (0 if part == "encoder" else 1) and rest.startswith("weight")
+        state[f"taesd_{part}.{index}.{rest}"] = _pad(value, pad_out=not last, pad_in=not first)
+    return state | {"vae_scale": torch.tensor(LATENT_SCALE), "vae_shift": torch.tensor(0.0)}
+
+
+def tiny_from_taesd(state: Mapping[str, Tensor]) -> nn.Module:
+    """AutoencoderTiny from a TAESD-layout state dict. Raises ValueError when keys are missing or too many."""
+    model = tiny(state["taesd_encoder.0.weight"].shape[0] if "taesd_encoder.0.weight" in state else HOST_VAE_WIDTH)
+    own = {}
+    for name, value in state.items():
+        if name in ("vae_scale", "vae_shift"):
+            continue
+        part, index, rest = name.removeprefix("taesd_").split(".", 2)
+        own[f"{part}.layers.{int(index) - (part == 'decoder')}.{rest}"] = value.float()
+    missing, unexpected = _difference(model.state_dict(), own)
+    if missing or unexpected:
+        raise ValueError(f"not a TAESD-layout autoencoder: {len(missing)} keys missing {missing[:10]}, "
+                         f"{len(unexpected)} unexpected {unexpected[:10]}")
+    model.load_state_dict(own)
+    return model
+
+
+def trim_tiny(model: nn.Module) -> nn.Module:
+    """The model without the zero channels that `taesd_from_tiny` padded: the same function at a quarter of the cost."""
+    state = model.state_dict()
+    width = state["encoder.layers.0.weight"].shape[0]
+    inner = [value for name, value in state.items() if value.dim() > 1 and value.shape[0] == value.shape[1] == width]
+    used = max(int(value.abs().sum((1, 2, 3)).nonzero().max()) for value in inner) + 1
+    if used == width:
+        return model
+    small = tiny(used)
+    small.load_state_dict({name: state[name][tuple(slice(n) for n in value.shape)]
+                           for name, value in small.state_dict().items()})
+    return small
+
+
+def save_vae(path: Path, model: nn.Module, *, step: int, data: str) -> None:
+    """Writes the autoencoder in the host's layout, half precision; atomic."""
+    tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in taesd_from_tiny(model).items()}
+    tensors |= {"vae_scale": torch.tensor(LATENT_SCALE), "vae_shift": torch.tensor(0.0)}  # exact, not halved
+    write_atomically(path, tensors, {"pgpis.format": "1", "pgpis.kind": '"vae"', "pgpis.step": str(step),
+                                     "pgpis.data": json.dumps(data)})
+
+
+def _pad(value: Tensor, pad_out: bool, pad_in: bool) -> Tensor:
+    shape = list(value.shape)
+    if pad_out:
+        shape[0] = HOST_VAE_WIDTH
+    if value.dim() > 1 and pad_in:
+        shape[1] = HOST_VAE_WIDTH
+    padded = value.new_zeros(shape)
+    padded[tuple(slice(n) for n in value.shape)] = value
+    return padded
+
+
+def _difference(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
+    """Names missing (or of another shape) and names unexpected."""
+    missing = [name for name, value in expected.items() if name not in given or given[name].shape != value.shape]
+    return missing, [name for name in given if name not in expected]
+
+
+def _diffusers_unet(path: Path) -> tuple[nn.Module, BaseSizes]:
+    from diffusers import UNet2DConditionModel
+    unet = UNet2DConditionModel.from_pretrained(path / "unet" if (path / "unet").is_dir() else path).eval()
+    scheduler = path / "scheduler" / "scheduler_config.json"
+    prediction = json.loads(scheduler.read_text()).get("prediction_type", "epsilon") if scheduler.is_file() else "epsilon"
+    heads = unet.config.attention_head_dim
+    sizes = BaseSizes(tuple(unet.config.block_out_channels), unet.config.layers_per_block,
+                      heads if isinstance(heads, int) else heads[0], unet.config.cross_attention_dim, prediction)
+    return unet, sizes

@@ -1,0 +1,49 @@
+"""Pose detection in photos, by controlnet-aux where it is installed (the pack's `pose` extra)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .pose_formats import Keypoints
+
+JOINTS = 18
+ANNOTATORS = "lllyasviel/Annotators"  # where controlnet-aux finds its OpenPose weights
+
+
+def detect_poses(image: np.ndarray) -> list[Keypoints]:
+    """Everybody in a photo (H, W, 3) uint8 RGB, each as Keypoints on the photo's canvas.
+
+    Raises ValueError naming the package and the command when controlnet-aux is missing.
+    """
+    detector = _detector()
+    height, width = image.shape[:2]
+    poses = []
+    for person in detector.detect_poses(image):
+        points = person.body.keypoints
+        present = np.array([point is not None for point in points[:JOINTS]])
+        xy = np.array([(p.x * width, p.y * height) if p is not None else (0.0, 0.0) for p in points[:JOINTS]], np.float32)
+        poses.append(Keypoints(xy, present, (height, width)))
+    return poses
+
+
+def detect_pose(image: np.ndarray) -> Keypoints:
+    """The largest person of a photo. Raises ValueError when there is nobody."""
+    poses = detect_poses(image)
+    if not poses:
+        raise ValueError(f"no person found in a photo of {image.shape[1]}x{image.shape[0]} pixels; expected one, upright and "
+                         "at least a quarter of the picture high; load a pose from JSON instead, or crop the photo")
+
+    def area(pose: Keypoints) -> float:
+        span = np.ptp(pose.xy[pose.present], axis=0)
+        return float(span[0] * span[1])
+    return max(poses, key=area)
+
+
+def _detector():
+    try:
+        from controlnet_aux import OpenposeDetector
+    except ImportError:
+        raise ValueError("pose detection needs the package controlnet-aux, which is not installed; run "
+                         "`pip install controlnet-aux`, or give the pose as POSE_KEYPOINT / OpenPose JSON (the nodes of "
+                         "comfyui_controlnet_aux and ComfyUI's own SDPose give it)") from None
+    return OpenposeDetector.from_pretrained(ANNOTATORS)

@@ -1,0 +1,80 @@
+"""Guidance as a chain of terms: eps = term_0 + sum_k w_k (term_k - term_before)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from .injections import Injections
+
+
+@dataclass(frozen=True)
+class Term:
+    """One link of the chain.
+
+    name: what the term shows the UNet ("null", "pose", "pose+appearance").
+    weight: w_k, factor of (this term - the term `minus`); not used by the first term.
+    minus: name of the term that is subtracted; the one before it when None.
+    """
+
+    name: str
+    injections: Injections
+    weight: float = 1.0
+    minus: str | None = None
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """A chain of guidance terms. Plain classifier-free guidance has two, CFLD's cumulative guidance (eq. 7) three."""
+
+    terms: tuple[Term, ...]
+
+    def __post_init__(self) -> None:
+        names = [term.name for term in self.terms]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"guidance terms {names}: expected at least one term, each with a name of its own")
+        for index, term in enumerate(self.terms):
+            if term.minus is not None and term.minus not in names[:index]:
+                raise ValueError(f"term {term.name!r} subtracts {term.minus!r}, which does not come before it in {names}")
+
+    def coefficients(self) -> tuple[float, ...]:
+        """c_k with eps = sum_k c_k term_k; they sum to 1, so the chain may be applied to eps, v or x0 alike."""
+        names = [term.name for term in self.terms]
+        result = [1.0] + [0.0] * (len(names) - 1)
+        for index, term in enumerate(self.terms[1:], start=1):
+            result[index] += term.weight
+            result[names.index(term.minus) if term.minus else index - 1] -= term.weight
+        return tuple(result)
+
+    def combine(self, predictions: Sequence[Tensor]) -> Tensor:
+        """Predictions of the terms in order, each (B, ...) -> the guided prediction (B, ...)."""
+        if len(predictions) != len(self.terms):
+            raise ValueError(f"{len(predictions)} predictions for {len(self.terms)} guidance terms")
+        names = [term.name for term in self.terms]
+        result = predictions[0]
+        for index, term in enumerate(self.terms[1:], start=1):
+            before = predictions[names.index(term.minus) if term.minus else index - 1]
+            result = result + term.weight * (predictions[index] - before)
+        return result
+
+    def with_weights(self, **weights: float) -> Guidance:
+        """The same chain with other weights, by term name."""
+        unknown = set(weights) - {term.name for term in self.terms[1:]}
+        if unknown:
+            raise ValueError(f"no weight for {sorted(unknown)}; this chain weighs {[t.name for t in self.terms[1:]]}")
+        return Guidance(tuple(replace(t, weight=weights.get(t.name, t.weight)) for t in self.terms))
+
+    def needed(self) -> Guidance:
+        """The shortest chain with the same result: terms of coefficient 0 are not run.
+
+        With equal weights CFLD's three terms telescope to two: null + w (pose+appearance - null).
+        """
+        coefficients = self.coefficients()
+        kept = [(t, c) for t, c in zip(self.terms, coefficients) if abs(c) > 1e-9]
+        if len(kept) == len(self.terms):
+            return self
+        first = kept[0][0]
+        return Guidance((replace(first, weight=1.0, minus=None),)
+                        + tuple(replace(t, weight=c, minus=first.name) for t, c in kept[1:]))

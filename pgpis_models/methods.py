@@ -1,0 +1,37 @@
+"""The methods of the pack by name. Their modules are imported when they are asked for.
+
+What a method module offers to the rest: it is built from its config dataclass alone (`module(config)`), keeps it as
+`config`, and names the UNet weights that belong to it in `unet_weight_shapes() -> {diffusers name: shape}`. Buffers
+that are not saved are made on the CPU by name in the constructor, so that a module built on the meta device has them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from torch import nn
+
+# name -> (file beside this one, config class, module class)
+METHODS: dict[str, tuple[str, str, str]] = {
+    "cfld": ("cfld", "CFLDConfig", "CFLD"),
+}
+
+
+def method_classes(name: str) -> tuple[type, type[nn.Module]]:
+    """(config dataclass, module class) of a method. Raises ValueError for an unknown name."""
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}; this version of the pack knows {sorted(METHODS)}: update it if the "
+                         "file is newer")
+    file, config, module = METHODS[name]
+    loaded = import_module(f".{file}", __package__)
+    return getattr(loaded, config), getattr(loaded, module)
+
+
+def method_name(module: nn.Module) -> str:
+    """The name under which the class of a method module is known. Raises ValueError for any other module."""
+    for name in METHODS:
+        # Compared by its own spelling first, so that saving one method does not import all others.
+        if type(module).__name__ == METHODS[name][2] and type(module) is method_classes(name)[1]:
+            return name
+    raise ValueError(f"{type(module).__name__} is not a method of this pack, which knows {sorted(METHODS)}; give the "
+                     "method itself, without a wrapper for distributed training or compilation")

@@ -1,0 +1,96 @@
+"""One generation from end to end without ComfyUI: files to a `Generator`, pictures and poses to pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .base import VAE_STRIDE, decode_latents, load_unet, load_vae
+from .checkpoint import load_checkpoint
+from .diffusers_binding import DiffusersBinding, swap_weights
+from .pose import Keypoints, cfld_rasters
+from .sampling import sample_latents
+
+DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / "demo"
+# What a generation uses when nothing is asked for: the authors' settings, and what suits the demo's v-prediction.
+DEFAULTS = {"sd15": {"steps": 50, "sampler": "ddpm", "spacing": "leading", "weights": {"pose": 2.0, "appearance": 2.0}},
+            "demo": {"steps": 20, "sampler": "ddim", "spacing": "trailing",
+                     "weights": {"pose": 1.0, "appearance": 1.2}}}
+
+
+class Generator:
+    """A method on its base: one source person and a target pose to a picture.
+
+    checkpoint: a file of this pack. base, vae: our files or diffusers folders; the demo's own when the checkpoint was
+    trained on it. Raises ValueError when files do not fit together.
+    """
+
+    def __init__(self, checkpoint: str | Path, base: str | Path = "", vae: str | Path = "",
+                 device: str | torch.device = "cpu") -> None:
+        loaded = load_checkpoint(checkpoint)
+        demo = loaded.meta.base == "demo"
+        if not (base and vae) and not demo:
+            raise ValueError(f"{checkpoint} was trained on {loaded.meta.base}; give base and vae as diffusers folders "
+                             "(--base DIR holds unet, vae and scheduler)")
+        self.unet, self.sizes = load_unet(base or DEMO_FOLDER / "demo_base.safetensors")
+        swap_weights(self.unet, loaded.unet_weights)
+        self.vae = load_vae(vae or DEMO_FOLDER / "demo_vae.safetensors").to(device)
+        self.method, self.meta, self.device = loaded.method.to(device), loaded.meta, torch.device(device)
+        self.unet.to(device)
+        self.binding = DiffusersBinding(self.unet)
+        self.defaults = DEFAULTS["demo" if demo else "sd15"]
+
+    @torch.no_grad()
+    def __call__(self, sources: Tensor, poses: Sequence[Keypoints], *, mode: str = "uc_down_full",
+                 weights: dict[str, float] | None = None, steps: int | None = None, sampler: str | None = None,
+                 seed: int = 0, first: int = 0, callback: Callable[[int, int, Tensor], None] | None = None) -> Tensor:
+        """sources (B or 1, 3, H, W) in -1..1 at the method's image size; B poses -> pictures (B, 3, h, w) in 0..1.
+
+        weights: guidance weight per term; steps, sampler, weights default to what suits the base. first: number of
+        the first picture, so that a seed gives the same picture whatever batches it is made in.
+        """
+        config, count = self.method.config, max(len(poses), sources.shape[0])
+        rasters = cfld_rasters(poses, config.pose_size).to(self.device)
+        encoded = self.method.encode(sources.to(self.device), rasters)
+        guidance = self.method.guidance(encoded, mode, **(weights if weights is not None else self.defaults["weights"]))
+        height, width = config.latent_size
+        latents = sample_latents(
+            self.binding.denoiser(guidance, count), self.sizes.schedule(), (count, 4, height, width),
+            steps=steps or self.defaults["steps"], sampler=sampler or self.defaults["sampler"],
+            spacing=self.defaults["spacing"], seed=seed, first=first, device=self.device, callback=callback)
+        return decode_latents(self.vae, latents)
+
+    def prepare(self, image: np.ndarray) -> Tensor:
+        """A photo (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16 -> (1, 3, h, w) in -1..1 at the method's image size.
+
+        The aspect ratio is not kept, as in the authors' code. Transparency is laid over white.
+        """
+        return read_photo(image, self.method.config.image_size)
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of what is generated."""
+        height, width = self.method.config.latent_size
+        return height * VAE_STRIDE, width * VAE_STRIDE
+
+
+def read_photo(image: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """See `Generator.prepare`. Raises ValueError for other shapes and types."""
+    from PIL import Image
+    if image.dtype == np.uint16:
+        image = np.round(image / 257).astype(np.uint8)
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+        raise ValueError(f"a photo came as {image.dtype} {image.shape}; expected (H, W), (H, W, 3) or (H, W, 4) of "
+                         "8 or 16 bits")
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    picture = Image.fromarray(image)
+    if picture.mode == "RGBA":
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    picture = picture.convert("RGB").resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1

@@ -1,0 +1,310 @@
+"""What a pose is here, and how poses come in and go out.
+
+`Keypoints` is the one representation: the 18 OpenPose-COCO joints of one person on a canvas of known size. The rest of
+this file reads and writes the formats that others use: ComfyUI's POSE_KEYPOINT type, OpenPose JSON files, and the
+annotation rows of CFLD's DeepFashion split. Drawing and rasters are in `pose.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+JOINTS = (
+    "nose", "neck",
+    "right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow", "left wrist",
+    "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle",
+    "right eye", "left eye", "right ear", "left ear",
+)
+
+# Joint i of the mirrored person is joint MIRROR[i] of the original.
+MIRROR = (0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16)
+
+# BODY_25 has a middle hip at 8 and six foot joints at 19..24; the other 18 are ours in another order.
+BODY_25_TO_COCO_18 = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)
+
+# Frame (H, W) of CFLD's annotation files (CFLD spec: authors' code).
+CFLD_FRAME = (256, 176)
+
+# Farther out than one whole canvas no detector puts a joint, and no person is two pixels tall: this parts 0..1
+# coordinates from pixels even where some joints lie off the canvas.
+NORMALISED_LIMIT = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoints:
+    """The 18 OpenPose-COCO joints of one person.
+
+    xy:      (18, 2) float64, x and y in pixels of the canvas; pixel index i covers [i, i + 1). Joints may lie off the
+             canvas. Rows of missing joints are 0 and mean nothing.
+    present: (18,) bool, whether the joint was seen.
+    canvas:  (H, W) in pixels.
+
+    Arrays are copied and read-only, so that one pose can be shared by many. Raises ValueError on other shapes, on
+    coordinates of present joints that are not finite, and on a canvas that is not two positive numbers.
+    """
+
+    xy: np.ndarray
+    present: np.ndarray
+    canvas: tuple[int, int]
+
+    def __post_init__(self):
+        xy = np.array(self.xy, dtype=np.float64)
+        present = np.array(self.present, dtype=bool)
+        if xy.shape != (18, 2) or present.shape != (18,):
+            raise ValueError(
+                f"Keypoints got xy of shape {xy.shape} and present of shape {present.shape}; expected (18, 2) "
+                f"and (18,): one row per OpenPose-COCO joint. Convert other joint sets first; from_pose_keypoint reads "
+                f"BODY_25."
+            )
+        if not np.isfinite(xy[present]).all():
+            bad = [JOINTS[i] for i in np.flatnonzero(present & ~np.isfinite(xy).all(1))]
+            raise ValueError(f"Keypoints got non-finite coordinates for {', '.join(bad)}; expected pixels. "
+                             f"Mark joints without a position as not present.")
+        xy[~present] = 0.0
+        xy.setflags(write=False)
+        present.setflags(write=False)
+        object.__setattr__(self, "xy", xy)
+        object.__setattr__(self, "present", present)
+        object.__setattr__(self, "canvas", checked_size(self.canvas, "canvas"))
+
+    @property
+    def on_canvas(self) -> np.ndarray:
+        """(18,) bool: present and inside the canvas. Joints off the canvas stay present: drawing clips them, and a limb
+        that leaves the picture still shows where it leaves."""
+        height, width = self.canvas
+        return self.present & (self.xy >= 0).all(1) & (self.xy < (width, height)).all(1)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """(x0, y0, x1, y1) of the present joints in pixels; four zeros when there is none."""
+        if not self.present.any():
+            return (0.0, 0.0, 0.0, 0.0)
+        seen = self.xy[self.present]
+        return (*map(float, seen.min(0)), *map(float, seen.max(0)))
+
+    def scaled_to(self, size: tuple[int, int]) -> Keypoints:
+        """The same pose on a canvas of `size` = (H, W); the aspect ratio is not kept, as when a photo is squashed."""
+        height, width = checked_size(size, "size")
+        # Multiply first, then divide: x * W / 176 hits whole pixels exactly, which truncation in drawing depends on.
+        xy = self.xy * (width, height) / (self.canvas[1], self.canvas[0])
+        return Keypoints(xy, self.present, (height, width))
+
+    def mirrored(self) -> Keypoints:
+        """The pose in a horizontally flipped picture: x -> W - 1 - x, left and right joints swapped."""
+        xy = self.xy[list(MIRROR)].copy()
+        xy[:, 0] = self.canvas[1] - 1 - xy[:, 0]
+        return Keypoints(xy, self.present[list(MIRROR)], self.canvas)
+
+    def shifted(self, dx: float, dy: float) -> Keypoints:
+        """Every joint moved by (dx, dy) pixels; the canvas stays."""
+        return Keypoints(self.xy + (dx, dy), self.present, self.canvas)
+
+    def scaled(self, factor: float, about: tuple[float, float] | None = None) -> Keypoints:
+        """The person made `factor` times as large about the point `about` = (x, y), by default the middle of `bounds`;
+        the canvas stays."""
+        x0, y0, x1, y1 = self.bounds
+        centre = np.array(about if about is not None else ((x0 + x1) / 2, (y0 + y1) / 2))
+        return Keypoints(centre + (self.xy - centre) * factor, self.present, self.canvas)
+
+
+def checked_size(size, name: str) -> tuple[int, int]:
+    """`size` as (H, W) of two positive ints, or a ValueError that names the argument."""
+    try:
+        height, width = (int(value) for value in size)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is {size!r}; expected (H, W): two whole numbers of pixels.") from error
+    if height < 1 or width < 1:
+        raise ValueError(f"{name} is {size!r}; expected (H, W), each 1 pixel or more.")
+    return height, width
+
+
+def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: float = 0.3) -> list[Keypoints]:
+    """ComfyUI's POSE_KEYPOINT -> one Keypoints per frame.
+
+    frames:         list of dicts with canvas_width, canvas_height and people; each person has pose_keypoints_2d, a list
+                    of x, y, confidence per joint, flat or as triples, 18 joints (OpenPose-COCO) or 25 (BODY_25). Both
+                    controlnet_aux (0..1 or pixels) and ComfyUI's own SDPose nodes (pixels) write this.
+    person:         index of the person to take in every frame, or "largest": the one with the largest box.
+    min_confidence: joints below are missing. SDPose reports all 18 joints always, unseen ones with a low score; 0.3 is
+                    the threshold of its own drawing node. controlnet_aux writes 1 or 0 only.
+
+    Missing: confidence 0, below min_confidence or None; a coordinate that is None or not finite; x = y = -1.
+    Units: a frame is in 0..1 when all its present coordinates are within +-2 (off-canvas joints are allowed to exceed
+    1), and in pixels otherwise. All people of a frame share one unit.
+
+    Raises ValueError when the input has another form, and when a frame has no (such) person: which frame of how many,
+    and what to do.
+    """
+    if isinstance(frames, dict):
+        frames = [frames]
+    if not isinstance(frames, (list, tuple)):
+        raise ValueError(
+            f"A pose came as {type(frames).__name__}; expected POSE_KEYPOINT: a list of frames, each a dict with "
+            f"canvas_width, canvas_height and people. Connect the POSE_KEYPOINT output of a pose node, not its picture."
+        )
+    if not frames:
+        raise ValueError("A POSE_KEYPOINT without frames came; expected one frame per pose. "
+                         "Check that the pose node before this one received a picture.")
+    if isinstance(person, bool) or not (person == "largest" or (isinstance(person, int) and person >= 0)):
+        raise ValueError(f"person is {person!r}; expected 'largest' or an index from 0.")
+    return [
+        _read_frame(frame, f"frame {number} of {len(frames)}", person, min_confidence)
+        for number, frame in enumerate(frames, start=1)
+    ]
+
+
+def _read_frame(frame, where: str, person: int | str, min_confidence: float) -> Keypoints:
+    if not isinstance(frame, dict):
+        raise ValueError(f"POSE_KEYPOINT: {where} is {type(frame).__name__}; expected a dict with canvas_width, "
+                         f"canvas_height and people.")
+    missing = [key for key in ("canvas_width", "canvas_height") if not _is_positive(frame.get(key))]
+    if missing:
+        raise ValueError(
+            f"POSE_KEYPOINT: {where} has {', '.join(f'{key} = {frame.get(key)!r}' for key in missing)}; expected "
+            f"pixels, 1 or more. OpenPose's own JSON files lack the canvas: give it when loading the file."
+        )
+    height, width = int(frame["canvas_height"]), int(frame["canvas_width"])
+    people = frame.get("people") or []
+    if not isinstance(people, (list, tuple)):
+        raise ValueError(f"POSE_KEYPOINT: people of {where} is {type(people).__name__}; expected a list of dicts.")
+
+    bodies = [_read_body(one, f"person {i} of {where}", min_confidence) for i, one in enumerate(people)]
+    coordinates = np.concatenate([xy[present] for xy, present in bodies] or [np.empty((0, 2))])
+    if len(coordinates) and np.abs(coordinates).max() <= NORMALISED_LIMIT:
+        bodies = [(xy * (width, height), present) for xy, present in bodies]
+    found = [Keypoints(xy, present, (height, width)) for xy, present in bodies]
+
+    if person == "largest":
+        found = [keypoints for keypoints in found if keypoints.present.any()]
+        if not found:
+            raise ValueError(
+                f"No person in {where} (people listed: {len(people)}); expected one with joints of confidence "
+                f"{min_confidence} or more. Use a picture that shows a person, leave this frame out, or lower the "
+                f"confidence threshold."
+            )
+        return max(found, key=_box_area)
+    if person >= len(found) or not found[person].present.any():
+        raise ValueError(
+            f"Person {person} asked for, but {where} has {len(found)} with a body"
+            f"{' and this one has no joint' if person < len(found) else ''}. Choose a smaller index or 'largest', or "
+            f"leave this frame out."
+        )
+    return found[person]
+
+
+def _read_body(person, where: str, min_confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """One person's dict -> xy (18, 2) in the frame's own unit, present (18,)."""
+    if not isinstance(person, dict):
+        raise ValueError(f"POSE_KEYPOINT: {where} is {type(person).__name__}; expected a dict with pose_keypoints_2d.")
+    flat = person.get("pose_keypoints_2d")
+    if flat is None or (isinstance(flat, (list, tuple)) and not flat):
+        return np.zeros((18, 2)), np.zeros(18, dtype=bool)  # a detected face or hand without a body
+    if not isinstance(flat, (list, tuple, np.ndarray)):
+        raise ValueError(f"POSE_KEYPOINT: pose_keypoints_2d of {where} is {type(flat).__name__}; expected a list of "
+                         f"x, y, confidence per joint.")
+    values = []
+    for item in flat:
+        if isinstance(item, (list, tuple, np.ndarray)):
+            values.extend(item)
+        else:
+            values.append(item)
+    if len(values) not in (18 * 3, 25 * 3):
+        raise ValueError(
+            f"POSE_KEYPOINT: pose_keypoints_2d of {where} has {len(values)} numbers; expected 54 (18 OpenPose-COCO "
+            f"joints x 3) or 75 (25 BODY_25 joints x 3). Use a body pose node with OpenPose output."
+        )
+    try:
+        numbers = np.array([math.nan if value is None else float(value) for value in values]).reshape(-1, 3)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"POSE_KEYPOINT: pose_keypoints_2d of {where} holds something that is not a number "
+                         f"({error}); expected x, y, confidence per joint.") from error
+    if len(numbers) == 25:
+        numbers = numbers[list(BODY_25_TO_COCO_18)]
+    xy, confidence = numbers[:, :2], numbers[:, 2]
+    # Comparisons with nan are False, so a confidence of None drops out here as well.
+    present = np.isfinite(xy).all(1) & (confidence > 0) & (confidence >= min_confidence) & ~(xy == -1).all(1)
+    return np.where(present[:, None], xy, 0.0), present
+
+
+def _box_area(keypoints: Keypoints) -> tuple[float, int]:
+    x0, y0, x1, y1 = keypoints.bounds
+    return ((x1 - x0) * (y1 - y0), int(keypoints.present.sum()))
+
+
+def _is_positive(value) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and value >= 1
+
+
+def to_pose_keypoint(poses: Keypoints | Sequence[Keypoints]) -> list[dict]:
+    """Keypoints -> ComfyUI's POSE_KEYPOINT, one frame with one person per pose, in pixels of its canvas.
+
+    Confidence is 1 for present and 0 for missing joints. Face (70) and hands (21 each) are written with confidence 0:
+    ComfyUI's drawing node needs the lists at full length, controlnet_aux skips joints of confidence 0.
+    """
+    frames = []
+    for pose in [poses] if isinstance(poses, Keypoints) else poses:
+        rows = np.concatenate([pose.xy, pose.present[:, None]], axis=1)
+        person = {
+            "pose_keypoints_2d": [float(value) for value in rows.reshape(-1)],
+            "face_keypoints_2d": [0.0] * (70 * 3),
+            "hand_left_keypoints_2d": [0.0] * (21 * 3),
+            "hand_right_keypoints_2d": [0.0] * (21 * 3),
+        }
+        frames.append({"people": [person], "canvas_height": pose.canvas[0], "canvas_width": pose.canvas[1]})
+    return frames
+
+
+def load_openpose_json(path: str | Path, canvas: tuple[int, int] | None = None) -> list[dict]:
+    """A JSON file -> POSE_KEYPOINT frames: a saved POSE_KEYPOINT, one frame of it, or a file of OpenPose itself.
+
+    canvas: (H, W), used for frames that do not say their own; OpenPose's files do not.
+
+    Raises ValueError when the file is not JSON of that form; from_pose_keypoint checks the people in it.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name} is not JSON ({error}); expected POSE_KEYPOINT or OpenPose JSON.") from error
+    frames = content if isinstance(content, list) else [content]
+    if not frames or not all(isinstance(frame, dict) and "people" in frame for frame in frames):
+        raise ValueError(f"{path.name} holds no pose frames; expected one dict or a list of dicts with 'people'. "
+                         f"Save the pose with a node that writes POSE_KEYPOINT as JSON.")
+    if canvas is not None:
+        height, width = checked_size(canvas, "canvas")
+        frames = [{"canvas_height": height, "canvas_width": width, **frame} for frame in frames]
+    return frames
+
+
+def parse_cfld_annotation(annotation, xs=None, frame: tuple[int, int] = CFLD_FRAME) -> Keypoints:
+    """A keypoint annotation of CFLD's DeepFashion split -> Keypoints (CFLD spec: authors' code).
+
+    annotation: a row of the file, "name: [y, ...]: [x, ...]" (the name may be left out), with xs None; or the 18 y
+                values, with the 18 x values in xs.
+    frame:      (H, W) that the numbers refer to. A joint is missing where y or x is -1.
+
+    Raises ValueError when a row has another form or a list has not 18 numbers.
+    """
+    if xs is None:
+        if not isinstance(annotation, str) or annotation.count(":") < 1:
+            raise ValueError(f"A CFLD annotation came as {str(annotation)[:80]!r}; expected 'name: [18 y]: [18 x]', or "
+                             f"the y and the x list as two arguments.")
+        fields = annotation.rsplit(":", 2)[-2:]
+        try:
+            ys, xs = (json.loads(field) for field in fields)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"CFLD annotation {annotation[:80]!r}: a keypoint list is not JSON ({error}); expected "
+                             f"'name: [18 y]: [18 x]'.") from error
+    else:
+        ys = annotation
+    ys, xs = np.asarray(ys, dtype=np.float64), np.asarray(xs, dtype=np.float64)
+    if ys.shape != (18,) or xs.shape != (18,):
+        raise ValueError(f"CFLD annotation with y of shape {ys.shape} and x of shape {xs.shape}; expected 18 numbers "
+                         f"each, in OpenPose-COCO order.")
+    return Keypoints(np.stack([xs, ys], axis=1), (ys != -1) & (xs != -1), frame)

@@ -1,0 +1,40 @@
+"""From noise to latents: seeded start noise and named samplers for training grids, evaluation and the command line.
+
+ComfyUI users sample with the host's own samplers; this exists so that results can be had, and compared, without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .schedule import NoiseSchedule, ddim_step, ddpm_step, leading_timesteps, sample, trailing_timesteps
+
+SAMPLERS = {"ddim": ddim_step, "ddpm": ddpm_step}  # ddim: eta 0; ddpm: ancestral, the authors' choice for CFLD
+SPACINGS = {"trailing": trailing_timesteps, "leading": leading_timesteps}  # leading with offset 1, as published
+
+
+def start_noise(shape: tuple[int, ...], seed: int, first: int = 0) -> Tensor:
+    """Unit normal noise (B, ...) on the CPU. Row i depends on (seed, first + i) alone, not on its batch."""
+    rows = [torch.Generator().manual_seed(seed * 1_000_003 + first + row) for row in range(shape[0])]
+    return torch.stack([torch.randn(shape[1:], generator=generator) for generator in rows])
+
+
+def sample_latents(denoise: Callable[[Tensor, int], Tensor], schedule: NoiseSchedule, shape: tuple[int, ...], *,
+                   steps: int = 20, seed: int = 0, first: int = 0, sampler: str = "ddim", spacing: str = "trailing",
+                   device: torch.device | str = "cpu",
+                   callback: Callable[[int, int, Tensor], None] | None = None) -> Tensor:
+    """Samples latents of `shape` (B, 4, h, w).
+
+    denoise: f(x, t) -> guided prediction of the schedule's kind. first: number of the first row, for pictures made in
+    several batches. Raises ValueError for unknown samplers or spacings.
+    """
+    if sampler not in SAMPLERS or spacing not in SPACINGS:
+        raise ValueError(f"sampler {sampler!r} with spacing {spacing!r}; expected one of {sorted(SAMPLERS)} with one of "
+                         f"{sorted(SPACINGS)}")
+    noise = start_noise(shape, seed, first).to(device)
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + first + 500_009)
+    return sample(denoise, noise, schedule, SPACINGS[spacing](steps, schedule.steps), SAMPLERS[sampler],
+                  generator=generator, callback=callback)

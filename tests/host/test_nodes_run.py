@@ -1,0 +1,187 @@
+"""The nodes in graphs that the host itself executes, on tiny random models."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROW = ("person.jpg: [30, 50, 50, 80, 110, 50, 80, 110, 115, 160, 210, 115, 160, 210, 25, 25, 28, 28]: "
+       "[88, 88, 66, 58, 55, 110, 118, 120, 75, 74, 72, 100, 102, 104, 84, 92, 78, 98]")
+
+
+@pytest.fixture(scope="module")
+def source(host, demo):
+    h, w = demo.size
+    picture = np.random.default_rng(0).integers(0, 255, (h, w, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(host.base / "input" / "source.png")
+    return picture
+
+
+def graph(**more):
+    nodes = {
+        "base": ("PGPISLoadDemoBase", {}),
+        "method": ("PGPISLoadCheckpoint", {"file": "cfld_tiny.safetensors"}),
+        "source": ("LoadImage", {"image": "source.png"}),
+        "pose": ("PGPISLoadPose", {"file": "(the text below)", "text": f"{ROW}\n{ROW}", "canvas_width": 176, "canvas_height": 256}),
+        "cond": ("PGPISAppearanceEmbedding", {"method": ["method", 0], "source": ["source", 0], "pose": ["pose", 0], "person": -1}),
+    } | more
+    return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}
+
+
+def saved(host, result):
+    """The pictures that SaveImage wrote, each (H, W, 3)."""
+    assert result.success, result.errors
+    files = [item for output in result.outputs.values() for item in output.get("images", ())]
+    folders = {"output": host.base / "output", "temp": host.base / "temp"}
+    return [np.asarray(Image.open(folders[f["type"]] / f["subfolder"] / f["filename"])) for f in files]
+
+
+def test_apply_runs_under_an_ordinary_ksampler(host, demo, source):
+    result = host.run(graph(
+        apply=("PGPISApply", {"model": ["base", 0], "cond": ["cond", 0]}),
+        sampler=("KSampler", {"model": ["apply", 0], "positive": ["apply", 1], "negative": ["apply", 2], "latent_image": ["apply", 3],
+                              "seed": 1, "steps": 3, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}),
+        decode=("VAEDecode", {"samples": ["sampler", 0], "vae": ["base", 1]}),
+        skeleton=("PGPISDrawPose", {"pose": ["pose", 0], "width": 96, "height": 128, "person": -1}),
+        grid=("PGPISCompareGrid", {"image_1": ["source", 0], "image_2": ["skeleton", 0], "image_3": ["decode", 0], "target": ["source", 0],
+                                   "labels": "source\nOpenPose"}),
+        save=("SaveImage", {"images": ["decode", 0], "filename_prefix": "a"}),
+        show=("SaveImage", {"images": ["grid", 0], "filename_prefix": "b"})))
+    pictures = saved(host, result)
+    assert sorted(p.shape for p in pictures) == [(128, 96, 3)] * 2 + [(8 + 2 * (128 + 36 + 8), 8 + 4 * (96 + 8), 3)]
+
+
+def test_guider_runs_under_sampler_custom_advanced(host, demo, source):
+    def run(mode, **weights):
+        scales = {"pose": 1.5, "appearance": 2.5, "biases": 1.2, "prompt": 1.1} | weights
+        result = host.run(graph(
+            guider=("PGPISGuider", {"model": ["base", 0], "cond": ["cond", 0], "mode": mode, **scales}),
+            noise=("RandomNoise", {"noise_seed": 4}), sampler=("KSamplerSelect", {"sampler_name": "euler"}),
+            sigmas=("BasicScheduler", {"model": ["base", 0], "scheduler": "normal", "steps": 2, "denoise": 1.0}),
+            sample=("SamplerCustomAdvanced", {"noise": ["noise", 0], "guider": ["guider", 0], "sampler": ["sampler", 0],
+                                              "sigmas": ["sigmas", 0], "latent_image": ["guider", 1]}),
+            decode=("VAEDecode", {"samples": ["sample", 0], "vae": ["base", 1]}),
+            save=("SaveImage", {"images": ["decode", 0], "filename_prefix": "g"})))
+        return saved(host, result)
+    modes = list(host.pack("pgpis_models.cfld").GUIDANCE_MODES)
+    results = {mode: run(mode) for mode in modes}
+    assert len(modes) == 6 and all(len(pictures) == 2 for pictures in results.values())
+    assert np.array_equal(run("uc_full", biases=9.0)[0], results["uc_full"][0])  # a weight that the mode does not use
+    assert not np.array_equal(results["uc_full"][0], results["uc_down_full"][0])
+
+
+def masked(host, guided, feather, denoise=1.0, reference="reference.png"):
+    inputs = {"guider": ["guider", 0], "latent": ["guider", 1]} if guided else \
+        {"model": ["apply", 0], "positive": ["apply", 1], "negative": ["apply", 2], "latent": ["apply", 3]}
+    return saved(host, host.run(graph(
+        apply=("PGPISApply", {"model": ["base", 0], "cond": ["cond", 0]}),
+        guider=("PGPISGuider", {"model": ["base", 0], "cond": ["cond", 0], "mode": "uc_full", "pose": 2.0, "appearance": 2.0,
+                                "biases": 2.0, "prompt": 2.0}),
+        reference=("LoadImage", {"image": reference}),
+        mask=("LoadImageMask", {"image": "mask.png", "channel": "red"}),
+        sample=("PGPISMaskedSampler", {"vae": ["base", 1], "reference": ["reference", 0], "mask": ["mask", 0], "feather": feather,
+                                       "seed": 3, "steps": 3, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal",
+                                       "denoise": denoise, **inputs}),
+        save=("SaveImage", {"images": ["sample", 1], "filename_prefix": "m"}))))
+
+
+@pytest.fixture(scope="module")
+def reference(host, source):
+    picture = np.random.default_rng(1).integers(0, 255, (200, 150, 3), dtype=np.uint8)
+    mask = np.zeros((200, 150, 3), np.uint8)
+    mask[60:140, 40:110] = 255
+    Image.fromarray(picture).save(host.base / "input" / "reference.png")
+    Image.fromarray(mask).save(host.base / "input" / "mask.png")
+    return picture, mask[..., 0] > 0
+
+
+@pytest.mark.parametrize("guided", [True, False], ids=["guider", "model and conditionings"])
+def test_masked_sampler_keeps_every_pixel_outside_the_mask(guided, host, demo, reference):
+    picture, mask = reference
+    for made in masked(host, guided, feather=10):
+        assert made.shape == picture.shape
+        assert np.array_equal(made[~mask], picture[~mask])
+        assert (made[mask] != picture[mask]).mean() > 0.5
+
+
+def test_masked_sampler_of_guider_and_of_equal_cfg_give_the_same(host, demo, reference):
+    for a, b in zip(masked(host, True, 8), masked(host, False, 8)):
+        assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
+
+
+def test_feather_fades_inside_the_mask_only(host):
+    masking = host.pack("nodes.masking")
+    mask = torch.zeros(1, 40, 60)
+    mask[:, 10:30, 15:] = 1
+    soft = masking.feathered(mask, (40, 60), 8)[0, 0]
+    assert not soft[mask[0] == 0].any() and soft[20, 40] == 1 and 0 < soft[20, 16] < soft[20, 19] < 1
+    assert soft[20, 59] == 1, "no fade at the picture's border"
+    assert torch.equal(masking.feathered(mask, (40, 60), 0)[0], mask)
+    made, kept = torch.rand(1, 3, 40, 60), torch.rand(1, 3, 40, 60)
+    out = masking.paste(made, kept, soft[None, None])
+    assert torch.equal(out[..., mask[0] == 0], kept[..., mask[0] == 0])
+    assert torch.equal(out[..., soft == 1], made[..., soft == 1])
+
+
+def test_blend_mixes_appearance_and_keeps_the_first_pose(host, demo, source):
+    other = np.random.default_rng(2).integers(0, 255, (*demo.size, 3), dtype=np.uint8)
+    Image.fromarray(other).save(host.base / "input" / "other.png")
+    results = {}
+    for weight in (0.0, 0.5, 1.0):
+        results[weight] = saved(host, host.run(graph(
+            second=("LoadImage", {"image": "other.png"}),
+            cond2=("PGPISAppearanceEmbedding", {"method": ["method", 0], "source": ["second", 0], "pose": ["pose", 0], "person": 0}),
+            blend=("PGPISBlendAppearance", {"first": ["cond", 0], "second": ["cond2", 0], "weight": weight}),
+            apply=("PGPISApply", {"model": ["base", 0], "cond": ["blend", 0]}),
+            sampler=("KSampler", {"model": ["apply", 0], "positive": ["apply", 1], "negative": ["apply", 2], "seed": 1, "steps": 2,
+                                  "latent_image": ["apply", 3], "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal",
+                                  "denoise": 1.0}),
+            decode=("VAEDecode", {"samples": ["sampler", 0], "vae": ["base", 1]}),
+            save=("SaveImage", {"images": ["decode", 0], "filename_prefix": "c"}))))[0]
+    assert not np.array_equal(results[0.0], results[1.0]) and not np.array_equal(results[0.5], results[0.0])
+
+
+def test_the_demo_base_loads_as_the_diffusers_unet_it_was_saved_from(host, demo, tiny):
+    model, vae = host.pack("nodes.loaders").LoadDemoBase.execute().result
+    base = host.pack("pgpis_models.base")
+    unet, _ = base.load_unet(demo.folder / "demo_base.safetensors")
+    x, t = torch.randn(2, 4, *tiny.latent), torch.tensor([400.0, 10.0])
+    context = torch.randn(2, 5, tiny.context)
+    with torch.no_grad():
+        ours = model.model.diffusion_model(x, t, context=context)
+        theirs = unet(x, t, context, return_dict=False)[0]
+        assert (ours - theirs).abs().max() < 1e-5
+        assert model.model.model_type.name == "V_PREDICTION" and model.model_dtype() == torch.float32
+        picture = torch.rand(1, 64, 48, 3)
+        autoencoder = base.load_vae(demo.folder / "demo_vae.safetensors")
+        latents = base.encode_latents(autoencoder, picture.movedim(-1, 1) * 2 - 1)
+        host_latents = model.model.process_latent_in(vae.encode(picture))
+        assert (host_latents - latents).abs().max() < 1e-4
+        decoded = vae.decode(vae.encode(picture)).movedim(-1, 1)
+        assert (decoded - base.decode_latents(autoencoder, latents)).abs().max() < 1e-4
+
+
+def test_poses_load_from_files_text_and_rows(host, demo):
+    load = host.pack("nodes.pose").LoadPose
+    pose = host.pack("pgpis_models.pose")
+    frames = load.execute("(the text below)", ROW, 1, 1).result[0]
+    people = pose.from_pose_keypoint(frames)
+    assert people[0].canvas == (256, 176) and people[0].present.all() and people[0].xy[1].tolist() == [88, 50]
+    (host.base / "input" / "pose.json").write_text(json.dumps(frames))
+    assert load.execute("pose.json", "", 1, 1).result[0] == frames
+    bare = {"people": frames[0]["people"]}  # as OpenPose writes it
+    assert load.execute("(the text below)", json.dumps(bare), 176, 256).result[0][0]["canvas_width"] == 176
+    with pytest.raises(ValueError, match="no pose file"):
+        load.execute("../../etc/passwd", "", 1, 1)
+
+
+def test_openpose_results_become_frames(host):
+    from types import SimpleNamespace as S
+    joints = [S(x=0.5, y=0.25)] * 17 + [None]
+    frame = host.pack("nodes.pose").frame_of([S(body=S(keypoints=joints))], (200, 100))
+    keypoints, = host.pack("pgpis_models.pose").from_pose_keypoint([frame])
+    assert keypoints.xy[0].tolist() == [50, 50] and not keypoints.present[17] and keypoints.canvas == (200, 100)

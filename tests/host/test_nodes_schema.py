@@ -1,0 +1,106 @@
+"""What the host is told of the nodes, and what importing them costs."""
+
+from __future__ import annotations
+
+import asyncio
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"diffusers", "transformers", "cv2", "accelerate", "insightface", "skimage", "controlnet_aux"}
+PACK = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def nodes(host):
+    extension = asyncio.new_event_loop().run_until_complete(host.pack().comfy_entrypoint())
+    return asyncio.new_event_loop().run_until_complete(extension.get_node_list())
+
+
+def test_every_node_input_and_output_explains_itself(nodes):
+    assert len(nodes) >= 10
+    for node in nodes:
+        schema = node.define_schema()
+        schema.validate()
+        assert schema.node_id.startswith("PGPIS") and schema.category.startswith("PGPIS/"), schema.node_id
+        assert schema.display_name and schema.description, schema.node_id
+        for one in [*schema.inputs, *schema.outputs]:
+            assert one.tooltip and len(one.tooltip) > 10, (schema.node_id, one.id or one.display_name)
+        for one in schema.outputs:
+            assert one.display_name, schema.node_id
+
+
+def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
+    """Saved workflows depend on both: add ids and append inputs, never rename or reorder."""
+    table = {schema.node_id: [one.id for one in schema.inputs] for schema in (node.define_schema() for node in nodes)}
+    expected = {
+        "PGPISLoadCheckpoint": ["file"],
+        "PGPISLoadDemoBase": [],
+        "PGPISLoadPose": ["file", "text", "canvas_width", "canvas_height"],
+        "PGPISDrawPose": ["pose", "width", "height", "person"],
+        "PGPISExtractPose": ["image"],
+        "PGPISAppearanceEmbedding": ["method", "source", "pose", "person"],
+        "PGPISBlendAppearance": ["first", "second", "weight"],
+        "PGPISApply": ["model", "cond"],
+        "PGPISGuider": ["model", "cond", "mode", "pose", "appearance", "biases", "prompt"],
+        "PGPISMaskedSampler": ["latent", "vae", "reference", "mask", "feather", "seed", "steps", "cfg", "sampler_name", "scheduler",
+                               "denoise", "guider", "model", "positive", "negative"],
+        "PGPISCompareGrid": ["image_1", "image_2", "image_3", "image_4", "image_5", "image_6", "target", "labels"],
+    }
+    assert {name: inputs[:len(expected.get(name, []))] for name, inputs in table.items() if name in expected} == expected
+
+
+def test_the_host_knows_the_nodes_and_their_folder(host, nodes, demo):
+    import folder_paths
+    for node in nodes:
+        assert node.define_schema().node_id in host.nodes.NODE_CLASS_MAPPINGS
+    paths, extensions = folder_paths.folder_names_and_paths["pgpis"]
+    assert str(host.base / "models" / "pgpis") in paths and extensions == {".safetensors"}
+    assert any(path.endswith("models/demo") for path in paths)
+    assert "cfld_tiny.safetensors" in folder_paths.get_filename_list("pgpis")
+
+
+def test_importing_the_pack_is_cheap_and_loads_nothing_heavy(host):
+    script = f"""
+import asyncio, json, os, sys, time
+sys.argv = ["main.py", "--cpu", "--disable-api-nodes", "--base-directory", {str(host.base)!r}]
+comfy_folder = {str(Path(host.nodes.__file__).parent)!r}
+sys.path.insert(0, comfy_folder); os.chdir(comfy_folder)
+import comfy.options; comfy.options.enable_args_parsing()
+import utils.extra_config, nodes, server, comfy.samplers, latent_preview
+import comfy_api.latest
+asyncio.set_event_loop(asyncio.new_event_loop())
+server.PromptServer(asyncio.get_event_loop())
+before, start = set(sys.modules), time.perf_counter()
+done = asyncio.get_event_loop().run_until_complete(nodes.load_custom_node({str(host.base / "custom_nodes" / "pgpis")!r}))
+print(json.dumps([done, time.perf_counter() - start, sorted(set(sys.modules) - before)]))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    done, seconds, modules = json.loads(result.stdout.strip().splitlines()[-1])
+    print(f"import of the pack: {seconds:.3f} s, {len(modules)} modules")
+    assert done
+    assert not HEAVY & {name.split(".")[0] for name in modules}
+
+
+def test_nodes_keep_the_rules_of_import_and_of_the_registry():
+    """Only nodes import comfy; nodes never import training; nothing that the registry's scan flags."""
+    banned = {"os.environ", "subprocess", "urllib", "requests", "socket"}
+    for path in sorted((PACK / "nodes").glob("*.py")):
+        text, tree = path.read_text(), ast.parse(path.read_text())
+        assert len(text.splitlines()) < 330, path.name
+        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        names |= {f"{'.' * node.level}{node.module or ''}" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert not {name for name in names if "training" in name or name.split(".")[0] in banned}, path.name
+        assert "os.environ" not in text and "strict=False" not in text, path.name
+        calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        assert not calls & {"eval", "exec", "compile", "print"}, path.name
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.type is None], path.name
+    for path in sorted((PACK / "pgpis_models").glob("*.py")):
+        names = {alias.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import)
+                 for alias in node.names}
+        assert not {name for name in names if name.split(".")[0] in ("comfy", "nodes", "folder_paths")}, path.name

@@ -1,0 +1,209 @@
+"""Noise schedules and steps against the schedulers of diffusers."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from pgpis_models.schedule import (
+    NoiseSchedule,
+    cfld_lr,
+    cubic_timesteps,
+    ddim_step,
+    ddpm_std,
+    ddpm_step,
+    leading_timesteps,
+    sample,
+    trailing_timesteps,
+)
+
+diffusers = pytest.importorskip("diffusers")
+
+SHAPE = (3, 4, 6, 5)
+# kind, zero terminal SNR, prediction
+CASES = [
+    ("scaled_linear", False, "epsilon"),
+    ("scaled_linear", False, "v_prediction"),
+    ("linear", False, "epsilon"),
+    ("scaled_linear", True, "v_prediction"),
+    ("linear", True, "v_prediction"),
+]
+# Zero terminal SNR is sampled with trailing timesteps only.
+CHAINS = [(case, "trailing") for case in CASES] + [(case, "leading") for case in CASES if not case[1]]
+
+
+def ours(kind="scaled_linear", zero=False, prediction="epsilon") -> NoiseSchedule:
+    return NoiseSchedule(kind=kind, zero_terminal_snr=zero, prediction=prediction)
+
+
+def theirs(cls, kind="scaled_linear", zero=False, prediction="epsilon", **options):
+    options = {"clip_sample": False, **options}
+    return cls(beta_start=0.00085, beta_end=0.012, beta_schedule=kind, rescale_betas_zero_snr=zero,
+               prediction_type=prediction, **options)
+
+
+def draws(count: int, seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(SHAPE, generator=generator) for _ in range(count)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_tables_noising_and_velocity_equal_diffusers(case):
+    schedule, reference = ours(*case), theirs(diffusers.DDPMScheduler, *case)
+    torch.testing.assert_close(schedule.alphas_cumprod, reference.alphas_cumprod, atol=1e-7, rtol=0)
+    torch.testing.assert_close(schedule.betas, reference.betas, atol=1e-7, rtol=0)
+    x0, noise = draws(2)
+    t = torch.tensor([0, 500, 999])
+    torch.testing.assert_close(schedule.add_noise(x0, noise, t), reference.add_noise(x0, noise, t), atol=1e-6, rtol=0)
+    torch.testing.assert_close(schedule.velocity(x0, noise, t), reference.get_velocity(x0, noise, t), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_predictions_turn_back_into_the_picture_and_the_noise(case):
+    schedule = ours(*case)
+    x0, noise = (x.double() for x in draws(2))
+    for t in (0, 400, 990, torch.tensor([3, 500, 800])):
+        x, prediction = schedule.add_noise(x0, noise, t), schedule.target(x0, noise, t)
+        torch.testing.assert_close(schedule.to_x0(prediction, x, t), x0, atol=1e-5, rtol=0)
+        torch.testing.assert_close(schedule.to_epsilon(prediction, x, t), noise, atol=1e-5, rtol=0)
+
+
+def test_zero_terminal_snr_ends_in_pure_noise_and_signal_to_noise_zero():
+    schedule = ours("scaled_linear", True, "v_prediction")
+    x0, noise = draws(2)
+    assert torch.equal(schedule.add_noise(x0, noise, 999), noise)
+    assert schedule.snr(torch.tensor([999])).item() == 0
+    abar = schedule.alphas_cumprod[300]
+    assert schedule.snr(torch.tensor([300])).item() == pytest.approx((abar / (1 - abar)).item())
+
+
+@pytest.mark.parametrize("count", [1, 5, 7, 20, 30, 50, 64, 333, 1000])
+def test_timesteps_equal_diffusers(count):
+    for timesteps, options in (
+        (leading_timesteps(count), {"timestep_spacing": "leading", "steps_offset": 1}),
+        (leading_timesteps(count, offset=0), {"timestep_spacing": "leading", "steps_offset": 0}),
+        (trailing_timesteps(count), {"timestep_spacing": "trailing"}),
+    ):
+        reference = theirs(diffusers.DDIMScheduler, **options)
+        reference.set_timesteps(count)
+        assert torch.equal(timesteps, reference.timesteps), options
+
+
+@pytest.mark.parametrize("case, spacing", CHAINS)
+def test_the_ddpm_chain_equals_diffusers(case, spacing):
+    reference = theirs(diffusers.DDPMScheduler, *case, timestep_spacing=spacing, steps_offset=1)
+    reference.set_timesteps(10)
+    schedule, timesteps = ours(*case), reference.timesteps
+    latents, *predictions = draws(11)
+
+    generator = torch.Generator().manual_seed(7)
+    expected, last = latents, int(timesteps[-1])
+    for t, prediction in zip(timesteps, predictions):
+        # predictions of a fixed size, whatever x: every coefficient of every step shows up in the result
+        expected = reference.step(prediction, t, expected, generator=generator).prev_sample
+    remaining = iter(predictions)
+    result = sample(lambda x, t: next(remaining), latents, schedule, timesteps, ddpm_step,
+                    generator=torch.Generator().manual_seed(7))
+    assert schedule.abar(last) < 1
+    torch.testing.assert_close(result, expected, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+@pytest.mark.parametrize("to_one", [True, False])
+@pytest.mark.parametrize("case, spacing", CHAINS)
+def test_the_ddim_chain_equals_diffusers(case, spacing, to_one, eta):
+    options = dict(timestep_spacing=spacing, steps_offset=1, set_alpha_to_one=to_one)
+    reference = theirs(diffusers.DDIMScheduler, *case, **options)
+    reference.set_timesteps(10)
+    latents, *predictions = draws(11)
+    generator = torch.Generator().manual_seed(7)
+    expected = latents
+    for t, prediction in zip(reference.timesteps, predictions):
+        expected = reference.step(prediction, t, expected, eta=eta, generator=generator).prev_sample
+    remaining = iter(predictions)
+    stepper = partial(ddim_step, eta=eta, final="one" if to_one else "first")
+    result = sample(lambda x, t: next(remaining), latents, ours(*case), reference.timesteps, stepper,
+                    generator=torch.Generator().manual_seed(7))
+    torch.testing.assert_close(result, expected, atol=2e-5, rtol=1e-5)
+
+
+def test_a_perfect_prediction_leads_the_ddim_to_the_picture():
+    x0, noise = draws(2)
+    for schedule in (ours(*case) for case in CASES):
+        timesteps = trailing_timesteps(8)
+        start = schedule.add_noise(x0, noise, int(timesteps[0]))
+        result = sample(lambda x, t, s=schedule: s.target(x0, noise, t), start, schedule, timesteps, ddim_step)
+        torch.testing.assert_close(result, x0, atol=1e-4, rtol=0)
+
+
+def test_given_noise_is_used_step_by_step_and_the_callback_sees_every_step():
+    schedule, timesteps = ours(), leading_timesteps(4)
+    latents, *noise = draws(5)
+    seen = []
+    result = sample(lambda x, t: 0.1 * x, latents, schedule, timesteps, noise=torch.stack(noise),
+                    callback=lambda index, t, x: seen.append((index, t, x)))
+    x = latents
+    for t, before, extra in zip(timesteps.tolist(), [*timesteps.tolist()[1:], -1], noise):
+        x = ddpm_step(schedule, 0.1 * x, x, t, before, noise=extra)
+    assert torch.equal(result, x)
+    assert [(index, t) for index, t, _ in seen] == list(enumerate([751, 501, 251, 1]))
+    assert torch.equal(seen[-1][2], result)
+
+
+def test_the_ddim_without_eta_draws_no_noise():
+    generator = torch.Generator().manual_seed(3)
+    before = generator.get_state()
+    sample(lambda x, t: x, draws(1)[0], ours(), leading_timesteps(3), ddim_step, generator=generator)
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_half_precision_stays_half_and_close():
+    schedule = ours()
+    x0, noise = draws(2)
+    t = torch.tensor([5, 400, 981])
+    half = schedule.add_noise(x0.bfloat16(), noise.bfloat16(), t)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), schedule.add_noise(x0, noise, t), atol=0.05, rtol=0.02)
+    assert ddpm_step(schedule, noise.half(), x0.half(), 981, 961, noise=noise.half()).dtype == torch.float16
+
+
+def test_cubic_timesteps_cover_the_range_and_favour_late_ones():
+    t = cubic_timesteps(torch.rand(20_000, generator=torch.Generator().manual_seed(0)))
+    assert t.dtype == torch.int64 and t.min() >= 0 and t.max() <= 999
+    assert cubic_timesteps(torch.tensor([0.0])).item() == 999  # 1000 is clamped
+    # P(t >= 500) = P(u^3 <= 1/2) = 0.794
+    assert (t >= 500).float().mean().item() == pytest.approx(0.5 ** (1 / 3), abs=0.01)
+
+
+def test_learning_rate_warms_up_and_decays():
+    assert cfld_lr(0) == pytest.approx(1e-4 * (0.1 + 0.9 / 1000))
+    assert cfld_lr(999) == cfld_lr(1000) == cfld_lr(22749) == pytest.approx(1e-4)
+    assert cfld_lr(22750) == pytest.approx(1e-5)
+    assert cfld_lr(5000, base=1.0, decay_at=[2000, 3000, 6000]) == pytest.approx(0.01)
+
+
+def test_the_noise_of_the_last_step_is_nothing():
+    assert ddpm_std(ours(), 1, -1).item() == pytest.approx(1e-10)
+    x, prediction, noise = draws(3)
+    with_noise = ddpm_step(ours(), prediction, x, 1, -1, noise=noise)
+    torch.testing.assert_close(ddpm_step(ours(), prediction, x, 1, -1), with_noise, atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: NoiseSchedule(kind="cosine"), "'cosine'; expected"),
+        (lambda: NoiseSchedule(prediction="sample"), "'sample'; expected"),
+        (lambda: NoiseSchedule(zero_terminal_snr=True), "Use prediction='v_prediction'"),
+        (lambda: NoiseSchedule(beta_start=0.5, beta_end=0.1), "0 < beta_start <= beta_end < 1"),
+        (lambda: leading_timesteps(0), "0 sampling steps.*1 to 1000"),
+        (lambda: trailing_timesteps(1001), "1001 sampling steps"),
+        (lambda: ours().abar(-1, final="zero"), "'zero'; expected 'one'"),
+        (lambda: ddpm_step(ours(), *draws(2), 981, 961), "got no noise"),
+        (lambda: ddim_step(ours(), *draws(2), 981, 961, eta=1.0), "got no noise"),
+        (lambda: sample(None, draws(1)[0], ours(), [5, 1], noise=draws(3)), "noise for 3 steps came with 2"),
+    ],
+)
+def test_bad_settings_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

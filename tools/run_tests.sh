@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Runs all tests in two passes (the host's process apart from the rest) and says at the end what ran and what did not.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+python=.venv/bin/python
+host=${COMFYUI_PATH:-$HOME/comfy/ComfyUI}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONPATH=. HF_HUB_OFFLINE=1
+status=0 said=()
+
+run() {  # name, arguments of pytest
+  local name=$1 log
+  shift
+  log=$(mktemp)
+  "$python" -m pytest -q -rs --durations=5 -p no:cacheprovider "$@" 2>&1 | tee "$log"
+  local code=${PIPESTATUS[0]}
+  [ "$code" = 0 ] || status=1
+  said+=("$name: $(grep -E '(passed|failed|error|skipped|no tests ran).* in ' "$log" | tail -n 1 | tr -d '=')")
+  rm -f "$log"
+}
+
+run "models and training" tests/models tests/training
+if [ -d "${PGPIS_GOLDEN:-../shared/golden}" ]; then
+  run "golden (parity with the authors' code)" tests/golden
+else
+  said+=("golden: NOT RUN, no golden data at ${PGPIS_GOLDEN:-../shared/golden} (set PGPIS_GOLDEN)")
+fi
+if [ -f "$host/main.py" ]; then
+  run "host (ComfyUI at $host)" tests/host
+  if command -v chromium >/dev/null && command -v node >/dev/null; then
+    run "browser" tests/browser
+  else
+    said+=("browser: NOT RUN, chromium or node is not installed")
+  fi
+else
+  said+=("host and browser: NOT RUN, no ComfyUI at $host (set COMFYUI_PATH)")
+fi
+echo
+printf '%s\n' "${said[@]}"
+exit $status

@@ -1,0 +1,185 @@
+"""Typed training configs: a YAML page, `key=value` overrides, and no silent typo.
+
+The dataclasses below are the documentation of every setting. Lengths are counted in images, so that a config means
+the same on one CPU core and on eight GPUs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which pictures. `mannequins` draws them, `deepfashion` reads the CFLD layout below `root`."""
+
+    kind: str = "mannequins"            # mannequins | deepfashion
+    root: str = ""                      # folder of a data set on disk
+    size: tuple[int, int] = (128, 96)   # height, width of the pictures, pixels
+    identities: int = 3000              # mannequins: people
+    views: int = 6                      # mannequins: poses of each person
+    seed: int = 0                       # mannequins: first identity; held-out people start at 1_000_000
+    cache: str = "output/cache"         # where drawn banks and latents are kept
+    flip: bool = False                  # mirror the encoder's input with p = 0.5 (CFLD's authors do, on photos)
+    workers: int = 2                    # processes that draw or load
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Tiny autoencoder, TAESD layout: 8x smaller, 4 latent channels."""
+
+    width: int = 32                     # channels while training; the file is padded with zeros to 64, the host's width
+    crop: int = 64                      # training crop, pixels
+    foreground: float = 4.0             # loss weight of person pixels, background 1
+    latent_noise: float = 0.05          # std of noise on latents while training, so that neighbours decode alike
+    latent_unit: float = 1e-3           # weight of the pull towards unit mean and variance of each latent channel
+    init: str = ""                      # demo_vae file to start from
+    freeze_encoder: bool = False        # polish the decoder alone: latents made before stay valid
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """Tiny base UNet of the SD1.5 topology."""
+
+    block_out_channels: tuple[int, ...] = (64, 64, 64, 64)  # multiples of 32: the host's GroupNorm has 32 groups
+    layers_per_block: int = 2
+    heads: int = 2                      # attention heads at every site
+    cross_attention_dim: int = 64       # width of a context token
+    prediction: str = "v_prediction"    # v_prediction | epsilon
+    caption_drop: float = 0.1           # share of rows that see the null caption
+    pose_drop: float = 0.1              # share of rows that see no pose
+    foreground: float = 1.0             # loss weight of the person's latent pixels, background 1
+    init: str = ""                      # base file to go on from
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """A method on a base."""
+
+    model: dict[str, Any] = field(default_factory=dict)   # overrides of the method's own config dataclass
+    preset: str = "full"                # named config of the method that `model` overrides
+    base: str = ""                      # base UNet: our file, or a diffusers folder
+    vae: str = ""                       # autoencoder: our file, or a diffusers folder
+    init_pose: str = ""                 # file whose pose adapter starts this one (demo only)
+    backbone: str = ""                  # ImageNet weights of the backbone, in the published layout
+    trainable_unet: tuple[str, ...] = ("default",)  # patterns of UNet weights that are trained and stored
+    reconstruct: bool = True            # train source -> source beside source -> target (authors' code)
+    cubic_timesteps: bool = True        # t = (1 - u^3) T, favouring noise (authors' code)
+    caption_loss: float = 0.0           # demo only: pulls the prompt towards the base's caption of the person
+    foreground: float = 1.0             # demo only: loss weight of the person's latent pixels, background 1
+    encoder_only: bool = False          # demo only: train backbone and decoder on the caption alone, no UNet
+    init_encoder: str = ""              # demo only: file of such a run, to start from
+    init: str = ""                      # checkpoint of the same method to start from
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    task: str = "cfld"                  # autoencoder | base | cfld
+    name: str = "run"                   # folder below `output`
+    output: str = "output/train"
+    export: str = ""                    # where the finished checkpoint goes; default <output>/<name>/<name>.safetensors
+    data: DataConfig = field(default_factory=DataConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    base: BaseConfig = field(default_factory=BaseConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    images: int = 100_000               # length of the run, target images seen
+    batch: int = 32                     # images of one optimiser step, over all processes
+    accumulate: int = 1                 # forward passes that make up one step
+    lr: float = 1e-3
+    warmup_images: int = 3_000          # linear warm-up
+    decay_share: float = 0.25           # last share of the run over which the rate falls linearly to zero
+    schedule: str = "linear"            # linear (warm-up, constant, decay) | cfld (authors': /10 at half time)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    clip: float = 1.0                   # gradient norm; 0 = none
+    ema: float = 0.998                  # decay of the weight average; 0 = none
+    precision: str = "auto"             # auto | no | bf16 | fp16; auto = bf16 where the device is fast at it
+    checkpointing: bool = False         # gradient checkpointing in the UNet
+    threads: int = 0                    # CPU threads; 0 = as torch chooses
+    seed: int = 3407
+    log_every: int = 50                 # steps
+    sample_every: int = 20_000          # images between sample grids; 0 = none
+    save_every: int = 20_000            # images between resumable states
+    resume: bool = True                 # go on from the newest state of this run, if there is one
+
+
+def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> TrainConfig:
+    """Reads a YAML config and applies `a.b=value` overrides (values in YAML, so 1e-4, true and [1, 2] work).
+
+    Raises ValueError for unknown keys (naming the nearest known one), wrong types and unreadable overrides.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no config file {path}; those shipped are in training/configs")
+    tree = yaml.safe_load(path.read_text()) or {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ValueError(f"override {override!r} is not key=value (example: data.size=[256,192])")
+        node = tree
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = yaml.safe_load(value)
+    return build(TrainConfig, tree, "")
+
+
+def build(kind: type, tree: Any, where: str) -> Any:
+    """Makes the dataclass `kind` from nested dicts; strict about names and types."""
+    if not isinstance(tree, dict):
+        raise ValueError(f"{where or 'the config'} is {tree!r}; expected settings by name")
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    types_ = typing.get_type_hints(kind)
+    values = {}
+    for key, value in tree.items():
+        name = f"{where}.{key}" if where else str(key)
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+            raise ValueError(f"unknown setting {name!r}; did you mean {'.'.join(filter(None, [where, near[0]]))!r}?")
+        values[key] = _coerce(types_[key], value, name)
+    return kind(**values)
+
+
+def _coerce(kind: Any, value: Any, name: str) -> Any:
+    origin = typing.get_origin(kind)
+    if dataclasses.is_dataclass(kind):
+        return build(kind, value, name)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{name} is {value!r}; expected a list")
+        item, *rest = typing.get_args(kind)
+        if rest and rest[0] is not Ellipsis and len(value) != len(rest) + 1:
+            raise ValueError(f"{name} has {len(value)} values {list(value)}; expected {len(rest) + 1}")
+        return tuple(_coerce(item, v, name) for v in value)
+    if origin is dict or kind is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} is {value!r}; expected settings by name")
+        return dict(value)
+    if origin is types.UnionType:
+        return value
+    if kind is float and isinstance(value, str):  # YAML reads 1e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError(f"{name} is {value!r}; expected a number") from None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{name} is {value!r} ({type(value).__name__}); expected {kind.__name__}")
+    return value
+
+
+def as_json(config: Any) -> str:
+    """The config as sorted JSON, for logs and for keys of caches."""
+    return json.dumps(dataclasses.asdict(config), sort_keys=True)

@@ -1,0 +1,1 @@
+"""Data sets: the mannequin demo world and readers of published data."""

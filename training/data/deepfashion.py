@@ -1,0 +1,197 @@
+"""DeepFashion In-shop photos in CFLD's layout (CFLD spec: authors' code). Research use only; none of it is shipped.
+
+    root/
+      train_highres/  test_highres/                     photos under flat names, as `flat_name` makes them
+      fasion-resize-pairs-{train,test}.csv              from,to
+      fasion-resize-annotation-{train,test}.csv         name:keypoints_y:keypoints_x
+
+The files are spelled "fasion" by the authors' code and "fashion" by their README: both are read.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pgpis_models.pose import Keypoints, cfld_raster, parse_cfld_annotation
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+SPELLINGS = ("fasion", "fashion")
+
+
+class DeepFashion(Dataset):
+    """Source-target pairs of one split.
+
+    root:         folder of the layout above.
+    split:        "train" or "test".
+    image_size:   (H, W) of the pictures for the autoencoder.
+    encoder_size: (H, W) of the source picture for the source encoder.
+    pose_size:    (H, W) of the pose rasters.
+    metric_size:  (H, W) of the ground truth of the test split, (256, 176) or (512, 352) in the paper.
+    flip:         probability of a horizontal flip of the encoder's input in the train split. The pictures for the
+                  autoencoder and the poses are never flipped.
+
+    An item is a dict of float32 tensors:
+        source, target            (3, *image_size) in [-1, 1]
+        source_encoder            (3, *encoder_size) in [-1, 1]
+        source_pose, target_pose  (21, *pose_size) in [0, 1]
+        ground_truth              (3, *metric_size) in [0, 1], test split only
+    `pairs[i]` holds the names of item i. Pictures are resized with Pillow's bicubic filter, which antialiases; the
+    aspect ratio is not kept.
+
+    Raises FileNotFoundError naming up to ten missing files and annotation rows, with the count, before the first item.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        image_size: tuple[int, int] = (512, 512),
+        encoder_size: tuple[int, int] = (256, 256),
+        pose_size: tuple[int, int] = (256, 256),
+        metric_size: tuple[int, int] = (256, 176),
+        flip: float = 0.5,
+    ):
+        if split not in ("train", "test"):
+            raise ValueError(f"split is {split!r}; expected 'train' or 'test'.")
+        root = Path(root)
+        self.split, self.flip = split, flip
+        self.image_size, self.encoder_size = image_size, encoder_size
+        self.pose_size, self.metric_size = pose_size, metric_size
+        self.folder = root / f"{split}_highres"
+        self.pairs = read_pairs(_table(root, f"resize-pairs-{split}.csv"))
+        self.poses = read_annotations(_table(root, f"resize-annotation-{split}.csv"))
+        _check_complete(self.folder, {name for pair in self.pairs for name in pair}, self.poses)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Item `index`; in the train split the flip is drawn from torch's generator, which a DataLoader seeds."""
+        return self.item(index, flip=self.split == "train" and bool(torch.rand(()) < self.flip))
+
+    def item(self, index: int, flip: bool = False) -> dict[str, Tensor]:
+        """Item `index` with the encoder's input flipped or not, as said."""
+        source_name, target_name = self.pairs[index]
+        source, target = (open_picture(self.folder / name) for name in (source_name, target_name))
+        encoder = picture_tensor(source, self.encoder_size) * 2 - 1
+        result = {
+            "source": picture_tensor(source, self.image_size) * 2 - 1,
+            "target": picture_tensor(target, self.image_size) * 2 - 1,
+            "source_encoder": encoder.flip(-1) if flip else encoder,
+            "source_pose": cfld_raster(self.poses[source_name], self.pose_size),
+            "target_pose": cfld_raster(self.poses[target_name], self.pose_size),
+        }
+        if self.split == "test":
+            result["ground_truth"] = picture_tensor(target, self.metric_size)
+        return result
+
+
+class PictureFolder(Dataset):
+    """Every picture of a folder, by name, at one size -> (3, *size) in [0, 1]. With `train_highres` and the metric size
+    it is the real set of the papers' FID (all training photos, not the test targets)."""
+
+    def __init__(self, folder: str | Path, size: tuple[int, int] = (256, 176)):
+        self.folder, self.size = Path(folder), size
+        self.names = sorted(_pictures(self.folder))
+        if not self.names:
+            raise FileNotFoundError(f"{self.folder} holds no picture; expected {', '.join(PICTURE_SUFFIXES)} files.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return picture_tensor(open_picture(self.folder / self.names[index]), self.size)
+
+
+def open_picture(path: Path):
+    """A file -> PIL picture, RGB. ValueError when it cannot be decoded."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a picture ({error}); expected JPEG or PNG. "
+                         f"Copy the file again.") from error
+
+
+def picture_tensor(picture, size: tuple[int, int]) -> Tensor:
+    """PIL picture -> (3, *size) float32 in [0, 1]: Pillow's bicubic filter on 8 bits, aspect ratio not kept."""
+    from PIL import Image
+
+    resized = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous().float() / 255.0
+
+
+def flat_name(path: str) -> str:
+    """Name of a photo in the flat folders, from its path in the data set.
+
+    fashion/WOMEN/Blouses_Shirts/id_00001530/02_7_additional.jpg
+    becomes fashionWOMENBlouses_Shirtsid0000153002_7additional.jpg: parts joined, underscores of the id folder dropped,
+    of those in the file name only the first kept. ValueError when the path has not these five parts.
+    """
+    parts = PurePosixPath(path.replace("\\", "/")).parts[-5:]
+    if len(parts) != 5 or not parts[3].startswith("id_"):
+        raise ValueError(f"{path!r} is not a DeepFashion path; expected "
+                         f"fashion/GENDER/Category/id_XXXXXXXX/NN_K_view.jpg.")
+    first, _, rest = parts[4].partition("_")
+    return "".join((*parts[:3], parts[3].replace("_", ""), first, "_" if rest else "", rest.replace("_", "")))
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """A pairs file, comma separated with the header from,to -> [(source name, target name)]."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = [[field.strip() for field in row] for row in csv.reader(file) if row]
+    wrong = [number for number, row in enumerate(rows, start=1) if len(row) != 2 or not all(row)]
+    if not rows or rows[0] != ["from", "to"] or wrong:
+        raise ValueError(f"{path} is not a pairs file (first row {rows[:1]}, rows without two names: {wrong[:10]}, "
+                         f"{len(wrong)} in all); expected the header from,to and two file names per row.")
+    return [(source, target) for source, target in rows[1:]]
+
+
+def read_annotations(path: Path) -> dict[str, Keypoints]:
+    """An annotation file, colon separated with the header name:keypoints_y:keypoints_x -> pose of each picture, on the
+    256x176 frame of the annotations."""
+    with open(path, encoding="utf-8") as file:
+        lines = [line.strip() for line in file if line.strip()]
+    header = [field.strip() for field in lines[0].split(":")] if lines else []
+    if header != ["name", "keypoints_y", "keypoints_x"]:
+        raise ValueError(f"{path} is not an annotation file (first row {lines[:1]}); expected the header "
+                         f"name:keypoints_y:keypoints_x.")
+    return {line.split(":", 1)[0].strip(): parse_cfld_annotation(line) for line in lines[1:]}
+
+
+def _table(root: Path, ending: str) -> Path:
+    for spelling in SPELLINGS:
+        path = root / f"{spelling}-{ending}"
+        if path.is_file():
+            return path
+    names = " nor ".join(f"{spelling}-{ending}" for spelling in SPELLINGS)
+    raise FileNotFoundError(f"{root} has neither {names}; expected one of CFLD's files. Download them as CFLD's README "
+                            f"says, and give the folder that holds them.")
+
+
+def _check_complete(folder: Path, names: set[str], annotated: Iterable[str]) -> None:
+    files = set(_pictures(folder))
+    missing = [f"file {name}" for name in sorted(names - files)] + [
+        f"annotation row {name}" for name in sorted(names - set(annotated))
+    ]
+    if missing:
+        raise FileNotFoundError(
+            f"The pairs name {len(names)} pictures; {len(missing)} files or annotation rows of them are missing "
+            f"(looked in {folder}): {'; '.join(missing[:10])}{'; ...' if len(missing) > 10 else ''}. "
+            f"Prepare the data set again, or drop these pairs."
+        )
+
+
+def _pictures(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not there; expected a folder of photos. CFLD's README tells how.")
+    return [path.name for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]

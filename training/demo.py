@@ -1,0 +1,133 @@
+"""`make demo`: every shipped method on people never trained on, as a labelled picture grid and a table.
+
+Writes output/demo/: grid.png, metrics.json, and the table on the terminal. "copy" shows the source as the answer;
+"autoencoder" is the target through the autoencoder, the best that any method on it could do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from pgpis_models.base import decode_latents, encode_latents, load_vae  # noqa: E402
+from pgpis_models.checkpoint import read_metadata  # noqa: E402
+from pgpis_models.metrics import part_colour, psnr, ssim_gauss, texel_error  # noqa: E402
+from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
+from pgpis_models.pose import cfld_rasters  # noqa: E402
+from training.config import DataConfig  # noqa: E402
+from training.data.bank import Bank, open_bank  # noqa: E402
+from training.picture import grid  # noqa: E402
+
+METHODS = ("cfld", "mcld", "fpdm", "qen")
+SIZE = (128, 96)
+SOURCE_VIEW, TARGET_VIEW = 0, 1
+GRID_PEOPLE = 16
+
+
+def score(made: Tensor, bank: Bank) -> dict[str, float]:
+    """Measures of pictures (N, 3, H, W) in 0..1 against the targets of a bank, each a mean over the pictures."""
+    target = pictures(bank, TARGET_VIEW)
+    (part, u, v), (source_part, source_u, source_v) = (maps(bank, view) for view in (TARGET_VIEW, SOURCE_VIEW))
+    seen, hidden = texel_error(made, target, part, u, v, source_part, source_u, source_v)
+    return {"ssim": float(ssim_gauss(made, target).mean()), "psnr": float(psnr(made, target).mean()),
+            "ssim_person": float(ssim_gauss(made, target, part > 0).mean()),
+            "psnr_person": float(psnr(made, target, part > 0).mean()),
+            "part_colour": part_colour(made, target, source_part, part),
+            "texel_error_seen": seen, "texel_error_hidden": hidden}
+
+
+def maps(bank: Bank, view: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Part, u and v of one view of everybody, each (N, H, W)."""
+    uv = torch.from_numpy(bank.uv[:, view].astype(np.float64) / 255)
+    return torch.from_numpy(bank.part[:, view].astype(np.int64)), uv[..., 0], uv[..., 1]
+
+
+def pictures(bank: Bank, view: int) -> Tensor:
+    """One view of everybody, (N, 3, H, W) in 0..1."""
+    return bank.images(np.arange(bank.people), np.full(bank.people, view)) / 2 + 0.5
+
+
+def quantised(made: Tensor) -> Tensor:
+    """As an 8-bit file would hold them."""
+    return (made.clamp(0, 1) * 255).round() / 255
+
+
+def generate(path: Path, bank: Bank, batch: int, seed: int) -> Tensor:
+    """The method of a checkpoint on every person of the bank -> (N, 3, H, W) in 0..1."""
+    generator = Generator(path)
+    made = []
+    steps = generator.defaults["steps"]
+    with tqdm(total=bank.people * steps, desc=read_metadata(path).method, unit="step") as bar:
+        for start in range(0, bank.people, batch):
+            who = np.arange(start, min(start + batch, bank.people))
+            sources = bank.images(who, np.full(len(who), SOURCE_VIEW))
+            poses = bank.poses(who, np.full(len(who), TARGET_VIEW))
+            made.append(generator(sources, poses, seed=seed, first=start,
+                                  callback=lambda *_: bar.update(len(who))).cpu())
+    return torch.cat(made)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "output" / "demo")
+    parser.add_argument("--models", type=Path, default=DEMO_FOLDER, help="folder of demo_*.safetensors")
+    parser.add_argument("--people", type=int, default=64, help="identities never trained on")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    bank = open_bank(DataConfig(size=SIZE, views=2, cache=str(options.out / "cache")), held_out=options.people)
+    source, target = pictures(bank, SOURCE_VIEW), pictures(bank, TARGET_VIEW)
+    vae = load_vae(options.models / "demo_vae.safetensors")
+    with torch.no_grad():
+        decoded = quantised(decode_latents(vae, encode_latents(vae, target * 2 - 1)))
+    table = {"copy": score(source, bank), "autoencoder": score(decoded, bank)}
+    people = np.arange(bank.people)
+    poses = cfld_rasters(bank.poses(people, np.full(bank.people, TARGET_VIEW)), bank.size)[:, :3]
+    columns = {"source": source, "pose": poses}
+    for name in METHODS:
+        path = options.models / f"demo_{name}.safetensors"
+        if not path.is_file():
+            continue
+        made = quantised(generate(path, bank, options.batch, options.seed))
+        row = score(made, bank)
+        for measure in ("ssim", "psnr"):
+            floor, ceiling = table["copy"][measure], table["autoencoder"][measure]
+            row[f"{measure}_gap"] = (row[measure] - floor) / (ceiling - floor)
+        table[name] = row
+        columns[name.upper()] = made
+    columns |= {"target": target, "autoencoder": decoded}
+    picture = grid([c[:GRID_PEOPLE] * 2 - 1 for c in columns.values()], list(columns), scale=2, per_row=2)
+    Image.fromarray(picture).save(options.out / "grid.png")
+    methods = {name: row for name, row in table.items() if name in METHODS}
+    result = {"images": bank.people, "size": list(SIZE), "seed": options.seed, "copy": table["copy"],
+              "autoencoder": table["autoencoder"], "methods": methods}
+    (options.out / "metrics.json").write_text(json.dumps(result, indent=2))
+    show(table)
+    print(f"{bank.people} people never trained on, {time.monotonic() - began:.0f} s; pictures: {options.out / 'grid.png'}")
+
+
+def show(table: dict[str, dict[str, float]]) -> None:
+    """Prints the measures, one row per method."""
+    names = list(dict.fromkeys(name for row in table.values() for name in row))
+    print(f"{'':12}" + "".join(f"{name.replace('texel_error', 'texel'):>14}" for name in names))
+    for who, row in table.items():
+        print(f"{who:12}" + "".join(f"{row[name]:14.3f}" if name in row else f"{'':14}" for name in names))
+
+
+if __name__ == "__main__":
+    main()

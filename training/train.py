@@ -1,0 +1,50 @@
+"""The one entry for training: `python training/train.py --config training/configs/X.yaml [key=value ...]`.
+
+With no arguments it trains the demo's CFLD on whatever device there is. On several GPUs or machines:
+`accelerate launch training/train.py --config ...`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # run as a script from anywhere, without installing the pack
+    sys.path.insert(0, str(ROOT))
+
+from training.config import TrainConfig, load_config  # noqa: E402
+
+
+def task_class(name: str) -> type:
+    """The class of a training task by its config name. Raises ValueError for unknown names."""
+    if name == "autoencoder":
+        from training.autoencoder import AutoencoderTask
+        return AutoencoderTask
+    if name == "base":
+        from training.base import BaseTask
+        return BaseTask
+    if name == "cfld":
+        from training.cfld import CFLDTask
+        return CFLDTask
+    raise ValueError(f"unknown task {name!r}; expected autoencoder, base or cfld")
+
+
+def main(arguments: list[str] | None = None) -> Path:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default=str(ROOT / "training/configs/demo_cfld.yaml"),
+                        help="YAML file; default: the demo's CFLD")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
+    options = parser.parse_args(arguments)
+    try:
+        config: TrainConfig = load_config(options.config, options.overrides)
+        kind = task_class(config.task)
+    except ValueError as error:
+        parser.error(str(error))
+    from training.loop import run
+    return run(config, kind)
+
+
+if __name__ == "__main__":
+    main()

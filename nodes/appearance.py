@@ -33,8 +33,8 @@ class AppearanceEmbedding(io.ComfyNode):
             inputs=[MethodType.Input("method", tooltip="A CFLD checkpoint from Load PGPIS Checkpoint."),
                     io.Image.Input("source", tooltip="Photo(s) of the person. Resized to the checkpoint's own size without "
                                    "keeping the aspect ratio, as in training; transparent parts become white."),
-                    PoseKeypointType.Input("pose", tooltip="Target pose(s), one frame per picture, from Load Pose, Extract Pose "
-                                           "or any node that gives POSE_KEYPOINT."),
+                    PoseKeypointType.Input("pose", tooltip="Target pose(s), one frame per picture, from Load Pose, Extract "
+                                           "Pose or any node that gives POSE_KEYPOINT."),
                     io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP)],
             outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS, PGPIS Guider or Blend Appearance."),
                      io.Int.Output(display_name="width", tooltip="Width in pixels of the pictures this will make."),
@@ -51,8 +51,8 @@ class AppearanceEmbedding(io.ComfyNode):
         poses = from_pose_keypoint(pose, person_choice(person))
         counts = (picture.shape[0], len(poses))
         if counts[0] != counts[1] and 1 not in counts:
-            raise ValueError(f"{counts[0]} sources and {counts[1]} poses; expected equal numbers, or one of either. Repeat or "
-                             "drop some (Repeat Image Batch, Image From Batch)")
+            raise ValueError(f"{counts[0]} sources and {counts[1]} poses; expected equal numbers, or one of either. Repeat "
+                             "or drop some (Repeat Image Batch, Image From Batch)")
         device = method.load()
         with torch.no_grad():
             encoded = module.encode((picture * 2 - 1).to(device), cfld_rasters(poses, config.pose_size).to(device))
@@ -79,8 +79,8 @@ class BlendAppearance(io.ComfyNode):
     @classmethod
     def execute(cls, first, second, weight) -> io.NodeOutput:
         if first.method.checkpoint is not second.method.checkpoint:
-            raise ValueError(f"one appearance is of {first.method.name}, the other of {second.method.name}; expected both of "
-                             "one checkpoint: connect one Load PGPIS Checkpoint to both embeddings")
+            raise ValueError(f"one appearance is of {first.method.name}, the other of {second.method.name}; expected both "
+                             "of one checkpoint: connect one Load PGPIS Checkpoint to both embeddings")
         if not isinstance(first.encoded, Encoded):
             raise ValueError(f"{first.method.name} has no appearance to blend; expected a CFLD embedding")
         mixed = blend(first.encoded, second.encoded, weight)

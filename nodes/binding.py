@@ -21,7 +21,16 @@ from ..pgpis_models.attention import lookup
 from ..pgpis_models.diffusers_binding import run_control
 from ..pgpis_models.injections import Control, Rows
 from ..pgpis_models.sites import DOWN_BLOCK_SLOTS, SITES, STEM_SLOT, Site, sites_of
-from .binding_attention import KEY, Call, CrossAttention, Replacement, SelfAttention, append_reference, call_of, replace_context
+from .binding_attention import (
+    KEY,
+    Call,
+    CrossAttention,
+    Replacement,
+    SelfAttention,
+    append_reference,
+    call_of,
+    replace_context,
+)
 from .binding_weights import check_widths, replace_weights
 
 PREFIX = "pgpis."         # of the names of our tensors among the host's model_conds
@@ -158,8 +167,8 @@ def _check_shape(x: Tensor, passport: Passport, options: dict) -> None:
             f"Apply PGPIS, or set the empty latent to width {width * 8} and height {height * 8}, and use no areas")
     per_term = x.shape[0] // max(1, len(options.get("cond_or_uncond", [0])))
     if per_term % passport.batch:
-        raise ValueError(f"{passport.batch} source and pose pairs are encoded, the sampler runs {per_term} latents; expected "
-                         f"{passport.batch} or a multiple: connect the LATENT output of Apply PGPIS")
+        raise ValueError(f"{passport.batch} source and pose pairs are encoded, the sampler runs {per_term} latents; "
+                         f"expected {passport.batch} or a multiple: connect the LATENT output of Apply PGPIS")
 
 
 def _check_served(call: Call, options: dict) -> None:
@@ -226,7 +235,7 @@ def merge_control(control: dict | None, skips: list[Tensor], middle: Tensor) -> 
         theirs = list(merged.get(name) or [])
         length = max(len(theirs), len(ours))
         theirs, ours = ([None] * (length - len(values)) + list(values) for values in (theirs, ours))
-        merged[name] = [b if a is None else a if b is None else a + b for a, b in zip(theirs, ours)]
+        merged[name] = [b if a is None else a if b is None else a + b for a, b in zip(theirs, ours, strict=True)]
     return merged
 
 

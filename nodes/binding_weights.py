@@ -50,8 +50,8 @@ def check_widths(model: comfy.model_patcher.ModelPatcher, rows: Mapping[str, Ten
         if given != expected:
             wrong.append(f"{name} has width {given}, the MODEL {expected}")
     if wrong:
-        raise ValueError(f"{method} does not fit this MODEL, whose UNet has widths {widths} and cross-attention width {context}: "
-                         f"{'; '.join(wrong[:LISTED])}. Load the base model that the checkpoint names")
+        raise ValueError(f"{method} does not fit this MODEL, whose UNet has widths {widths} and cross-attention width "
+                         f"{context}: {'; '.join(wrong[:LISTED])}. Load the base model that the checkpoint names")
 
 
 def replace_weights(model: comfy.model_patcher.ModelPatcher, weights: Mapping[str, Tensor], method: str) -> None:

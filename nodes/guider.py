@@ -23,14 +23,16 @@ class ChainGuider(comfy.samplers.CFGGuider):
         names = ["positive" if index == last else "negative" if index == 0 else term.name
                  for index, term in enumerate(guidance.terms)]
         self.guidance, self.names = guidance, names
-        self.inner_set_conds(dict(zip(names, conds)))
+        self.inner_set_conds(dict(zip(names, conds, strict=True)))
 
-    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict = {}, seed: int | None = None) -> Tensor:
+    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict | None = None,
+                      seed: int | None = None) -> Tensor:
         """The guided denoised prediction (B, C, H, W) for one step."""
+        model_options = model_options or {}
         order = list(reversed(self.names))  # positive first, as in the host's own guider
         conds = {name: self.conds[name] for name in order}
         found = comfy.samplers.calc_cond_batch(self.inner_model, list(conds.values()), x, timestep, model_options)
-        predictions = dict(zip(order, found))
+        predictions = dict(zip(order, found, strict=True))
         result = self.guidance.combine([predictions[name] for name in self.names])
         for function in model_options.get("sampler_post_cfg_function", []):
             result = function({

@@ -26,22 +26,22 @@ class CompareGrid(io.ComfyNode):
                     for n in range(1, COLUMNS + 1)]
         return io.Schema(
             node_id="PGPISCompareGrid", display_name="Compare Grid", category="PGPIS/image",
-            description="Lays pictures side by side under labels: one column per input, one row per picture of a batch. With a "
-                        "target it becomes the last column, and SSIM (Gaussian window, range 1) and PSNR against it are written "
-                        "above every picture.",
+            description="Lays pictures side by side under labels: one column per input, one row per picture of a batch. "
+                        "With a target it becomes the last column, and SSIM (Gaussian window, range 1) and PSNR against it "
+                        "are written above every picture.",
             inputs=[*pictures,
                     io.Image.Input("target", optional=True, tooltip="True picture(s) to compare with; one, or one per row."),
                     io.String.Input("labels", multiline=True, default="", tooltip="One label per line, in the order of the "
                                     "connected columns; the target is called target if it has none.")],
             outputs=[io.Image.Output(display_name="image", tooltip="The grid, one picture."),
-                     io.String.Output(display_name="table", tooltip="Mean SSIM and PSNR of each column, tab separated; empty "
-                                      "without a target.")])
+                     io.String.Output(display_name="table", tooltip="Mean SSIM and PSNR of each column, tab separated; "
+                                      "empty without a target.")])
 
     @classmethod
     def execute(cls, image_1, labels, image_2=None, image_3=None, image_4=None, image_5=None, image_6=None,
                 target=None) -> io.NodeOutput:
-        given = [("image_1", image_1), ("image_2", image_2), ("image_3", image_3), ("image_4", image_4), ("image_5", image_5),
-                 ("image_6", image_6), ("target", target)]
+        inputs = (image_1, image_2, image_3, image_4, image_5, image_6)
+        given = [*((f"image_{n}", picture) for n, picture in enumerate(inputs, start=1)), ("target", target)]
         columns = [(name, rgb(picture, name)) for name, picture in given if picture is not None]
         size, count = tuple(columns[0][1].shape[-2:]), max(picture.shape[0] for _, picture in columns)
         pictures = [matched(count, resized(picture, size), name) for name, picture in columns]
@@ -51,7 +51,7 @@ class CompareGrid(io.ComfyNode):
                                             for picture in pictures[:-1]]
         sheet = grid(pictures, names, scores)
         table = "\n".join(f"{name}\t{float(ssim.mean()):.4f}\t{float(decibel.mean()):.2f}"
-                          for name, (ssim, decibel) in zip(names, scores))
+                          for name, (ssim, decibel) in zip(names[:len(scores)], scores, strict=True))
         return io.NodeOutput(sheet, f"column\tSSIM\tPSNR\n{table}" if scores else "")
 
 

@@ -24,8 +24,8 @@ def rgb(image: Tensor, what: str) -> Tensor:
                          "of the format")
     picture = image.float()
     if not bool(torch.isfinite(picture).all()):
-        raise ValueError(f"{what} holds values that are not finite; expected 0..1. Check the node that made it (a VAE in half "
-                         "precision is the usual cause)")
+        raise ValueError(f"{what} holds values that are not finite; expected 0..1. Check the node that made it (a VAE in "
+                         "half precision is the usual cause)")
     low, high = float(picture.min()), float(picture.max())
     if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
         raise ValueError(f"{what} holds values from {low:.3g} to {high:.3g}; expected 0..1. "

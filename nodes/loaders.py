@@ -36,8 +36,8 @@ def _path_of(name: str) -> Path:
     path = folder_paths.get_full_path(FOLDER, name)
     if path is None:
         raise FileNotFoundError(
-            f"no file {name} in {', '.join(folder_paths.get_folder_paths(FOLDER))}. Put it into one of these folders; the demo "
-            "files come with a clone of the pack's repository and as a download with its releases")
+            f"no file {name} in {', '.join(folder_paths.get_folder_paths(FOLDER))}. Put it into one of these folders; the "
+            "demo files come with a clone of the pack's repository and as a download with its releases")
     return Path(path)
 
 
@@ -51,8 +51,8 @@ class LoadCheckpoint(io.ComfyNode):
             node_id="PGPISLoadCheckpoint", display_name="Load PGPIS Checkpoint", category="PGPIS/loaders",
             description="Loads a trained pose transfer method (its encoders and the UNet weights that belong to it) from "
                         "models/pgpis. The file says itself which method it is and which base model it needs.",
-            inputs=[io.Combo.Input("file", options=files, tooltip="A .safetensors file of this pack in models/pgpis. Published "
-                                   "weights are converted first with: python -m pgpis_models.convert")],
+            inputs=[io.Combo.Input("file", options=files, tooltip="A .safetensors file of this pack in models/pgpis. "
+                                   "Published weights are converted first with: python -m pgpis_models.convert")],
             outputs=[MethodType.Output(display_name="method", tooltip="The method, for an embedding node of its kind.")])
 
     @classmethod

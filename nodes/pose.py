@@ -13,7 +13,13 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..pgpis_models.pose import draw_openpose, from_pose_keypoint, load_openpose_json, parse_cfld_annotation, to_pose_keypoint
+from ..pgpis_models.pose import (
+    draw_openpose,
+    from_pose_keypoint,
+    load_openpose_json,
+    parse_cfld_annotation,
+    to_pose_keypoint,
+)
 from .appearance import PERSON_TOOLTIP, person_choice
 from .inputs import rgb
 from .types import PoseKeypointType
@@ -24,14 +30,14 @@ DETECTOR_FILE = "body_pose_model.pth"
 
 def _pose_files() -> list[str]:
     folder = Path(folder_paths.get_input_directory())
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json")) if folder.is_dir() else []
+    return sorted(path.name for path in folder.glob("*.json")) if folder.is_dir() else []
 
 
 def _input_file(name: str) -> Path:
     """A file of the listing, so that no other path can be read through the widget."""
     if name not in _pose_files():
-        raise ValueError(f"no pose file {name!r} in {folder_paths.get_input_directory()}; expected one of {_pose_files()[:10]}. "
-                         "Put the .json file into ComfyUI's input folder and press R")
+        raise ValueError(f"no pose file {name!r} in {folder_paths.get_input_directory()}; expected one of "
+                         f"{_pose_files()[:10]}. Put the .json file into ComfyUI's input folder and press R")
     return Path(folder_paths.get_input_directory()) / name
 
 
@@ -41,8 +47,8 @@ def poses_from_text(text: str, canvas: tuple[int, int]) -> list[dict]:
     canvas: (H, W), for frames that do not say their own. Raises ValueError when the text is neither.
     """
     if not text.strip():
-        raise ValueError("the pose text is empty; expected OpenPose JSON, POSE_KEYPOINT JSON, or rows 'name: [18 y]: [18 x]'. "
-                         "Paste one, or choose a file")
+        raise ValueError("the pose text is empty; expected OpenPose JSON, POSE_KEYPOINT JSON, or rows 'name: [18 y]: [18 "
+                         "x]'. Paste one, or choose a file")
     if text.lstrip().startswith("{") or '"people"' in text:
         try:
             content = json.loads(text)
@@ -61,8 +67,8 @@ class LoadPose(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISLoadPose", display_name="Load Pose", category="PGPIS/pose",
-            description="Reads poses from a JSON file in the input folder (OpenPose's own, or a saved POSE_KEYPOINT), or from "
-                        "text: the same JSON, or rows 'name: [18 y]: [18 x]' of a DeepFashion annotation file.",
+            description="Reads poses from a JSON file in the input folder (OpenPose's own, or a saved POSE_KEYPOINT), or "
+                        "from text: the same JSON, or rows 'name: [18 y]: [18 x]' of a DeepFashion annotation file.",
             inputs=[io.Combo.Input("file", options=[FROM_TEXT, *_pose_files()], default=FROM_TEXT,
                                    tooltip="A .json file in ComfyUI's input folder, or the text below."),
                     io.String.Input("text", multiline=True, default="", tooltip="Used when no file is chosen: pose JSON, or "
@@ -97,8 +103,8 @@ class DrawPose(io.ComfyNode):
             inputs=[PoseKeypointType.Input("pose", tooltip="Pose(s) to draw, one picture per frame."),
                     io.Int.Input("width", default=0, min=0, max=16384, tooltip="Width of the picture in pixels; 0 takes the "
                                  "pose's own canvas."),
-                    io.Int.Input("height", default=0, min=0, max=16384, tooltip="Height of the picture in pixels; 0 takes the "
-                                 "pose's own canvas."),
+                    io.Int.Input("height", default=0, min=0, max=16384, tooltip="Height of the picture in pixels; 0 takes "
+                                 "the pose's own canvas."),
                     io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP)],
             outputs=[io.Image.Output(display_name="image", tooltip="Skeletons on black, one per frame.")])
 
@@ -107,8 +113,8 @@ class DrawPose(io.ComfyNode):
         poses = from_pose_keypoint(pose, person_choice(person))
         sizes = {(height or one.canvas[0], width or one.canvas[1]) for one in poses}
         if len(sizes) > 1:
-            raise ValueError(f"frames have canvases of {sorted(sizes)} (height, width), which make no batch; expected one size. "
-                             "Set width and height")
+            raise ValueError(f"frames have canvases of {sorted(sizes)} (height, width), which make no batch; expected one "
+                             "size. Set width and height")
         size = sizes.pop()
         drawn = np.stack([draw_openpose(one, size) for one in poses])
         return io.NodeOutput(torch.from_numpy(drawn).float() / 255)
@@ -121,12 +127,12 @@ class ExtractPose(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISExtractPose", display_name="Extract Pose", category="PGPIS/pose",
-            description="Finds the people's joints in pictures with OpenPose. Needs the Python package controlnet-aux and its "
-                        f"file {DETECTOR_FILE} in models/pgpis. Other nodes that give POSE_KEYPOINT (the host's SDPose, "
+            description="Finds the people's joints in pictures with OpenPose. Needs the Python package controlnet-aux and "
+                        f"its file {DETECTOR_FILE} in models/pgpis. Other nodes that give POSE_KEYPOINT (the host's SDPose, "
                         "DWPose of comfyui_controlnet_aux) do as well.",
             inputs=[io.Image.Input("image", tooltip="Picture(s) of people.")],
-            outputs=[PoseKeypointType.Output(display_name="pose", tooltip="One frame per picture with everybody found in it."),
-                     io.Image.Output(display_name="image", tooltip="The largest person's skeleton on black, one per picture.")])
+            outputs=[PoseKeypointType.Output(display_name="pose", tooltip="One frame per picture, with all people found."),
+                     io.Image.Output(display_name="image", tooltip="Skeleton of the largest person, on black.")])
 
     @classmethod
     def execute(cls, image) -> io.NodeOutput:
@@ -161,8 +167,8 @@ def _detector():
             "SDPose Keypoint Extractor, DWPose Estimator of comfyui_controlnet_aux, or Load Pose") from error
     path = folder_paths.get_full_path("pgpis", DETECTOR_FILE)
     if path is None:
-        raise FileNotFoundError(f"no file {DETECTOR_FILE} in {', '.join(folder_paths.get_folder_paths('pgpis'))}. Download it "
-                                "from huggingface.co/lllyasviel/Annotators (199 MB) and put it there")
+        raise FileNotFoundError(f"no file {DETECTOR_FILE} in {', '.join(folder_paths.get_folder_paths('pgpis'))}. Download "
+                                "it from huggingface.co/lllyasviel/Annotators (199 MB) and put it there")
     body = Body(path)
     patcher = comfy.model_patcher.ModelPatcher(body.model, comfy.model_management.get_torch_device(),
                                                comfy.model_management.unet_offload_device())

@@ -44,12 +44,12 @@ class Apply(io.ComfyNode):
             description="Puts a source person and target pose onto a MODEL for any KSampler. The sampler's cfg is then the "
                         "weight of pose and appearance alike; for one weight each use PGPIS Guider. LoRAs, ControlNets and "
                         "other patches on the MODEL keep working.",
-            inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or LoRA of "
-                                   "it."),
+            inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or "
+                                   "LoRA of it."),
                     CondType.Input("cond", tooltip="Source person and target pose, from an embedding node.")],
             outputs=[io.Model.Output(display_name="model", tooltip="The MODEL with the method on it."),
-                     io.Conditioning.Output(display_name="positive", tooltip="Pose and appearance, for the sampler's positive."),
-                     io.Conditioning.Output(display_name="negative", tooltip="Neither, for the sampler's negative."),
+                     io.Conditioning.Output(display_name="positive", tooltip="Pose and appearance, for positive."),
+                     io.Conditioning.Output(display_name="negative", tooltip="Neither of them, for negative."),
                      io.Latent.Output(display_name="latent", tooltip="Empty latents of the right size and number.")])
 
     @classmethod
@@ -65,19 +65,20 @@ class GuiderNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         def weight(name: str, what: str) -> io.Float.Input:
-            modes = ", ".join(mode for mode, links in GUIDANCE_MODES.items() if any(link.scale == name for link in links[1:]))
+            modes = ", ".join(mode for mode, links in GUIDANCE_MODES.items()
+                              if any(link.scale == name for link in links[1:]))
             return io.Float.Input(name, default=2.0, min=0.0, max=30.0, step=0.05, tooltip=f"{what} Used by {modes}.")
         return io.Schema(
             node_id="PGPISGuider", display_name="PGPIS Guider", category="PGPIS/sampling",
-            description="Cumulative guidance (CFLD, eq. 7) for SamplerCustomAdvanced: each guidance term has its own weight, and "
-                        "all terms of a step run as one batch. Terms that weigh nothing are not run.",
-            inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or LoRA of "
-                                   "it."),
+            description="Cumulative guidance (CFLD, eq. 7) for SamplerCustomAdvanced: each guidance term has its own "
+                        "weight, and all terms of a step run as one batch. Terms that weigh nothing are not run.",
+            inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or "
+                                   "LoRA of it."),
                     CondType.Input("cond", tooltip="Source person and target pose, from a CFLD embedding node."),
                     io.Combo.Input("mode", options=list(GUIDANCE_MODES), default="uc_down_full",
-                                   tooltip="Which terms there are. uc_down_full: nothing, then pose, then appearance (the paper). "
-                                   "uc_full: nothing, then all. updown_full: pose and biases, then the prompt. down_full: pose, "
-                                   "then appearance. The two longest part query biases from prompt."),
+                                   tooltip="Which terms there are. uc_down_full: nothing, then pose, then appearance (the "
+                                   "paper). uc_full: nothing, then all. updown_full: pose and biases, then the prompt. "
+                                   "down_full: pose, then appearance. The two longest part query biases from prompt."),
                     weight("pose", "Weight of the pose against nothing."),
                     weight("appearance", "Weight of the full appearance against the term before it."),
                     weight("biases", "Weight of the query biases against the pose."),
@@ -102,34 +103,34 @@ class MaskedSampler(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISMaskedSampler", display_name="Masked Sampler", category="PGPIS/sampling",
-            description="Makes a new picture inside the mask and keeps the reference outside. At every step the kept part is "
-                        "the reference at the step's noise level (masked sampling of CFLD section 4.6 and QEN eq. 10); after "
-                        "decoding it is pasted back, so that it stays as it was to the pixel. Connect a GUIDER, or a MODEL "
-                        "with positive and negative.",
+            description="Makes a new picture inside the mask and keeps the reference outside. At every step the kept part "
+                        "is the reference at the step's noise level (masked sampling of CFLD section 4.6 and QEN eq. 10); "
+                        "after decoding it is pasted back, so that it stays as it was to the pixel. Connect a GUIDER, or a "
+                        "MODEL with positive and negative.",
             inputs=[io.Latent.Input("latent", tooltip="From Apply PGPIS or PGPIS Guider: size and number of the pictures."),
                     io.Vae.Input("vae", tooltip="Encodes the reference and decodes the result."),
                     io.Image.Input("reference", tooltip="Picture(s) to keep outside the mask, of any size."),
                     io.Mask.Input("mask", tooltip="White is made anew, black is kept."),
-                    io.Int.Input("feather", default=16, min=0, max=512, tooltip="Pixels of the reference picture over which new "
-                                 "fades into kept, inside the mask's edge."),
+                    io.Int.Input("feather", default=16, min=0, max=512, tooltip="Pixels of the reference picture over which "
+                                 "new fades into kept, inside the mask's edge."),
                     io.Int.Input("seed", default=0, min=0, max=0xffffffffffffffff, control_after_generate=True,
                                  tooltip="Seed of the noise."),
                     io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps."),
-                    io.Float.Input("cfg", default=2.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance weight with MODEL, positive "
-                                   "and negative; a GUIDER has its own."),
+                    io.Float.Input("cfg", default=2.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance weight with MODEL, "
+                                   "positive and negative; a GUIDER has its own."),
                     io.Combo.Input("sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="euler",
                                    tooltip="The host's sampler."),
                     io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, default="normal",
                                    tooltip="The host's noise schedule."),
                     io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01,
-                                   tooltip="1 makes the masked part from noise alone, less keeps some of the reference in it."),
+                                   tooltip="1 makes the masked part from noise alone, less keeps some of the reference."),
                     io.Guider.Input("guider", optional=True, tooltip="From PGPIS Guider or any guider of the host."),
                     io.Model.Input("model", optional=True, tooltip="From Apply PGPIS, when no GUIDER is connected."),
                     io.Conditioning.Input("positive", optional=True, tooltip="From Apply PGPIS, with MODEL."),
                     io.Conditioning.Input("negative", optional=True, tooltip="From Apply PGPIS, with MODEL.")],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The sampled latents, before pasting."),
-                     io.Image.Output(display_name="image", tooltip="The decoded pictures with the kept part pasted back, at the "
-                                     "reference's size.")])
+                     io.Image.Output(display_name="image", tooltip="The decoded pictures with the kept part pasted back, at "
+                                     "the reference's size.")])
 
     @classmethod
     def execute(cls, latent, vae, reference, mask, feather, seed, steps, cfg, sampler_name, scheduler, denoise, guider=None,
@@ -141,13 +142,14 @@ class MaskedSampler(io.ComfyNode):
         soft = matched(count, feathered(mask, tuple(kept.shape[-2:]), feather), "the MASK")  # (B, 1, H, W)
         start = vae.encode(as_image(resized(kept, size)))
         if tuple(start.shape) != tuple(samples.shape):
-            raise ValueError(f"the VAE made latents of {tuple(start.shape)}, the LATENT has {tuple(samples.shape)}; expected the "
-                             "same. Connect the VAE of this MODEL")
+            raise ValueError(f"the VAE made latents of {tuple(start.shape)}, the LATENT has {tuple(samples.shape)}; "
+                             "expected the same. Connect the VAE of this MODEL")
         noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index"))
-        sigmas = comfy.samplers.KSampler(guider.model_patcher, steps, guider.model_patcher.load_device, sampler_name, scheduler,
-                                         denoise, guider.model_patcher.model_options).sigmas
+        model = guider.model_patcher
+        sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler_name, scheduler, denoise,
+                                         model.model_options).sigmas
         sampled = guider.sample(noise, start, comfy.samplers.sampler_object(sampler_name), sigmas, denoise_mask=soft,
-                                callback=latent_preview.prepare_callback(guider.model_patcher, max(1, sigmas.shape[-1] - 1)),
+                                callback=latent_preview.prepare_callback(model, max(1, sigmas.shape[-1] - 1)),
                                 disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed)
         sampled = sampled.to(comfy.model_management.intermediate_device())
         made = resized(vae.decode(sampled).float().movedim(-1, 1).clamp(0, 1), tuple(kept.shape[-2:]))
@@ -161,8 +163,8 @@ def _guider(guider, model, positive, negative, cfg: float) -> comfy.samplers.CFG
         return guider
     if guider is not None or len(connected) < 3:
         have = (["guider"] if guider is not None else []) + connected
-        raise ValueError(f"Masked Sampler has {have or 'nothing'} connected; expected either a guider alone, or model, positive "
-                         "and negative. Connect the one or the other")
+        raise ValueError(f"Masked Sampler has {have or 'nothing'} connected; expected either a guider alone, or model, "
+                         "positive and negative. Connect the one or the other")
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)

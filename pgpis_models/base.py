@@ -7,16 +7,16 @@ ComfyUI loads as it is. `load_unet` and `load_vae` also take a diffusers folder,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .checkpoint import write_atomically
+from .checkpoint import config_from_json, open_safetensors, write_atomically
 from .schedule import NoiseSchedule
 
 LATENT_SCALE = 0.18215   # Stable Diffusion's factor between autoencoder latents and the UNet's
@@ -82,23 +82,31 @@ def load_unet(path: str | Path) -> tuple[nn.Module, BaseSizes]:
 
 
 def read_sizes(path: str | Path) -> BaseSizes:
-    """The sizes in a base file's metadata, without reading its weights."""
-    with safe_open(str(path), "pt") as file:
+    """The sizes in a base file's metadata, without reading its weights. Raises ValueError when it is something else."""
+    with open_safetensors(path) as file:
         metadata = file.metadata() or {}
     if metadata.get("pgpis.kind") != '"base"':
         raise ValueError(f"{path} is not a base UNet of this pack (pgpis.kind is {metadata.get('pgpis.kind')}); "
                          "expected a file made by training/train.py with task: base")
-    config = json.loads(metadata["pgpis.config"])
-    return BaseSizes(**(config | {"block_out_channels": tuple(config["block_out_channels"])}))
+    return config_from_json(BaseSizes, json.loads(metadata["pgpis.config"]), f"{path}: sizes of the base")
 
 
 def load_vae(path: str | Path) -> nn.Module:
-    """An autoencoder with diffusers' encode/decode, from a TAESD-layout file or a diffusers folder, evaluation mode."""
+    """An autoencoder with diffusers' encode/decode, from a TAESD-layout file or a diffusers folder, evaluation mode.
+
+    Raises ValueError when the file is something else.
+    """
     path = Path(path)
     if path.is_dir():
         from diffusers import AutoencoderKL
         return AutoencoderKL.from_pretrained(path / "vae" if (path / "vae").is_dir() else path).eval()
-    return trim_tiny(tiny_from_taesd(load_file(path))).eval()
+    with open_safetensors(path) as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}
+    try:
+        return trim_tiny(tiny_from_taesd(state)).eval()
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}; expected a file made by training/train.py with task: autoencoder, or a "
+                         "diffusers folder") from None
 
 
 def encode_latents(vae: nn.Module, images: Tensor) -> Tensor:
@@ -143,22 +151,29 @@ def tiny_from_taesd(state: Mapping[str, Tensor]) -> nn.Module:
     for name, value in state.items():
         if name in ("vae_scale", "vae_shift"):
             continue
-        part, index, rest = name.removeprefix("taesd_").split(".", 2)
-        own[f"{part}.layers.{int(index) - (part == 'decoder')}.{rest}"] = value.float()
+        parts = re.fullmatch(r"taesd_(encoder|decoder)\.(\d+)\.(.+)", name)
+        if parts:
+            part, index, rest = parts.groups()
+            name = f"{part}.layers.{int(index) - (part == 'decoder')}.{rest}"
+        own[name] = value.float()
     missing, unexpected = _difference(model.state_dict(), own)
     if missing or unexpected:
-        raise ValueError(f"not a TAESD-layout autoencoder: {len(missing)} keys missing {missing[:10]}, "
+        raise ValueError(f"not an autoencoder in TAESD layout: {len(missing)} keys missing {missing[:10]}, "
                          f"{len(unexpected)} unexpected {unexpected[:10]}")
     model.load_state_dict(own)
     return model
 
 
 def trim_tiny(model: nn.Module) -> nn.Module:
-    """The model without the zero channels that `taesd_from_tiny` padded: the same function at a quarter of the cost."""
+    """The model without the zero channels that `taesd_from_tiny` padded: the same function at a quarter of the cost.
+
+    A channel goes only when no layer ever writes to it, weights and biases alike.
+    """
     state = model.state_dict()
     width = state["encoder.layers.0.weight"].shape[0]
-    inner = [value for name, value in state.items() if value.dim() > 1 and value.shape[0] == value.shape[1] == width]
-    used = max(int(value.abs().sum((1, 2, 3)).nonzero().max()) for value in inner) + 1
+    written = sum(value.abs().flatten(1).sum(1) if value.dim() > 1 else value.abs()
+                  for value in state.values() if value.shape[0] == width)
+    used = int(written.nonzero().max()) + 1 if written.any() else 1
     if used == width:
         return model
     small = tiny(used)

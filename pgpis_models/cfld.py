@@ -19,6 +19,7 @@ from .injections import Injections, everywhere
 from .sites import SITES
 from .swin import SwinBackbone
 
+
 @dataclass(frozen=True)
 class CFLDConfig:
     """All sizes of CFLD; the defaults are the authors'.
@@ -215,10 +216,8 @@ class CFLD(nn.Module):
         FULL_GUIDANCE_SCALE, biases ALL_BLOCK_GUIDANCE_SCALE and prompt GUIDANCE_SCALE. Raises ValueError for an
         unknown mode and for a scale that the mode does not use.
         """
-        if mode not in GUIDANCE_MODES:
-            raise ValueError(f"unknown guidance mode {mode!r}; expected one of {list(GUIDANCE_MODES)}")
+        used = self.guidance_scales(mode)
         links = GUIDANCE_MODES[mode]
-        used = [link.scale for link in links[1:]]
         unknown = sorted(set(scales) - set(used))
         if unknown:
             raise ValueError(f"guidance mode {mode!r} has no scale {unknown}; it uses {used}")
@@ -230,28 +229,37 @@ class CFLD(nn.Module):
             terms.append(Term(link.term, injections, scales.get(link.scale, 2.0) if index else 1.0, link.minus))
         return Guidance(tuple(terms))
 
-    def training_injections(self, source: Tensor, source_pose: Tensor, target_pose: Tensor,
-                            drop_u: Tensor | None = None) -> Injections:
+    @staticmethod
+    def guidance_scales(mode: str) -> list[str]:
+        """Names of the scales that a mode of `guidance` uses. Raises ValueError for an unknown mode."""
+        if mode not in GUIDANCE_MODES:
+            raise ValueError(f"unknown guidance mode {mode!r}; expected one of {list(GUIDANCE_MODES)}")
+        return [link.scale for link in GUIDANCE_MODES[mode][1:]]
+
+    def training_injections(self, source: Tensor, source_pose: Tensor | None, target_pose: Tensor,
+                            drop_u: Tensor | None = None, appearance: Appearance | None = None) -> Injections:
         """Injections of 2B training items, B reconstructions of the source, then B transfers to the target pose.
 
-        source (B, 3, H, W) is encoded once for both halves; poses (B, 21, h, w). drop_u: 2B uniform draws of the
-        prompt drop (fresh ones when None); an item with u < config.prompt_drop gets the unconditional prompt. As in
+        source (B, 3, H, W) is encoded once for both halves, or not at all when its `appearance` is given; poses
+        (B, 21, h, w). Without a source_pose there are the B transfers only. drop_u: one uniform draw of the prompt
+        drop per item (fresh ones when None); an item with u < config.prompt_drop gets the unconditional prompt. As in
         the code only the prompt is dropped; the paper drops source and pose.
         """
-        appearance = self.encode_appearance(source)
-        pose_maps = self.encode_pose(torch.cat([source_pose, target_pose]))
+        poses = [target_pose] if source_pose is None else [source_pose, target_pose]
+        if any(len(pose) != len(source) for pose in poses):
+            raise ValueError(f"{len(source)} sources with {' source and '.join(str(len(pose)) for pose in poses)} target "
+                             "poses; expected equal numbers")
+        appearance = self.encode_appearance(source) if appearance is None else appearance
+        pose_maps = self.encode_pose(torch.cat(poses))
         items = pose_maps[0].shape[0]
-        if items != 2 * source.shape[0]:
-            raise ValueError(f"{source.shape[0]} sources with {source_pose.shape[0]} source and {target_pose.shape[0]} "
-                             "target poses; expected equal numbers")
         if drop_u is None:
             drop_u = torch.rand(items, device=source.device)
         if drop_u.numel() != items:
             raise ValueError(f"drop_u has {drop_u.numel()} draws for {items} training items; expected one per item")
         dropped = drop_u.reshape(items, 1, 1) < self.config.prompt_drop
         prompt = torch.where(dropped, self.learnable_vector.to(appearance.prompt.dtype),
-                             appearance.prompt.repeat(2, 1, 1))
-        biases = {site: bias.repeat(2, 1, 1) for site, bias in appearance.query_bias.items()}
+                             appearance.prompt.repeat(len(poses), 1, 1))
+        biases = {site: bias.repeat(len(poses), 1, 1) for site, bias in appearance.query_bias.items()}
         return Injections(context=everywhere(prompt), query_bias=biases, down_residuals=pose_maps)
 
     def forward(self, source: Tensor, source_pose: Tensor, target_pose: Tensor,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from .pose_formats import Keypoints
@@ -30,16 +32,18 @@ def detect_pose(image: np.ndarray) -> Keypoints:
     """The largest person of a photo. Raises ValueError when there is nobody."""
     poses = detect_poses(image)
     if not poses:
-        raise ValueError(f"no person found in a photo of {image.shape[1]}x{image.shape[0]} pixels; expected one, upright and "
-                         "at least a quarter of the picture high; load a pose from JSON instead, or crop the photo")
+        raise ValueError(f"no person found in a photo of {image.shape[1]}x{image.shape[0]} pixels; expected one, upright "
+                         "and at least a quarter of the picture high; load a pose from JSON instead, or crop the photo")
 
     def area(pose: Keypoints) -> float:
-        span = np.ptp(pose.xy[pose.present], axis=0)
-        return float(span[0] * span[1])
+        x0, y0, x1, y1 = pose.bounds
+        return (x1 - x0) * (y1 - y0)
     return max(poses, key=area)
 
 
+@cache
 def _detector():
+    """The detector with its weights, loaded once for many photos."""
     try:
         from controlnet_aux import OpenposeDetector
     except ImportError:

@@ -50,13 +50,14 @@ class Generator:
                  seed: int = 0, first: int = 0, callback: Callable[[int, int, Tensor], None] | None = None) -> Tensor:
         """sources (B or 1, 3, H, W) in -1..1 at the method's image size; B poses -> pictures (B, 3, h, w) in 0..1.
 
-        weights: guidance weight per term; steps, sampler, weights default to what suits the base. first: number of
-        the first picture, so that a seed gives the same picture whatever batches it is made in.
+        weights: guidance weight per scale of the mode; those not given, and steps and sampler, default to what suits the
+        base. first: number of the first picture, so that a seed gives the same picture whatever batches it is made in.
         """
         config, count = self.method.config, max(len(poses), sources.shape[0])
         rasters = cfld_rasters(poses, config.pose_size).to(self.device)
         encoded = self.method.encode(sources.to(self.device), rasters)
-        guidance = self.method.guidance(encoded, mode, **(weights if weights is not None else self.defaults["weights"]))
+        usual = {name: self.defaults["weights"].get(name, 2.0) for name in self.method.guidance_scales(mode)}
+        guidance = self.method.guidance(encoded, mode, **(usual | (weights or {})))
         height, width = config.latent_size
         latents = sample_latents(
             self.binding.denoiser(guidance, count), self.sizes.schedule(), (count, 4, height, width),
@@ -78,8 +79,33 @@ class Generator:
         return height * VAE_STRIDE, width * VAE_STRIDE
 
 
+def open_photo(path: str | Path) -> np.ndarray:
+    """A picture file as `read_photo` takes it: upright, RGB or RGBA of 8 bits, or grey of 16.
+
+    Palettes and CMYK become RGB; the orientation that cameras write beside the pixels is applied. Raises OSError when
+    the file cannot be read as a picture.
+    """
+    from PIL import Image, ImageOps
+    with Image.open(path) as file:
+        picture = ImageOps.exif_transpose(file)
+    if picture.mode in ("I;16", "I;16B", "I;16L", "I"):  # 16-bit grey; "I" is how some PNG files of it are opened
+        return np.asarray(picture).astype(np.uint16)
+    transparent = "A" in picture.getbands() or "transparency" in picture.info
+    return np.asarray(picture.convert("RGBA" if transparent else "RGB"))
+
+
 def read_photo(image: np.ndarray, size: tuple[int, int]) -> Tensor:
     """See `Generator.prepare`. Raises ValueError for other shapes and types."""
+    from PIL import Image
+    picture = as_rgb(image).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def as_rgb(image: np.ndarray):
+    """A photo (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of 8 or 16 bits -> RGB Pillow image, transparency over white.
+
+    Raises ValueError for other shapes and types.
+    """
     from PIL import Image
     if image.dtype == np.uint16:
         image = np.round(image / 257).astype(np.uint8)
@@ -92,5 +118,4 @@ def read_photo(image: np.ndarray, size: tuple[int, int]) -> Tensor:
     if picture.mode == "RGBA":
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
-    picture = picture.convert("RGB").resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return picture.convert("RGB")

@@ -15,6 +15,8 @@ from .schedule import NoiseSchedule, ddim_step, ddpm_step, leading_timesteps, sa
 SAMPLERS = {"ddim": ddim_step, "ddpm": ddpm_step}  # ddim: eta 0; ddpm: ancestral, the authors' choice for CFLD
 SPACINGS = {"trailing": trailing_timesteps, "leading": leading_timesteps}  # leading with offset 1, as published
 
+STEP_NOISE = 500_009   # row number from which on seeds make the noise of the steps, not of the start
+
 
 def start_noise(shape: tuple[int, ...], seed: int, first: int = 0) -> Tensor:
     """Unit normal noise (B, ...) on the CPU. Row i depends on (seed, first + i) alone, not on its batch."""
@@ -29,12 +31,16 @@ def sample_latents(denoise: Callable[[Tensor, int], Tensor], schedule: NoiseSche
     """Samples latents of `shape` (B, 4, h, w).
 
     denoise: f(x, t) -> guided prediction of the schedule's kind. first: number of the first row, for pictures made in
-    several batches. Raises ValueError for unknown samplers or spacings.
+    several batches: noise of start and steps depends on (seed, first + row) alone, not on the batch. Raises ValueError
+    for unknown samplers or spacings.
     """
     if sampler not in SAMPLERS or spacing not in SPACINGS:
         raise ValueError(f"sampler {sampler!r} with spacing {spacing!r}; expected one of {sorted(SAMPLERS)} with one of "
                          f"{sorted(SPACINGS)}")
-    noise = start_noise(shape, seed, first).to(device)
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + first + 500_009)
-    return sample(denoise, noise, schedule, SPACINGS[spacing](steps, schedule.steps), SAMPLERS[sampler],
-                  generator=generator, callback=callback)
+    start = start_noise(shape, seed, first).to(device)
+    step_noise = None
+    if sampler == "ddpm":
+        rows = start_noise((shape[0], steps, *shape[1:]), seed, first + STEP_NOISE)
+        step_noise = rows.transpose(0, 1)  # (steps, B, 4, h, w)
+    return sample(denoise, start, schedule, SPACINGS[spacing](steps, schedule.steps), SAMPLERS[sampler],
+                  noise=step_noise, callback=callback)

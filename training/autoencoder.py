@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pgpis_models.base import load_vae, save_vae, tiny
+from pgpis_models.base import HOST_VAE_WIDTH, load_vae, save_vae, tiny
 from training.config import TrainConfig
 from training.data.bank import Bank, open_bank
 from training.picture import grid
@@ -19,10 +19,19 @@ LATENT_GREY = 0.75
 
 
 class AutoencoderTask:
-    """Trains encoder and decoder (or the decoder alone) on the pictures of a bank."""
+    """Trains encoder and decoder (or the decoder alone) on the pictures of a bank.
+
+    Raises ValueError for a width or crop that cannot be.
+    """
+
+    loader_workers = 0
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, settings = config, config.autoencoder
+        if not 4 <= settings.width <= HOST_VAE_WIDTH:
+            raise ValueError(f"autoencoder.width is {settings.width}; expected 4 to {HOST_VAE_WIDTH}, the host's")
+        if settings.crop % 8 or not 8 <= settings.crop <= min(config.data.size):
+            raise ValueError(f"autoencoder.crop is {settings.crop}; expected a multiple of 8 up to {min(config.data.size)}")
         self.bank: Bank = open_bank(config.data)
         self.held_out: Bank = open_bank(config.data, held_out=32)
         if settings.init:
@@ -45,7 +54,7 @@ class AutoencoderTask:
         images = np.empty((size, crop, crop, 3), np.uint8)
         person = np.empty((size, crop, crop), bool)
         for row, (who, view) in enumerate(zip(rng.integers(self.bank.people, size=size),
-                                              rng.integers(self.bank.views, size=size))):
+                                              rng.integers(self.bank.views, size=size), strict=True)):
             ys, xs = np.nonzero(self.bank.part[who, view])
             pick = rng.integers(len(ys))
             y = int(np.clip(ys[pick] - rng.integers(crop), 0, height - crop))

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgpis_models.base import BaseSizes, decode_latents, load_unet, load_vae, save_unet
@@ -21,8 +20,8 @@ from pgpis_models.diffusers_binding import DiffusersBinding
 from pgpis_models.guidance import Guidance, Term
 from pgpis_models.injections import Injections, everywhere, harmonise
 from pgpis_models.pose import cfld_rasters
-from pgpis_models.schedule import NoiseSchedule
 from pgpis_models.sampling import sample_latents
+from pgpis_models.schedule import NoiseSchedule
 from training.config import TrainConfig
 from training.data.bank import Bank, open_bank
 from training.latents import bank_latents
@@ -33,6 +32,8 @@ POSE_UNSHUFFLE = 8   # the demo's pose raster has the size of the picture
 
 class BaseTask:
     """Trains UNet, null caption and pose adapter on (caption, pose) -> picture."""
+
+    loader_workers = 0
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device, settings = config, device, config.base

@@ -20,17 +20,18 @@ import yaml
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pictures. `mannequins` draws them, `deepfashion` reads the CFLD layout below `root`."""
+    """Which pictures. `mannequins` draws them, `deepfashion` reads the layout that training/prepare.py makes."""
 
     kind: str = "mannequins"            # mannequins | deepfashion
     root: str = ""                      # folder of a data set on disk
-    size: tuple[int, int] = (128, 96)   # height, width of the pictures, pixels
+    size: tuple[int, int] = (128, 96)   # height, width of the pictures that are generated, pixels
     identities: int = 3000              # mannequins: people
     views: int = 6                      # mannequins: poses of each person
     seed: int = 0                       # mannequins: first identity; held-out people start at 1_000_000
     cache: str = "output/cache"         # where drawn banks and latents are kept
     flip: bool = False                  # mirror the encoder's input with p = 0.5 (CFLD's authors do, on photos)
-    workers: int = 2                    # processes that draw or load
+    workers: int = 2                    # processes that draw or load, per GPU
+    cache_latents: bool = False         # deepfashion: encode every photo once, keep mean and std (3.5 GB at 512x512)
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,15 @@ class MethodConfig:
     preset: str = "full"                # named config of the method that `model` overrides
     base: str = ""                      # base UNet: our file, or a diffusers folder
     vae: str = ""                       # autoencoder: our file, or a diffusers folder
-    init_pose: str = ""                 # file whose pose adapter starts this one (demo only)
+    init_pose: str = ""                 # demo only: base file whose pose adapter starts this one, if it lies beside it
     backbone: str = ""                  # ImageNet weights of the backbone, in the published layout
-    trainable_unet: tuple[str, ...] = ("default",)  # patterns of UNet weights that are trained and stored
+    trainable_unet: tuple[str, ...] = ("default",)  # patterns of UNet weights to train and store; default: the method's
     reconstruct: bool = True            # train source -> source beside source -> target (authors' code)
     cubic_timesteps: bool = True        # t = (1 - u^3) T, favouring noise (authors' code)
     caption_loss: float = 0.0           # demo only: pulls the prompt towards the base's caption of the person
     foreground: float = 1.0             # demo only: loss weight of the person's latent pixels, background 1
     encoder_only: bool = False          # demo only: train backbone and decoder on the caption alone, no UNet
-    init_encoder: str = ""              # demo only: file of such a run, to start from
+    init_encoder: str = ""              # demo only: file of such a run, to start from if it is there
     init: str = ""                      # checkpoint of the same method to start from
 
 
@@ -93,13 +94,13 @@ class TrainConfig:
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
-    images: int = 100_000               # length of the run, target images seen
-    batch: int = 32                     # images of one optimiser step, over all processes
+    images: int = 100_000               # length of the run, target images seen; a pair is two where reconstruct is on
+    batch: int = 32                     # images of one optimiser step, over all processes and accumulated passes
     accumulate: int = 1                 # forward passes that make up one step
     lr: float = 1e-3
     warmup_images: int = 3_000          # linear warm-up
     decay_share: float = 0.25           # last share of the run over which the rate falls linearly to zero
-    schedule: str = "linear"            # linear (warm-up, constant, decay) | cfld (authors': /10 at half time)
+    schedule: str = "linear"            # linear (warm-up, constant, decay) | cfld (authors': 1000 steps up, /10 at half)
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     clip: float = 1.0                   # gradient norm; 0 = none
@@ -110,8 +111,16 @@ class TrainConfig:
     seed: int = 3407
     log_every: int = 50                 # steps
     sample_every: int = 20_000          # images between sample grids; 0 = none
-    save_every: int = 20_000            # images between resumable states
-    resume: bool = True                 # go on from the newest state of this run, if there is one
+    save_every: int = 20_000            # images between resumable states; 0 = only at the end
+    resume: bool = True                 # go on from the newest state of this run, if there is one; else replace them
+
+    def __post_init__(self) -> None:
+        for name, options in {"schedule": ("linear", "cfld"), "precision": ("auto", "no", "bf16", "fp16")}.items():
+            if getattr(self, name) not in options:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(options)}")
+        for name in ("images", "batch", "accumulate", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
 
 
 def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> TrainConfig:
@@ -122,7 +131,7 @@ def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> Train
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no config file {path}; those shipped are in training/configs")
-    tree = yaml.safe_load(path.read_text()) or {}
+    tree = _yaml(path.read_text(encoding="utf-8"), str(path)) or {}
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -130,9 +139,18 @@ def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> Train
         node = tree
         *parents, leaf = key.split(".")
         for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = yaml.safe_load(value)
+            node = node.setdefault(parent, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise ValueError(f"override {override!r}: {'.'.join(parents) or path} is not a group of settings")
+        node[leaf] = _yaml(value, f"override {override!r}")
     return build(TrainConfig, tree, "")
+
+
+def _yaml(text: str, what: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{what} cannot be read as YAML: {error}") from error
 
 
 def build(kind: type, tree: Any, where: str) -> Any:

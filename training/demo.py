@@ -65,9 +65,14 @@ def quantised(made: Tensor) -> Tensor:
     return (made.clamp(0, 1) * 255).round() / 255
 
 
+def gaps(row: dict[str, float], copy: dict[str, float], autoencoder: dict[str, float]) -> dict[str, float]:
+    """How far a method comes from copying the source (0) to the autoencoder's own limit (1), in SSIM and PSNR."""
+    return {f"{name}_gap": (row[name] - copy[name]) / (autoencoder[name] - copy[name]) for name in ("ssim", "psnr")}
+
+
 def generate(path: Path, bank: Bank, batch: int, seed: int) -> Tensor:
-    """The method of a checkpoint on every person of the bank -> (N, 3, H, W) in 0..1."""
-    generator = Generator(path)
+    """The method of a checkpoint, on the base beside it, on every person of the bank -> (N, 3, H, W) in 0..1."""
+    generator = Generator(path, path.with_name("demo_base.safetensors"), path.with_name("demo_vae.safetensors"))
     made = []
     steps = generator.defaults["steps"]
     with tqdm(total=bank.people * steps, desc=read_metadata(path).method, unit="step") as bar:
@@ -76,7 +81,7 @@ def generate(path: Path, bank: Bank, batch: int, seed: int) -> Tensor:
             sources = bank.images(who, np.full(len(who), SOURCE_VIEW))
             poses = bank.poses(who, np.full(len(who), TARGET_VIEW))
             made.append(generator(sources, poses, seed=seed, first=start,
-                                  callback=lambda *_: bar.update(len(who))).cpu())
+                                  callback=lambda *_, rows=len(poses): bar.update(rows)).cpu())  # noqa: B008 - bound now
     return torch.cat(made)
 
 
@@ -105,10 +110,7 @@ def main() -> None:
             continue
         made = quantised(generate(path, bank, options.batch, options.seed))
         row = score(made, bank)
-        for measure in ("ssim", "psnr"):
-            floor, ceiling = table["copy"][measure], table["autoencoder"][measure]
-            row[f"{measure}_gap"] = (row[measure] - floor) / (ceiling - floor)
-        table[name] = row
+        table[name] = row | gaps(row, table["copy"], table["autoencoder"])
         columns[name.upper()] = made
     columns |= {"target": target, "autoencoder": decoded}
     picture = grid([c[:GRID_PEOPLE] * 2 - 1 for c in columns.values()], list(columns), scale=2, per_row=2)

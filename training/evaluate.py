@@ -36,14 +36,25 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def pairs(generated: Path, targets: Path) -> list[tuple[Path, Path]]:
-    """Files of the same stem in both folders. Raises ValueError listing those without a partner."""
-    made, wanted = ({p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in PICTURES}
-                    for folder in (generated, targets))
+    """Files of the same stem in both folders. Raises ValueError listing those without a partner or with two."""
+    made, wanted = by_stem(generated), by_stem(targets)
     lonely = sorted(set(made) ^ set(wanted))
     if lonely or not made:
         raise ValueError(f"{len(made)} pictures in {generated}, {len(wanted)} in {targets}, {len(lonely)} without a partner "
                          f"of the same name {lonely[:10]}; expected the same names in both")
     return [(made[stem], wanted[stem]) for stem in made]
+
+
+def by_stem(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder. Raises ValueError when it is none, or two pictures differ in their suffix only."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; expected one with pictures ({', '.join(PICTURES)})")
+    files: dict[str, Path] = {}
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES):
+        if path.stem in files:
+            raise ValueError(f"{folder} has {files[path.stem].name} and {path.name}; expected one picture of each name")
+        files[path.stem] = path
+    return files
 
 
 def load(path: Path, size: tuple[int, int], quantise: bool) -> Tensor:
@@ -105,7 +116,7 @@ def measure(files: list[tuple[Path, Path]], size: tuple[int, int], real: Path | 
             features.append(network(inception_input(made))[0])
     result: dict[str, object] = {name: float(np.mean(values)) for name, values in rows.items()}
     if network is not None and real is not None:
-        photos = [p for p in sorted(real.iterdir()) if p.suffix.lower() in PICTURES]
+        photos = by_stem(real).values()
         truth = [network(inception_input(load(p, size, False)))[0] for p in tqdm(photos, unit="photo")]
         result["fid_papers"] = frechet_distance(torch.stack(truth), torch.stack(features))
     return result | {"pairs": len(files), "size": list(size), "left_out": left_out}

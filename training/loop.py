@@ -1,14 +1,14 @@
 """The training loop that every task shares: accelerate, EMA, progress, TensorBoard, sample grids, resume.
 
-Length is counted in target images. Every step reseeds from (seed, rank, images seen), so a run that was interrupted
-and resumed sees the same batches, noise and drops as one that was not.
+Length is counted in target images. Every forward pass reseeds from (seed, rank, images seen, pass), so a run that was
+interrupted and resumed sees the same batches, noise and drops as one that was not.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,31 +24,34 @@ from tqdm import tqdm
 
 from pgpis_models.schedule import cfld_lr
 from training.config import TrainConfig, as_json
+from training.states import States
+
+Batch = Callable[[np.random.Generator, int], dict[str, Tensor]]
 
 
 class Task(Protocol):
-    """What a training task gives to the loop."""
+    """What a training task gives to the loop. grid, export and groups use the bare modules, never a wrapped one."""
 
     model: nn.Module                                     # forward(batch) -> (loss, {name: scalar tensor})
+    batch: Batch                                         # (rng, images) -> CPU tensors; picklable where there are workers
+    loader_workers: int                                  # processes that make batches; 0: the training process itself
 
-    def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]: ...
     def grid(self) -> np.ndarray: ...                    # (H, W, 3) uint8 picture of how it looks now
     def export(self, path: Path, images: int) -> None: ...
     def groups(self, lr: float) -> list[dict[str, Any]]: ...  # optimiser parameter groups
 
 
 class StepBatches(Dataset):
-    """Item i is the batch of step i, a function of (seed, rank, i) alone."""
+    """Item i is the batch of forward pass first + i, a function of (seed, rank, first + i) alone."""
 
-    def __init__(self, task: Task, seed: int, rank: int, size: int, first: int, steps: int) -> None:
-        self.task, self.seed, self.rank, self.size, self.first, self.steps = task, seed, rank, size, first, steps
+    def __init__(self, batch: Batch, seed: int, rank: int, size: int, first: int, passes: int) -> None:
+        self.batch, self.seed, self.rank, self.size, self.first, self.passes = batch, seed, rank, size, first, passes
 
     def __len__(self) -> int:
-        return self.steps - self.first
+        return max(0, self.passes - self.first)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self.seed, self.rank, self.first + index))
-        return self.task.batch(rng, self.size)
+        return self.batch(np.random.default_rng((self.seed, self.rank, self.first + index)), self.size)
 
 
 class Progress:
@@ -64,7 +67,10 @@ class Progress:
 
 
 def learning_rate(config: TrainConfig, images: int) -> float:
-    """Factor of the base learning rate after `images` images."""
+    """Factor of the base learning rate for the step after `images` images, 0..1.
+
+    `cfld` counts optimiser steps, as the authors do: 1000 of warm-up whatever the batch, a tenth from half time on.
+    """
     if config.schedule == "cfld":
         steps = math.ceil(config.images / config.batch)
         return cfld_lr(images // config.batch, base=1.0, warmup=1000, decay_at=steps // 2)
@@ -83,8 +89,12 @@ def precision(config: TrainConfig) -> str:
     return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
 
 
-def run(config: TrainConfig, make_task) -> Path:
-    """Trains `make_task(config, device)` and returns the path of the exported checkpoint."""
+def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Task]) -> Path:
+    """Trains `make_task(config, device)` and returns the path of the exported checkpoint.
+
+    Raises ValueError when the batch does not divide over processes and passes, FloatingPointError when loss or weights
+    stop being finite; the last state on disk is then intact.
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
     folder = Path(config.output) / config.name
@@ -95,15 +105,18 @@ def run(config: TrainConfig, make_task) -> Path:
         raise ValueError(f"batch {config.batch} does not divide over {accelerator.num_processes} processes and "
                          f"{config.accumulate} accumulated passes; expected a multiple of {share}")
     set_seed(config.seed)
+    if accelerator.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 where autocast leaves float32, as in the authors' code
     main = accelerator.is_main_process
     if main:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(as_json(config))
     accelerator.init_trackers("tensorboard")
-    task = make_task(config, accelerator.device)
+    with accelerator.local_main_process_first():  # one process draws or encodes what is cached, the others find it
+        task = make_task(config, accelerator.device)
     parameters = [p for p in task.model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(task.groups(config.lr), lr=config.lr, betas=config.betas,
-                                  weight_decay=config.weight_decay, fused=torch.cuda.is_available())
+                                  weight_decay=config.weight_decay, fused=accelerator.device.type == "cuda")
     base_rates = [group["lr"] for group in optimiser.param_groups]
     model, optimiser = accelerator.prepare(task.model, optimiser)
     progress = Progress()
@@ -111,24 +124,25 @@ def run(config: TrainConfig, make_task) -> Path:
     ema = EMAModel(parameters, decay=config.ema) if config.ema else None
     if ema:
         accelerator.register_for_checkpointing(ema)
-    newest = _newest_state(folder) if config.resume else None
-    if newest:
-        accelerator.load_state(str(newest))
-        accelerator.print(f"resumed {newest} at {progress.images:,} images")
+    states = States(accelerator, folder, parameters)
+    if config.resume and (state := states.load_newest()):
+        accelerator.print(f"resumed {state} at {progress.images:,} images")
+    elif left := states.whole():
+        accelerator.print(f"resume=false: starting afresh; the first state saved replaces {left[-1]}")
     if ema:
         ema.to(accelerator.device)
 
     steps = math.ceil(config.images / config.batch)
-    data = StepBatches(task, config.seed, accelerator.process_index, config.batch // share,
+    data = StepBatches(task.batch, config.seed, accelerator.process_index, config.batch // share,
                        progress.images // config.batch * config.accumulate, steps * config.accumulate)
-    workers = getattr(task, "loader_workers", 0)
-    loader = DataLoader(data, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+    loader = DataLoader(data, batch_size=None, num_workers=task.loader_workers,
+                        pin_memory=accelerator.device.type == "cuda")
     bar = tqdm(total=config.images, initial=progress.images, unit="img", unit_scale=True, disable=not main,
                desc=config.name, smoothing=0.05, mininterval=2)
-    began, first = time.monotonic(), progress.images
+    began, first, shown = time.monotonic(), progress.images, -1
     model.train()
-    for batch in loader:
-        set_seed(hash_seed(config.seed, accelerator.process_index, progress.images))
+    for index, batch in enumerate(loader):
+        set_seed(hash_seed(config.seed, accelerator.process_index, progress.images, index % config.accumulate))
         batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
         with accelerator.accumulate(model):
             with accelerator.autocast():
@@ -136,7 +150,7 @@ def run(config: TrainConfig, make_task) -> Path:
             accelerator.backward(loss)
             if accelerator.sync_gradients and config.clip:
                 logs["gradient"] = accelerator.clip_grad_norm_(parameters, config.clip)
-            for group, rate in zip(optimiser.param_groups, base_rates):
+            for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
                 group["lr"] = rate * learning_rate(config, progress.images)
             optimiser.step()
             optimiser.zero_grad()
@@ -148,25 +162,28 @@ def run(config: TrainConfig, make_task) -> Path:
         if main:
             bar.update(config.batch)
         if (progress.images // config.batch) % config.log_every == 0:
-            values = {name: float(value) for name, value in logs.items()} | {"loss": float(loss)}
+            values = {name: float(accelerator.reduce(value.detach().float(), "mean"))
+                      for name, value in {**logs, "loss": loss}.items()}
             if not math.isfinite(values["loss"]):
-                raise FloatingPointError(f"the loss became {values['loss']} after {progress.images:,} images; the last "
-                                         f"state in {folder} is intact: resume with a lower lr or precision=no")
+                raise FloatingPointError(f"the loss became {values['loss']} after {progress.images:,} images; "
+                                         f"{states.advice()}")
             bar.set_postfix({k: f"{v:.4f}" for k, v in values.items()})
             rate = (progress.images - first) / (time.monotonic() - began)
             accelerator.log(values | {"images_per_second": rate,
                                       "lr": optimiser.param_groups[0]["lr"]}, step=progress.images)
         if _passed(before, progress.images, config.save_every):
-            _save_state(accelerator, folder, progress.images)
+            states.save(progress.images)
         if _passed(before, progress.images, config.sample_every) and main:
+            shown = progress.images
             with averaged(ema, parameters):
                 _show(accelerator, task, model, folder, progress.images)
     bar.close()
-    _save_state(accelerator, folder, progress.images)
+    states.save(progress.images)
     path = Path(config.export or folder / f"{config.name}.safetensors")
     if main:
         with averaged(ema, parameters):
-            _show(accelerator, task, model, folder, progress.images)
+            if shown != progress.images:
+                _show(accelerator, task, model, folder, progress.images)
             path.parent.mkdir(parents=True, exist_ok=True)
             task.export(path, progress.images)
         accelerator.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
@@ -210,25 +227,3 @@ def _show(accelerator: Accelerator, task: Task, model: nn.Module, folder: Path, 
     Image.fromarray(picture).save(folder / "samples" / f"{images:09d}.png")
     for tracker in accelerator.trackers:
         tracker.writer.add_image("samples", picture, images, dataformats="HWC")
-
-
-def _newest_state(folder: Path) -> Path | None:
-    states = sorted(folder.glob("state-*"), key=lambda p: p.name)
-    return next((state for state in reversed(states) if not state.name.endswith(".part")), None)
-
-
-def _save_state(accelerator: Accelerator, folder: Path, images: int) -> None:
-    """Saves a resumable state; a half-written one never carries the final name. Keeps the newest two."""
-    final = folder / f"state-{images:010d}"
-    part = folder / f"{final.name}.part"
-    if accelerator.is_main_process and part.exists():
-        shutil.rmtree(part)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(part))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if final.exists():
-            shutil.rmtree(final)
-        part.rename(final)
-        for old in sorted(p for p in folder.glob("state-*") if p.name != final.name)[:-1]:
-            shutil.rmtree(old)

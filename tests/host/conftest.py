@@ -34,23 +34,23 @@ def _loaded_pack(folder: Path) -> str:
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory):
-    """The host: .pack(name) imports a module of the pack, .run(prompt) executes an API-format prompt, .base is its folder."""
+    """The host: .pack(name) imports a module of the pack, .run(prompt) executes an API-format prompt, .base: its folder."""
     base = tmp_path_factory.mktemp("comfy")
     for name in ("custom_nodes", "models/pgpis", "models/loras", "input", "output", "temp", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
     link = base / "custom_nodes" / "pgpis"
     link.symlink_to(PACK, target_is_directory=True)
     argv, folder = sys.argv, Path.cwd()
-    sys.argv = ["main.py", "--cpu", "--base-directory", str(base), "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
+    sys.argv = ["main.py", "--cpu", "--base-directory", str(base), "--disable-api-nodes",
+                "--database-url", "sqlite:///:memory:"]
     sys.path.insert(0, str(COMFY))
     os.chdir(COMFY)
     try:
         import comfy.options
         comfy.options.enable_args_parsing()
-        import utils.extra_config  # noqa: F401  before `nodes`, which shadows `utils`
-        import execution
-        import nodes
-        import server
+        # In this order: the host's `nodes` makes `utils` mean another module.
+        _, execution, nodes, server = (importlib.import_module(name) for name in
+                                       ("utils.extra_config", "execution", "nodes", "server"))
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         server.PromptServer(loop)

@@ -93,15 +93,18 @@ def test_a_missing_file_names_the_folders(nodes, demo):
 
 def test_a_checkpoint_for_another_base_width_is_refused_by_apply(nodes, host, demo, method, tiny):
     cfld, checkpoint = host.pack("pgpis_models.cfld"), host.pack("pgpis_models.checkpoint")
-    for name, change in {"width": {"unet_widths": (64, 64, 64)}, "context": {"prompt_width": 96, "decoder_heads": 3}}.items():
+    changes = {"width": {"unet_widths": (64, 64, 64)}, "context": {"prompt_width": 96, "decoder_heads": 3}}
+    for name, change in changes.items():
         module = cfld.CFLD(dataclasses.replace(demo.config, **change)).requires_grad_(False)
         weights = {key: torch.zeros(shape) for key, shape in module.unet_weight_shapes().items()}
-        checkpoint.save_checkpoint(demo.folder / f"{name}.safetensors", module, weights, base="sd15", step=0, data="-", licence="-")
+        checkpoint.save_checkpoint(demo.folder / f"{name}.safetensors", module, weights, base="sd15", step=0, data="-",
+                                   licence="-")
         other = nodes.loaders.LoadCheckpoint.execute(f"{name}.safetensors").result[0]
         cond = embed(nodes, other)
         with pytest.raises(ValueError) as error:
             nodes.sampling.Apply.execute(nodes.loaders.LoadDemoBase.execute().result[0], cond)
-        for word in (f"{name}.safetensors (cfld on base sd15)", "widths (32, 64, 128, 128)", "cross-attention width 64", "Load"):
+        for word in (f"{name}.safetensors (cfld on base sd15)", "widths (32, 64, 128, 128)", "cross-attention width 64",
+                     "Load"):
             assert word in str(error.value), str(error.value)
 
 
@@ -137,7 +140,7 @@ def test_parts_that_are_none_count_as_missing(nodes, method):
 
 
 def same(first, second):
-    return all(torch.equal(a, b) for a, b in zip(first.encoded.pose_maps, second.encoded.pose_maps))
+    return all(torch.equal(a, b) for a, b in zip(first.encoded.pose_maps, second.encoded.pose_maps, strict=True))
 
 
 def test_pixels_and_unit_coordinates_are_one_pose(nodes, method):

@@ -39,7 +39,7 @@ class TinyControl(torch.nn.Module):
         self.calls += 1
         x = torch.cat([sample * timestep.view(-1, 1, 1, 1) / 1000, hint], 1)
         out = []
-        for level, conv in zip(self.levels, self.convs):
+        for level, conv in zip(self.levels, self.convs, strict=True):
             y = x
             for _ in range(level):
                 y = y[:, :, ::2, ::2]
@@ -108,19 +108,16 @@ FIELDS = ["context", "context per stage", "context per site", "token counts", "e
 
 
 @torch.no_grad()
-def native_predictions(pack, model, rows, x, t, latent, weights={}, separate=False, order=None):
+def native_predictions(pack, model, rows, x, t, latent, weights=None, separate=False, order=None):
     """The UNet's raw output for each term, through the host's own batching of conds."""
     import comfy.model_management
     import comfy.samplers
 
-    patched = pack.binding.apply_injections(model, rows, weights)
+    patched = pack.binding.apply_injections(model, rows, weights or {})
     conds = pack.binding.conditionings(rows, latent)
     guider = comfy.samplers.CFGGuider(patched)
     order = order or range(len(conds))
     outputs = {}
-
-    class Stop(Exception):
-        pass
 
     def sample(model_wrap, sigmas, extra_args, callback, noise, *rest, **kwargs):
         options = extra_args["model_options"]
@@ -135,11 +132,12 @@ def native_predictions(pack, model, rows, x, t, latent, weights={}, separate=Fal
         batches = [[index] for index in order] if separate else [list(order)]
         for batch in batches:
             before = len(seen)
-            comfy.samplers.calc_cond_batch(model_wrap.inner_model, [model_wrap.conds[str(n)] for n in batch], x_in, sigma, options)
+            conds = [model_wrap.conds[str(n)] for n in batch]
+            comfy.samplers.calc_cond_batch(model_wrap.inner_model, conds, x_in, sigma, options)
             chunks = torch.cat(seen[before:]).chunk(len(batch))
             if len(seen) - before == 1:
                 chunks = chunks[::-1]  # the host stacks the last cond first
-            outputs.update(zip(batch, chunks))
+            outputs.update(zip(batch, chunks, strict=True))
         return torch.zeros_like(noise)
 
     guider.inner_set_conds({str(n): cond for n, cond in enumerate(conds)})
@@ -246,7 +244,7 @@ def euler(denoise, x, sigmas, prediction):
     from math import log
     table = [((1 - a) / a) ** 0.5 for a in torch.cumprod(
         1 - torch.linspace(0.00085 ** 0.5, 0.012 ** 0.5, 1000, dtype=torch.float64) ** 2, 0).tolist()]
-    for sigma, following in zip(sigmas.tolist(), sigmas.tolist()[1:]):
+    for sigma, following in zip(sigmas.tolist()[:-1], sigmas.tolist()[1:], strict=True):
         t = min(range(1000), key=lambda n: abs(log(table[n]) - log(sigma)))
         out = denoise(x / (sigma ** 2 + 1) ** 0.5, t)
         x0 = x - sigma * out if prediction == "EPS" else x / (sigma ** 2 + 1) - out * sigma / (sigma ** 2 + 1) ** 0.5
@@ -267,7 +265,8 @@ def test_a_whole_sampling_run_equals_a_plain_loop(prediction, host, pack, tiny, 
     start = torch.randn(B, 4, *tiny.latent, generator=torch.Generator().manual_seed(5))
     sigmas = comfy.samplers.calculate_sigmas(model.model.model_sampling, "normal", 6)
     with torch.no_grad():
-        ours = guider.sample(start, torch.zeros_like(start), comfy.samplers.sampler_object("euler"), sigmas, disable_pbar=True)
+        ours = guider.sample(start, torch.zeros_like(start), comfy.samplers.sampler_object("euler"), sigmas,
+                             disable_pbar=True)
         binding = pack.diffusers.DiffusersBinding(models.unet)
         first = start * (sigmas[0] ** 2 + 1) ** 0.5  # the host starts a full denoising at the variance-preserving scale
         theirs = euler(binding.denoiser(chain, B), first, sigmas, prediction) / 0.18215

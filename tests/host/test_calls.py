@@ -32,6 +32,11 @@ def pose(host, people=2):
     return module.to_pose_keypoint([module.Keypoints(xy, [True] * 18, (128, 96))] * people)
 
 
+def embedded(host, method):
+    source = torch.rand(1, 128, 96, 3)
+    return host.pack("nodes.appearance").AppearanceEmbedding.execute(method, source, pose(host), -1).result[0]
+
+
 def run(host, model, positive=None, negative=None, guider=None, latent=None):
     import comfy.samplers
     if guider is None:
@@ -63,7 +68,7 @@ def test_encoders_run_once_and_the_unet_once_per_step(host, parts, demo):
     ("uc_full", {"appearance": 1.0}, 1)])                   # nothing but the last term
 def test_a_step_runs_only_the_terms_that_weigh_something_in_one_call(mode, weights, rows, host, parts, demo):
     method, model, counts = parts
-    cond = host.pack("nodes.appearance").AppearanceEmbedding.execute(method, torch.rand(1, 128, 96, 3), pose(host), -1).result[0]
+    cond = embedded(host, method)
     scales = {"pose": 1.2, "appearance": 2.3, "biases": 3.4, "prompt": 4.5} | weights
     guider, latent = host.pack("nodes.sampling").GuiderNode.execute(model, cond, mode, **scales).result
     seen = []
@@ -78,7 +83,7 @@ def test_a_step_runs_only_the_terms_that_weigh_something_in_one_call(mode, weigh
 def test_rows_reach_the_sampling_device_once_and_the_graph_keeps_its_own(host, parts, demo, monkeypatch):
     method, model, _ = parts
     binding = host.pack("nodes.binding")
-    cond = host.pack("nodes.appearance").AppearanceEmbedding.execute(method, torch.rand(1, 128, 96, 3), pose(host), -1).result[0]
+    cond = embedded(host, method)
     patched, positive, negative, latent = host.pack("nodes.sampling").Apply.execute(model, cond).result
     moved, original = [], binding._loaded
     monkeypatch.setattr(binding, "_loaded", lambda name, *rest: moved.append(name) or original(name, *rest))

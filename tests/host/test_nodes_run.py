@@ -21,13 +21,25 @@ def source(host, demo):
     return picture
 
 
+def embedding(source, person):
+    return ("PGPISAppearanceEmbedding", {"method": ["method", 0], "source": [source, 0], "pose": ["pose", 0],
+                                         "person": person})
+
+
+def ksampler(steps):
+    return ("KSampler", {"model": ["apply", 0], "positive": ["apply", 1], "negative": ["apply", 2],
+                         "latent_image": ["apply", 3], "seed": 1, "steps": steps, "cfg": 2.0, "sampler_name": "euler",
+                         "scheduler": "normal", "denoise": 1.0})
+
+
 def graph(**more):
     nodes = {
         "base": ("PGPISLoadDemoBase", {}),
         "method": ("PGPISLoadCheckpoint", {"file": "cfld_tiny.safetensors"}),
         "source": ("LoadImage", {"image": "source.png"}),
-        "pose": ("PGPISLoadPose", {"file": "(the text below)", "text": f"{ROW}\n{ROW}", "canvas_width": 176, "canvas_height": 256}),
-        "cond": ("PGPISAppearanceEmbedding", {"method": ["method", 0], "source": ["source", 0], "pose": ["pose", 0], "person": -1}),
+        "pose": ("PGPISLoadPose", {"file": "(the text below)", "text": f"{ROW}\n{ROW}", "canvas_width": 176,
+                                   "canvas_height": 256}),
+        "cond": embedding("source", -1),
     } | more
     return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}
 
@@ -43,12 +55,11 @@ def saved(host, result):
 def test_apply_runs_under_an_ordinary_ksampler(host, demo, source):
     result = host.run(graph(
         apply=("PGPISApply", {"model": ["base", 0], "cond": ["cond", 0]}),
-        sampler=("KSampler", {"model": ["apply", 0], "positive": ["apply", 1], "negative": ["apply", 2], "latent_image": ["apply", 3],
-                              "seed": 1, "steps": 3, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}),
+        sampler=ksampler(3),
         decode=("VAEDecode", {"samples": ["sampler", 0], "vae": ["base", 1]}),
         skeleton=("PGPISDrawPose", {"pose": ["pose", 0], "width": 96, "height": 128, "person": -1}),
-        grid=("PGPISCompareGrid", {"image_1": ["source", 0], "image_2": ["skeleton", 0], "image_3": ["decode", 0], "target": ["source", 0],
-                                   "labels": "source\nOpenPose"}),
+        grid=("PGPISCompareGrid", {"image_1": ["source", 0], "image_2": ["skeleton", 0], "image_3": ["decode", 0],
+                                   "target": ["source", 0], "labels": "source\nOpenPose"}),
         save=("SaveImage", {"images": ["decode", 0], "filename_prefix": "a"}),
         show=("SaveImage", {"images": ["grid", 0], "filename_prefix": "b"})))
     pictures = saved(host, result)
@@ -83,9 +94,9 @@ def masked(host, guided, feather, denoise=1.0, reference="reference.png"):
                                 "biases": 2.0, "prompt": 2.0}),
         reference=("LoadImage", {"image": reference}),
         mask=("LoadImageMask", {"image": "mask.png", "channel": "red"}),
-        sample=("PGPISMaskedSampler", {"vae": ["base", 1], "reference": ["reference", 0], "mask": ["mask", 0], "feather": feather,
-                                       "seed": 3, "steps": 3, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal",
-                                       "denoise": denoise, **inputs}),
+        sample=("PGPISMaskedSampler", {"vae": ["base", 1], "reference": ["reference", 0], "mask": ["mask", 0],
+                                       "feather": feather, "seed": 3, "steps": 3, "cfg": 2.0, "sampler_name": "euler",
+                                       "scheduler": "normal", "denoise": denoise, **inputs}),
         save=("SaveImage", {"images": ["sample", 1], "filename_prefix": "m"}))))
 
 
@@ -109,7 +120,7 @@ def test_masked_sampler_keeps_every_pixel_outside_the_mask(guided, host, demo, r
 
 
 def test_masked_sampler_of_guider_and_of_equal_cfg_give_the_same(host, demo, reference):
-    for a, b in zip(masked(host, True, 8), masked(host, False, 8)):
+    for a, b in zip(masked(host, True, 8), masked(host, False, 8), strict=True):
         assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
 
 
@@ -134,12 +145,10 @@ def test_blend_mixes_appearance_and_keeps_the_first_pose(host, demo, source):
     for weight in (0.0, 0.5, 1.0):
         results[weight] = saved(host, host.run(graph(
             second=("LoadImage", {"image": "other.png"}),
-            cond2=("PGPISAppearanceEmbedding", {"method": ["method", 0], "source": ["second", 0], "pose": ["pose", 0], "person": 0}),
+            cond2=embedding("second", 0),
             blend=("PGPISBlendAppearance", {"first": ["cond", 0], "second": ["cond2", 0], "weight": weight}),
             apply=("PGPISApply", {"model": ["base", 0], "cond": ["blend", 0]}),
-            sampler=("KSampler", {"model": ["apply", 0], "positive": ["apply", 1], "negative": ["apply", 2], "seed": 1, "steps": 2,
-                                  "latent_image": ["apply", 3], "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal",
-                                  "denoise": 1.0}),
+            sampler=ksampler(2),
             decode=("VAEDecode", {"samples": ["sampler", 0], "vae": ["base", 1]}),
             save=("SaveImage", {"images": ["decode", 0], "filename_prefix": "c"}))))[0]
     assert not np.array_equal(results[0.0], results[1.0]) and not np.array_equal(results[0.5], results[0.0])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import ast
+import asyncio
 import json
 import subprocess
 import sys
@@ -24,8 +24,7 @@ def nodes(host):
 def test_every_node_input_and_output_explains_itself(nodes):
     assert len(nodes) >= 10
     for node in nodes:
-        schema = node.define_schema()
-        schema.validate()
+        schema = node.GET_SCHEMA()  # validates
         assert schema.node_id.startswith("PGPIS") and schema.category.startswith("PGPIS/"), schema.node_id
         assert schema.display_name and schema.description, schema.node_id
         for one in [*schema.inputs, *schema.outputs]:
@@ -47,8 +46,8 @@ def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
         "PGPISBlendAppearance": ["first", "second", "weight"],
         "PGPISApply": ["model", "cond"],
         "PGPISGuider": ["model", "cond", "mode", "pose", "appearance", "biases", "prompt"],
-        "PGPISMaskedSampler": ["latent", "vae", "reference", "mask", "feather", "seed", "steps", "cfg", "sampler_name", "scheduler",
-                               "denoise", "guider", "model", "positive", "negative"],
+        "PGPISMaskedSampler": ["latent", "vae", "reference", "mask", "feather", "seed", "steps", "cfg", "sampler_name",
+                               "scheduler", "denoise", "guider", "model", "positive", "negative"],
         "PGPISCompareGrid": ["image_1", "image_2", "image_3", "image_4", "image_5", "image_6", "target", "labels"],
     }
     assert {name: inputs[:len(expected.get(name, []))] for name, inputs in table.items() if name in expected} == expected
@@ -72,7 +71,7 @@ comfy_folder = {str(Path(host.nodes.__file__).parent)!r}
 sys.path.insert(0, comfy_folder); os.chdir(comfy_folder)
 import comfy.options; comfy.options.enable_args_parsing()
 import utils.extra_config, nodes, server, comfy.samplers, latent_preview
-import comfy_api.latest
+import comfy_api.latest, comfy_config.config_parser, tomllib  # the host's own, for any pack
 asyncio.set_event_loop(asyncio.new_event_loop())
 server.PromptServer(asyncio.get_event_loop())
 before, start = set(sys.modules), time.perf_counter()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import secrets
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -68,17 +68,20 @@ class Bank:
 
     def poses(self, who: np.ndarray, view: np.ndarray) -> list[Keypoints]:
         """What a pose detector would report, one per picture."""
-        return [Keypoints(self.keypoints[w, v], self.detected[w, v], self.size) for w, v in zip(who, view)]
+        return [Keypoints(self.keypoints[w, v], self.detected[w, v], self.size) for w, v in zip(who, view, strict=True)]
 
 
 def open_bank(data: DataConfig, held_out: int = 0) -> Bank:
     """The bank of a config, drawn on first use. held_out: that many people never trained on, instead.
 
-    The cache appears under its final name only when it is complete.
+    The cache appears under its final name only when it is complete. Raises ValueError for other kinds of data.
     """
     if data.kind != "mannequins":
         raise ValueError(f"data.kind is {data.kind!r}; this task is made for mannequins")
     people, first = (held_out, HELD_OUT) if held_out else (data.identities, data.seed)
+    if not held_out and first + people > HELD_OUT:
+        raise ValueError(f"data.seed {first} with {people} identities reaches into the held-out people, who start at "
+                         f"{HELD_OUT}; expected seed + identities up to that")
     key = json.dumps([DRAWING, list(data.size), people, first, data.views])
     folder = Path(data.cache) / f"mannequins-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if not folder.is_dir():
@@ -96,7 +99,7 @@ def pose_seed(identity: int, view: int) -> int:
 
 def _draw(folder: Path, data: DataConfig, people: int, first: int) -> None:
     height, width = data.size
-    part = folder.with_suffix(f".{os.getpid()}.part")
+    part = folder.with_suffix(f".{secrets.token_hex(4)}.part")
     part.mkdir(parents=True)
     shapes = {"image": ((height, width, 3), np.uint8), "part": ((height, width), np.uint8),
               "uv": ((height, width, 2), np.uint8), "keypoints": ((18, 2), np.float32), "detected": ((18,), bool)}
@@ -105,17 +108,25 @@ def _draw(folder: Path, data: DataConfig, people: int, first: int) -> None:
                   for name, (shape, kind) in shapes.items()}
         jobs = ((first + n, data.views, data.size) for n in range(people))
         with ProcessPoolExecutor(max(1, data.workers)) as pool:
-            drawn = pool.map(_draw_person, *zip(*jobs), chunksize=8)
+            drawn = pool.map(_draw_person, *zip(*jobs, strict=True), chunksize=8)
             for n, views in enumerate(tqdm(drawn, total=people, desc="drawing people", unit="person")):
                 for view, values in enumerate(views):
                     for name, value in values.items():
                         arrays[name][n, view] = value
         for array in arrays.values():
             array.flush()
-        part.rename(folder)
-    except BaseException:
+        _move(part, folder)
+    finally:
         shutil.rmtree(part, ignore_errors=True)
-        raise
+
+
+def _move(part: Path, folder: Path) -> None:
+    """Gives a complete folder its name, unless another run has made the same one meanwhile."""
+    try:
+        part.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
 
 
 def _draw_person(identity: int, views: int, size: tuple[int, int]) -> list[dict[str, np.ndarray]]:

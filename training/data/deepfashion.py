@@ -65,8 +65,8 @@ class DeepFashion(Dataset):
         self.image_size, self.encoder_size = image_size, encoder_size
         self.pose_size, self.metric_size = pose_size, metric_size
         self.folder = root / f"{split}_highres"
-        self.pairs = read_pairs(_table(root, f"resize-pairs-{split}.csv"))
-        self.poses = read_annotations(_table(root, f"resize-annotation-{split}.csv"))
+        self.pairs = read_pairs(table(root, f"resize-pairs-{split}.csv"))
+        self.poses = read_annotations(table(root, f"resize-annotation-{split}.csv"))
         _check_complete(self.folder, {name for pair in self.pairs for name in pair}, self.poses)
 
     def __len__(self) -> int:
@@ -76,18 +76,22 @@ class DeepFashion(Dataset):
         """Item `index`; in the train split the flip is drawn from torch's generator, which a DataLoader seeds."""
         return self.item(index, flip=self.split == "train" and bool(torch.rand(()) < self.flip))
 
-    def item(self, index: int, flip: bool = False) -> dict[str, Tensor]:
-        """Item `index` with the encoder's input flipped or not, as said."""
+    def item(self, index: int, flip: bool = False, pictures: bool = True) -> dict[str, Tensor]:
+        """Item `index` with the encoder's input flipped or not, as said. pictures: with those for the autoencoder;
+        without them the target's file is not even opened."""
         source_name, target_name = self.pairs[index]
-        source, target = (open_picture(self.folder / name) for name in (source_name, target_name))
+        source = open_picture(self.folder / source_name)
         encoder = picture_tensor(source, self.encoder_size) * 2 - 1
         result = {
-            "source": picture_tensor(source, self.image_size) * 2 - 1,
-            "target": picture_tensor(target, self.image_size) * 2 - 1,
             "source_encoder": encoder.flip(-1) if flip else encoder,
             "source_pose": cfld_raster(self.poses[source_name], self.pose_size),
             "target_pose": cfld_raster(self.poses[target_name], self.pose_size),
         }
+        if not pictures:
+            return result
+        target = open_picture(self.folder / target_name)
+        result["source"] = picture_tensor(source, self.image_size) * 2 - 1
+        result["target"] = picture_tensor(target, self.image_size) * 2 - 1
         if self.split == "test":
             result["ground_truth"] = picture_tensor(target, self.metric_size)
         return result
@@ -168,7 +172,8 @@ def read_annotations(path: Path) -> dict[str, Keypoints]:
     return {line.split(":", 1)[0].strip(): parse_cfld_annotation(line) for line in lines[1:]}
 
 
-def _table(root: Path, ending: str) -> Path:
+def table(root: Path, ending: str) -> Path:
+    """A csv file of the layout in either spelling. Raises FileNotFoundError when there is none."""
     for spelling in SPELLINGS:
         path = root / f"{spelling}-{ending}"
         if path.is_file():

@@ -1,0 +1,233 @@
+"""The loop that all tasks share: resuming, averaging, stopping, and the learning rate."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from training.config import TrainConfig
+from training.loop import StepBatches, learning_rate, run
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Line(nn.Module):
+    """Fits a line, with noise from torch's generator and dropout, as real tasks have."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
+        self.noises = []
+
+    def forward(self, batch):
+        noise = 0.1 * torch.randn_like(batch["x"])
+        self.noises.append(noise.flatten()[0].item())
+        error = self.layer(nn.functional.dropout(batch["x"] + noise, 0.2)) - batch["y"]
+        return error.square().mean() * batch["scale"], {"noise": noise.mean()}
+
+
+class LineTask:
+    """stop_at: number of the batch at which a run breaks off; blow_up: from which on the loss is infinite."""
+
+    loader_workers = 0
+    made: "LineTask"
+
+    def __init__(self, config, device, stop_at=math.inf, blow_up=math.inf):
+        self.model, self.stop_at, self.blow_up, self.batches = Line().to(device), stop_at, blow_up, 0
+        self.during_export = None
+        LineTask.made = self
+
+    def groups(self, lr):
+        return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": lr}]
+
+    def batch(self, rng, size):
+        self.batches += 1
+        if self.batches >= self.stop_at:
+            raise Interrupted
+        x = torch.from_numpy(rng.standard_normal((size, 3))).float()
+        scale = torch.tensor(math.inf if self.batches >= self.blow_up else 1.0)
+        return {"x": x, "y": x[:, :2] * 2 + 1, "scale": scale}
+
+    def grid(self):
+        assert not self.model.training
+        return np.zeros((4, 4, 3), np.uint8)
+
+    def export(self, path: Path, images):
+        save_file({k: v.detach().clone() for k, v in self.model.state_dict().items()}, path, {"images": str(images)})
+
+
+def config(folder, **changes):
+    settings = {"name": "line", "output": str(folder), "images": 80, "batch": 4, "lr": 0.05, "warmup_images": 8, "ema": 0.9,
+                "precision": "no", "sample_every": 40, "save_every": 20, "log_every": 3}
+    return TrainConfig(**(settings | changes))
+
+
+def states(folder):
+    return sorted(p.name for p in (folder / "line").glob("state-*"))
+
+
+def same(first, second):
+    first, second = load_file(first), load_file(second)
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_that_was_interrupted_and_resumed_ends_bit_for_bit_as_one_that_was_not(tmp_path, accumulate):
+    whole = run(config(tmp_path / "whole", accumulate=accumulate), LineTask)
+    broken = config(tmp_path / "broken", accumulate=accumulate)
+    with pytest.raises(Interrupted):
+        run(broken, lambda *args: LineTask(*args, stop_at=12 * accumulate))  # in the 12th step: after the state at 40 images
+    assert states(tmp_path / "broken")[-1] == "state-0000000040"
+    resumed = run(broken, LineTask)
+    assert LineTask.made.batches == 10 * accumulate  # half of the run, not all of it
+    assert same(whole, resumed)
+    other = run(config(tmp_path / "other", accumulate=accumulate, seed=1), LineTask)
+    assert not same(whole, other)
+
+
+def test_every_pass_of_an_accumulated_step_has_noise_of_its_own(tmp_path):
+    run(config(tmp_path, accumulate=2, images=8), LineTask)
+    assert len(set(LineTask.made.model.noises)) == 4
+
+
+def test_accumulated_passes_make_the_step_of_one_large_pass(tmp_path):
+    """Gradients of equal passes average to that of all at once: checked on a task without noise."""
+    class Quiet(LineTask):
+        def __init__(self, *args):
+            super().__init__(*args)
+            nn.init.zeros_(self.model.layer.weight)
+            self.model.forward = lambda batch: ((self.model.layer(batch["x"]) - batch["y"]).square().mean(), {})
+
+        def batch(self, rng, size):
+            x = torch.arange(3.0).repeat(size, 1)
+            return {"x": x, "y": x[:, :2]}
+
+    ends = [run(config(tmp_path / str(n), accumulate=n, ema=0.0, images=40), Quiet) for n in (1, 4)]
+    first, second = (load_file(end)["layer.weight"] for end in ends)
+    assert torch.allclose(first, second, atol=1e-6) and first.abs().max() > 0.1
+
+
+def test_the_average_is_exported_and_the_weights_themselves_are_trained_on(tmp_path):
+    """The running average is computed again from the weights after each step."""
+    history = []
+
+    class Watched(LineTask):
+        def batch(self, rng, size):
+            history.append(self.model.layer.weight.detach().clone())
+            return super().batch(rng, size)
+
+    path = run(config(tmp_path, images=40, sample_every=0), Watched)
+    history.append(LineTask.made.model.layer.weight.detach().clone())
+    average = history[0]
+    for step, weight in enumerate(history[1:]):
+        # diffusers' warm-up of the average: the first step takes the weights as they are
+        decay = 0.0 if step == 0 else min(0.9, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * weight
+    exported = load_file(path)["layer.weight"]
+    assert torch.allclose(exported, average, atol=1e-6)
+    assert (exported - history[-1]).abs().max() > 1e-3   # after the export the weights are back
+    without = run(config(tmp_path / "without", images=40, ema=0.0), LineTask)
+    assert torch.equal(load_file(without)["layer.weight"], LineTask.made.model.layer.weight)
+
+
+@pytest.mark.parametrize("log_every", [1, 1000])
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(tmp_path, log_every):
+    settings = config(tmp_path, log_every=log_every)
+    with pytest.raises(FloatingPointError, match="finite|became inf.*state-0000000020.*lower lr"):
+        run(settings, lambda *args: LineTask(*args, blow_up=7))   # after 24 images
+    assert states(tmp_path) == ["state-0000000020"]
+    assert not (tmp_path / "line" / "line.safetensors").exists()
+    assert all(value.isfinite().all() for value in load_file(run(settings, LineTask)).values())
+
+
+def test_half_written_states_are_neither_resumed_nor_kept(tmp_path):
+    with pytest.raises(Interrupted):
+        run(config(tmp_path), lambda *args: LineTask(*args, stop_at=8))
+    part = tmp_path / "line" / "state-0000000999.part"
+    part.mkdir()
+    (part / "model.safetensors").write_bytes(b"half")
+    path = run(config(tmp_path), LineTask)
+    assert same(path, run(config(tmp_path / "whole"), LineTask))
+    assert states(tmp_path) == ["state-0000000060", "state-0000000080"]
+
+
+def test_resume_false_starts_afresh_and_replaces_the_states(tmp_path):
+    first = run(config(tmp_path, seed=5), LineTask)
+    fresh = run(config(tmp_path, images=40, resume=False), LineTask)
+    assert LineTask.made.batches == 10
+    assert states(tmp_path) == ["state-0000000020", "state-0000000040"]
+    assert same(fresh, run(config(tmp_path / "whole", images=40), LineTask)) and first == fresh
+
+
+def test_a_finished_run_is_exported_again_without_training(tmp_path):
+    settings = config(tmp_path)
+    weights = load_file(run(settings, LineTask))
+    again = load_file(run(settings, LineTask))
+    assert LineTask.made.batches == 0 and all(torch.equal(weights[key], again[key]) for key in weights)
+
+
+def test_frozen_weights_stay_and_pictures_and_curves_are_written(tmp_path):
+    path = run(config(tmp_path), LineTask)
+    assert torch.equal(load_file(path)["frozen"], torch.ones(2))
+    folder = tmp_path / "line"
+    assert sorted(p.name for p in (folder / "samples").iterdir()) == ["000000040.png", "000000080.png"]
+    assert list(folder.rglob("events.out.tfevents*"))
+
+
+def test_a_batch_that_does_not_divide_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch 4 does not divide over 1 processes and 3 accumulated.*multiple of 3"):
+        run(config(tmp_path, accumulate=3), LineTask)
+
+
+def test_batches_depend_on_seed_rank_and_number_alone():
+    def batch(rng, size):
+        return rng.integers(1 << 30, size=size).tolist()
+
+    late = StepBatches(batch, 3, 0, 5, first=6, passes=8)
+    assert len(late) == 2 and late[0] == StepBatches(batch, 3, 0, 5, first=0, passes=8)[6]
+    several = [StepBatches(batch, seed, rank, 5, 0, 8)[i] for seed in (3, 4) for rank in (0, 1) for i in (0, 1)]
+    assert len({tuple(values) for values in several}) == 8
+    assert len(StepBatches(batch, 3, 0, 5, first=9, passes=8)) == 0
+
+
+def test_the_linear_schedule_warms_up_holds_and_falls_to_zero():
+    settings = TrainConfig(images=1000, batch=10, warmup_images=100, decay_share=0.25)
+    rates = [learning_rate(settings, images) for images in range(0, 1000, 10)]
+    assert rates[0] == pytest.approx(10 / 110) and rates[5] == pytest.approx(60 / 110)   # a step after n images: n + 10
+    assert set(rates[10:76]) == {1.0}
+    assert rates[80] == pytest.approx(0.8) and rates[99] == pytest.approx(0.04)
+    assert learning_rate(settings, 1000) == 0.0
+
+
+def test_each_step_uses_the_rate_of_its_moment(tmp_path):
+    """On a constant gradient Adam moves every weight by exactly the learning rate."""
+    places = []
+
+    class Slope(LineTask):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.model.forward = lambda batch: (self.model.layer.weight.sum() + self.model.layer.bias.sum(), {})
+
+        def batch(self, rng, size):
+            places.append(self.model.layer.weight[0, 0].item())
+            return {}
+
+    settings = config(tmp_path, images=40, warmup_images=12, decay_share=0.5, clip=0.0, ema=0.0)
+    run(settings, Slope)
+    moved = -np.diff([*places, LineTask.made.model.layer.weight[0, 0].item()])
+    expected = [0.05 * learning_rate(settings, images) for images in range(0, 40, 4)]
+    assert moved == pytest.approx(expected, rel=1e-3) and len(set(expected)) > 6
+
+
+def test_the_authors_schedule_counts_steps():
+    settings = TrainConfig(images=100 * 455 * 448, batch=448, schedule="cfld")
+    rate = {step: learning_rate(settings, step * 448) for step in (0, 499, 999, 1000, 22_749, 22_750, 45_499)}
+    assert rate == pytest.approx({0: 0.1 + 0.9 / 1000, 499: 0.1 + 0.9 * 500 / 1000, 999: 1.0, 1000: 1.0, 22_749: 1.0,
+                                  22_750: 0.1, 45_499: 0.1})

@@ -1,0 +1,296 @@
+"""Preparing photos: the layout that training reads, made whole, and made again without harm."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pgpis_models.pose import Keypoints, to_pose_keypoint
+from training.data.deepfashion import DeepFashion
+from training.data.people import pairs_of, read_people, split_people
+from training.prepare import find_photos, main, names_of, place
+
+# photos of the download by split, and their flat names as CFLD's tool makes them
+TREE = {
+    "train": {"WOMEN/Blouses_Shirts/id_00001530/02_7_additional.jpg":
+              "fashionWOMENBlouses_Shirtsid0000153002_7additional.jpg",
+              "WOMEN/Blouses_Shirts/id_00001530/02_1_front.jpg": "fashionWOMENBlouses_Shirtsid0000153002_1front.jpg",
+              "MEN/Tees_Tanks/id_00004047/01_1_front.jpg": "fashionMENTees_Tanksid0000404701_1front.jpg"},
+    "test": {"WOMEN/Dresses/id_00007132/04_4_full.jpg": "fashionWOMENDressesid0000713204_4full.jpg",
+             "WOMEN/Dresses/id_00007132/04_3_back.jpg": "fashionWOMENDressesid0000713204_3back.jpg"},
+}
+POSE = [10 * joint for joint in range(18)]
+
+
+def jpeg(path: Path, seed: int, size=(30, 20)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def download(tmp_path):
+    """The folder as a user has it: photos below img_highres, csv and lst files beside."""
+    root = tmp_path / "fashion"
+    for number, path in enumerate(path for paths in TREE.values() for path in paths):
+        jpeg(root / "img_highres" / path, number)
+        jpeg(root / "img" / path, number, (8, 6))   # the low resolution, which must not be taken
+    for split, paths in TREE.items():
+        names = list(paths.values())
+        (root / f"{split}.lst").write_text("\n".join(names) + "\n")
+        (root / f"fasion-resize-pairs-{split}.csv").write_text(f"from,to\n{names[0]},{names[1]}\n{names[1]},{names[0]}\n")
+        rows = "".join(f"{name}: {POSE}: {POSE[::-1]}\n" for name in names)
+        (root / f"fasion-resize-annotation-{split}.csv").write_text("name:keypoints_y:keypoints_x\n" + rows)
+    return root
+
+
+def prepared(capsys, *arguments):
+    """(exit code, standard output, standard error) of the command."""
+    code = 0
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stopped:
+        code = stopped.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+# --- DeepFashion --------------------------------------------------------------------------------------------
+
+def test_the_download_becomes_the_layout_that_training_reads(download, capsys):
+    code, out, _ = prepared(capsys, "deepfashion", "--root", download)
+    assert code == 0 and "5 photos placed, 0 were there" in out
+    assert "train: 2 pairs (the papers: 101966), 3 photos (48674)" in out and f"data.root={download}" in out
+    for split, paths in TREE.items():
+        folder = download / f"{split}_highres"
+        assert {p.name for p in folder.iterdir()} == set(paths.values())
+        for path, name in paths.items():
+            assert (folder / name).read_bytes() == (download / "img_highres" / path).read_bytes()
+            assert (folder / name).stat().st_ino == (download / "img_highres" / path).stat().st_ino   # no second copy
+        assert len(DeepFashion(download, split)) == 2
+
+
+def test_a_second_run_changes_nothing_even_when_the_originals_are_gone(download, capsys):
+    prepared(capsys, "deepfashion", "--root", download)
+    files = {p: p.stat().st_mtime_ns for p in download.rglob("*_highres/*.jpg")}
+    assert "0 photos placed, 5 were there" in prepared(capsys, "deepfashion", "--root", download)[1]
+    for path in [*(download / "img_highres").rglob("*.jpg"), *(download / "img").rglob("*.jpg")]:
+        path.unlink()
+    code, out, _ = prepared(capsys, "deepfashion", "--root", download)
+    assert code == 0 and "0 photos placed, 5 were there" in out
+    assert files == {p: p.stat().st_mtime_ns for p in download.rglob("*_highres/*.jpg")}
+
+
+def test_a_photo_of_another_size_is_replaced_and_copies_serve_where_links_cannot(download, capsys, monkeypatch):
+    target = download / "test_highres" / "fashionWOMENDressesid0000713204_4full.jpg"
+    target.parent.mkdir()
+    target.write_bytes(b"half")
+
+    def refuse(*_):
+        raise OSError("another file system")
+
+    monkeypatch.setattr("training.prepare.os.link", refuse)
+    assert prepared(capsys, "deepfashion", "--root", download)[0] == 0
+    original = download / "img_highres/WOMEN/Dresses/id_00007132/04_4_full.jpg"
+    assert target.read_bytes() == original.read_bytes() and target.stat().st_ino != original.stat().st_ino
+
+
+def test_nothing_half_written_is_left(tmp_path, monkeypatch):
+    jpeg(tmp_path / "a.jpg", 0)
+
+    def breaks_off(source, part):
+        Path(part).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.prepare.os.link", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        place(tmp_path / "a.jpg", tmp_path / "to" / "b.jpg")
+    assert not list((tmp_path / "to").iterdir())
+
+
+def test_missing_photos_are_listed_ten_at_most_and_nothing_is_written(download, capsys):
+    names = [f"fashionMENShirtsid{n:08}01_1front.jpg" for n in range(15)]
+    with open(download / "train.lst", "a") as file:
+        file.write("\n".join(names))
+    code, _, err = prepared(capsys, "deepfashion", "--root", download)
+    assert code == 2 and "15 of 20 photos are missing" in err and err.count("fashionMENShirts") == 10
+    assert "unpack img_highres.zip" in err and not (download / "train_highres").exists()
+
+
+def test_without_lists_the_pairs_photos_are_prepared_and_that_is_said(download, capsys):
+    (download / "train.lst").unlink()
+    code, out, _ = prepared(capsys, "deepfashion", "--root", download)
+    assert code == 0 and "train.lst: only the photos of the pairs are prepared" in out
+    assert len(list((download / "train_highres").iterdir())) == 2
+
+
+@pytest.mark.parametrize("file, text, message", [
+    ("fasion-resize-pairs-test.csv", "a;b\n", "is not a pairs file"),
+    ("fasion-resize-annotation-test.csv", "name,y,x\n", "is not an annotation file"),
+    ("fasion-resize-annotation-test.csv", "name:keypoints_y:keypoints_x\na.jpg: [1]: [2]\n", "expected 18 numbers"),
+    ("fasion-resize-annotation-test.csv", "name:keypoints_y:keypoints_x\n", "has no row for 2 of the 2 photos"),
+    ("fasion-resize-pairs-train.csv", None, "has neither fasion-resize-pairs-train.csv nor fashion-resize-pairs"),
+])
+def test_csv_files_are_checked_first(download, capsys, file, text, message):
+    (download / file).unlink()
+    if text is not None:
+        (download / file).write_text(text)
+    code, _, err = prepared(capsys, "deepfashion", "--root", download)
+    assert code == 2 and message in err and not (download / "train_highres").exists()
+
+
+def test_a_photo_in_both_splits_is_named_and_a_wrong_root_refused(download, capsys):
+    with open(download / "test.lst", "a") as file:
+        file.write(TREE["train"]["MEN/Tees_Tanks/id_00004047/01_1_front.jpg"])
+    assert "warning: 1 photos are in both splits: fashionMENTees" in prepared(capsys, "deepfashion", "--root", download)[1]
+    assert "is not a folder" in prepared(capsys, "deepfashion", "--root", download / "nowhere")[2]
+
+
+def test_photos_are_found_at_any_depth_and_the_larger_one_taken(download):
+    photos = find_photos(download)
+    assert photos.keys() == {name for paths in TREE.values() for name in paths.values()}
+    assert all("img_highres" in path.parts for path in photos.values())
+    assert names_of(download, "test") == sorted(TREE["test"].values())
+
+
+# --- own photos ---------------------------------------------------------------------------------------------
+
+def pose_file(path: Path, canvas: tuple[int, int], shift: float = 0.0) -> Keypoints:
+    height, width = canvas
+    xy = np.stack([np.linspace(0.2, 0.8, 18) * width + shift, np.linspace(0.1, 0.9, 18) * height], 1)
+    present = np.arange(18) != 4
+    pose = Keypoints(xy, present, canvas)
+    path.write_text(json.dumps(to_pose_keypoint(pose)))
+    return pose
+
+
+@pytest.fixture
+def album(tmp_path):
+    """Four people with two or three photos each, and one with a single photo."""
+    root = tmp_path / "album"
+    for number, person in enumerate(("anna", "ben", "carla", "dora")):
+        for view in range(2 + number % 2):
+            jpeg(root / person / f"photo {view}.jpg", 10 * number + view, (40, 30))
+            pose_file(root / person / f"photo {view}.json", (40, 30), view)
+    jpeg(root / "eve" / "only.jpg", 99)
+    pose_file(root / "eve" / "only.json", (30, 20))
+    (root / "notes.txt").write_text("not a person")
+    return root
+
+
+def test_a_folder_of_people_becomes_pairs_within_people_and_a_split_between_them(album, tmp_path, capsys):
+    out = tmp_path / "out"
+    code, said, _ = prepared(capsys, "folder", "--root", album, "--out", out, "--test-share", "0.3")
+    assert code == 0 and "left out 1 people with a single photo: eve" in said
+    splits = {split: DeepFashion(out, split) for split in ("train", "test")}
+    people = {split: {name.split("__")[0] for pair in data.pairs for name in pair} for split, data in splits.items()}
+    assert people["train"] | people["test"] == {"anna", "ben", "carla", "dora"} and not people["train"] & people["test"]
+    assert people["train"] and people["test"]
+    for data in splits.values():
+        assert all(source.split("__")[0] == target.split("__")[0] and source != target for source, target in data.pairs)
+    # 2, 3, 2 and 3 photos: n (n - 1) ordered pairs each
+    assert sum(len(data) for data in splits.values()) == 2 + 6 + 2 + 6
+    item = splits["train"][0]
+    assert item["source"].shape == (3, 512, 512) and item["source_pose"][3:].amax((1, 2)).eq(1).sum() == 17
+
+
+def test_poses_arrive_where_they_were_in_the_photo(album, tmp_path, capsys):
+    """CFLD's frame is 256x176: a joint keeps its share of height and width, and a missing one stays missing."""
+    expected = pose_file(album / "anna" / "photo 1.json", (40, 30), 5.0)
+    prepared(capsys, "folder", "--root", album, "--out", tmp_path / "out")
+    split = "train" if (tmp_path / "out/train_highres/anna__photo_1.jpg").is_file() else "test"
+    pose = DeepFashion(tmp_path / "out", split).poses["anna__photo_1.jpg"]
+    assert pose.canvas == (256, 176) and pose.present.tolist() == expected.present.tolist()
+    shares, wanted = pose.xy / (176, 256), expected.xy / (30, 40)
+    assert np.allclose(shares[pose.present], wanted[pose.present], atol=1e-4)
+
+
+def test_again_and_with_more_people_nobody_changes_sides(album, tmp_path, capsys):
+    out = tmp_path / "out"
+    prepared(capsys, "folder", "--root", album, "--out", out, "--test-share", "0.4")
+    before = {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    code, _, err = prepared(capsys, "folder", "--root", album, "--out", out, "--test-share", "0.4")
+    assert (code, err.count("Error")) == (0, 0)
+    assert before == {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    names = [f"person{n}" for n in range(40)]
+    few, many = split_people(names[:30], 0.2), split_people(names, 0.2)
+    assert set(few[0]) <= set(many[0]) and set(few[1]) <= set(many[1])
+    assert 2 <= len(many[1]) <= 16
+
+
+def test_a_split_always_has_both_sides():
+    for share in (0.01, 0.99):
+        train, test = split_people(["a", "b", "c"], share)
+        assert train and test and sorted(train + test) == ["a", "b", "c"]
+    for people, share in ((["a"], 0.1), (["a", "b"], 0.0), (["a", "b"], 1.0)):
+        with pytest.raises(ValueError, match=f"{len(people)} people .* test share of {share}"):
+            split_people(people, share)
+
+
+def test_turned_and_transparent_photos_are_written_upright_over_white(album, tmp_path, capsys):
+    turned = Image.new("RGB", (40, 30), "red")
+    turned.paste("blue", (0, 0, 20, 30))   # left half blue; held so that left becomes top
+    exif = Image.Exif()
+    exif[0x0112] = 6   # turn by 90 degrees clockwise to show
+    turned.save(album / "anna" / "photo 0.jpg", exif=exif, quality=95)
+    pose_file(album / "anna" / "photo 0.json", (40, 30))
+    clear = Image.new("RGBA", (30, 40), (0, 0, 0, 0))
+    clear.save(album / "anna" / "clear.png")
+    pose_file(album / "anna" / "clear_keypoints.json", (40, 30))   # OpenPose's own ending
+    assert prepared(capsys, "folder", "--root", album, "--out", tmp_path / "out")[0] == 0
+    found = {p.name: p for p in (tmp_path / "out").rglob("anna__*")}
+    assert found.keys() == {"anna__photo_0.png", "anna__photo_1.jpg", "anna__clear.png"}
+    upright = Image.open(found["anna__photo_0.png"])
+    assert upright.size == (30, 40) and upright.mode == "RGB"
+    top, bottom = (np.asarray(upright)[row].mean(0) for row in (5, 35))
+    assert top[2] > 200 > 60 > top[0] and bottom[0] > 200 > 60 > bottom[2]
+    assert (np.asarray(Image.open(found["anna__clear.png"])) == 255).all()
+
+
+def test_photos_without_poses_stop_the_run_or_are_left_out(album, tmp_path, capsys):
+    for n in range(12):
+        jpeg(album / "ben" / f"nopose{n:02}.jpg", n)
+    (album / "carla" / "photo 0.json").write_text("{}")
+    code, _, err = prepared(capsys, "folder", "--root", album, "--out", tmp_path / "out")
+    assert code == 2 and "13 of 23 photos cannot be used: ben/nopose00.jpg: no nopose00.json beside it" in err
+    assert "--detect" in err and not (tmp_path / "out").exists() and "carla" not in err   # ten names at most
+    code, said, _ = prepared(capsys, "folder", "--root", album, "--out", tmp_path / "out", "--skip")
+    assert code == 0 and "left out 13 of 23 photos" in said and "people with a single photo: carla; eve" in said
+
+
+def test_poses_are_detected_where_there_is_no_file(album, monkeypatch):
+    for path in album.rglob("*.json"):
+        path.unlink()
+    seen = []
+
+    def detect(image):
+        seen.append(image.shape)
+        return Keypoints(np.ones((18, 2)), np.ones(18, bool), image.shape[:2])
+
+    people = read_people(album, detect)
+    assert {name: len(photos) for name, photos in people.items()} == {"anna": 2, "ben": 3, "carla": 2, "dora": 3}
+    assert seen == [(40, 30, 3)] * 10 + [(30, 20, 3)]
+    assert people["anna"][0].pose.canvas == (40, 30)
+    first, second = "anna__photo_0.jpg", "anna__photo_1.jpg"
+    assert pairs_of(people["anna"]) == [(first, second), (second, first)]
+
+
+def test_names_with_separators_of_the_csv_files_become_harmless(album, tmp_path, capsys):
+    (album / "ben").rename(album / "ben, the: 2nd")
+    assert prepared(capsys, "folder", "--root", album, "--out", tmp_path / "out")[0] == 0
+    assert [p.name for p in sorted((tmp_path / "out").rglob("ben*"))][0] == "ben_the_2nd__photo_0.jpg"
+    jpeg(album / "anna" / "photo_0.jpg", 5)
+    pose_file(album / "anna" / "photo_0.json", (30, 20))
+    assert "makes the name anna__photo_0.jpg too" in prepared(capsys, "folder", "--root", album, "--out", tmp_path / "o")[2]
+
+
+def test_folders_that_do_not_suit_are_refused(album, tmp_path, capsys):
+    assert "lies in --root" in prepared(capsys, "folder", "--root", album, "--out", album / "out")[2]
+    assert "is not a folder" in prepared(capsys, "folder", "--root", album / "nowhere", "--out", tmp_path / "out")[2]
+    jpeg(tmp_path / "out" / "train_highres" / "stranger.jpg", 1)
+    err = prepared(capsys, "folder", "--root", album, "--out", tmp_path / "out")[2]
+    assert "holds 1 files that are not of this data: stranger.jpg" in err
+    (tmp_path / "empty").mkdir()
+    assert "0 people with two photos or more" in prepared(
+        capsys, "folder", "--root", tmp_path / "empty", "--out", tmp_path / "o")[2]

@@ -1,0 +1,131 @@
+"""A user's own photos as training data: a folder per person, each photo with an OpenPose JSON file of the same stem.
+
+    root/
+      anna/  front.jpg  front.json  back.jpg  back.json
+      ben/   ...
+
+Poses are read from `front.json` or `front_keypoints.json` (the name that OpenPose gives), or detected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from pgpis_models.pipeline import as_rgb, open_photo
+from pgpis_models.pose import CFLD_FRAME, Keypoints, from_pose_keypoint, load_openpose_json
+from training.data.deepfashion import PICTURE_SUFFIXES
+
+PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
+ORIENTATION = 0x0112   # EXIF tag: how the camera was held
+LISTED = 10            # at most so many names are listed in an error
+
+
+@dataclass(frozen=True)
+class Photo:
+    """path: the file as it came. name: of its copy in the flat folders. as_it_is: whether that copy is the same file,
+    or a PNG of the picture upright, in RGB, over white. pose: on the upright photo's canvas."""
+
+    path: Path
+    name: str
+    as_it_is: bool
+    pose: Keypoints
+
+    def picture(self) -> Image.Image:
+        """The photo upright, in RGB, transparency over white."""
+        return as_rgb(open_photo(self.path))
+
+    def annotation(self) -> str:
+        """Its row of an annotation file: name: [18 y]: [18 x] in CFLD's frame, -1 where a joint is missing."""
+        pose = self.pose.scaled_to(CFLD_FRAME)
+        rows = np.where(pose.present[:, None], np.round(pose.xy, 2), -1.0)
+        rows[(rows == -1).any(1) & pose.present] += 0.01   # a joint that lies at -1 is not a missing one
+        return f"{self.name}: {rows[:, 1].round(2).tolist()}: {rows[:, 0].round(2).tolist()}"
+
+
+def read_people(root: Path, detect: Callable[[np.ndarray], Keypoints] | None = None,
+                skip: bool = False) -> dict[str, list[Photo]]:
+    """The people below root that have two photos or more -> their photos.
+
+    detect: finds the pose in a photo (H, W, 3) uint8 that has no JSON file. skip: leave photos without a pose out,
+    rather than raise. Raises ValueError naming up to ten photos that cannot be used, with the count.
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root} is not a folder; expected one with a folder per person")
+    files = [path for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")
+             for path in sorted(folder.iterdir()) if path.suffix.lower() in PHOTOS]
+    people: dict[str, list[Photo]] = {}
+    wrong, names = [], set()
+    for path in tqdm(files, desc="reading photos", unit="photo"):
+        try:
+            photo = read_photo_file(path, detect)
+        except (ValueError, UnidentifiedImageError, OSError) as error:
+            wrong.append(f"{path.relative_to(root)}: {error}")
+            continue
+        if photo.name in names:
+            wrong.append(f"{path.relative_to(root)}: another photo makes the name {photo.name} too")
+            continue
+        names.add(photo.name)
+        people.setdefault(path.parent.name, []).append(photo)
+    if wrong and not skip:
+        raise ValueError(f"{len(wrong)} of {len(files)} photos cannot be used: {listed(wrong)} -- save a pose beside each "
+                         "as OpenPose JSON, let --detect find it, or leave them out with --skip")
+    if wrong:
+        print(f"left out {len(wrong)} of {len(files)} photos: {listed(wrong)}")
+    alone = sorted(name for name, photos in people.items() if len(photos) < 2)
+    if alone:
+        print(f"left out {len(alone)} people with a single photo: {listed(alone)}")
+    return {name: photos for name, photos in people.items() if len(photos) > 1}
+
+
+def read_photo_file(path: Path, detect: Callable[[np.ndarray], Keypoints] | None = None) -> Photo:
+    """One photo with its pose. Raises ValueError when it has none, OSError when it cannot be read."""
+    with Image.open(path) as file:
+        turned = file.getexif().get(ORIENTATION, 1) != 1
+        as_it_is = not turned and file.mode in ("RGB", "L") and path.suffix.lower() in PICTURE_SUFFIXES
+        size = file.size[::-1]
+    picture = None if as_it_is else as_rgb(open_photo(path))
+    height, width = size if picture is None else picture.size[::-1]
+    beside = [path.with_name(f"{path.stem}{ending}") for ending in (".json", "_keypoints.json")]
+    found = next((file for file in beside if file.is_file()), None)
+    if found:
+        pose = from_pose_keypoint(load_openpose_json(found, (height, width)))[0]
+    elif detect:
+        pose = detect(np.asarray(as_rgb(open_photo(path)) if picture is None else picture))
+    else:
+        raise ValueError(f"no {beside[0].name} beside it")
+    if pose.canvas != (height, width):
+        pose = pose.scaled_to((height, width))   # detected on a smaller copy of the photo
+    stem = re.sub(r'[:,"\s]+', "_", f"{path.parent.name}__{path.stem}")   # these mean something in the csv files
+    return Photo(path, stem + (path.suffix.lower() if as_it_is else ".png"), as_it_is, pose)
+
+
+def split_people(people: Sequence[str], test_share: float) -> tuple[list[str], list[str]]:
+    """(train, test) names. Whose side a person is on depends on the name alone, so that adding people moves nobody; but
+    neither side stays empty. Raises ValueError with fewer than two people, or a share that is not between 0 and 1.
+    """
+    if len(people) < 2 or not 0 < test_share < 1:
+        raise ValueError(f"{len(people)} people with two photos or more and a test share of {test_share}; expected 2 people "
+                         "or more and a share between 0 and 1")
+    place = {name: int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32 for name in people}   # 0..1
+    order = sorted(people, key=lambda name: (place[name], name))
+    count = min(max(1, sum(place[name] < test_share for name in people)), len(people) - 1)
+    return sorted(order[count:]), sorted(order[:count])
+
+
+def pairs_of(photos: Sequence[Photo]) -> list[tuple[str, str]]:
+    """(source, target) names: every photo of a person to every other one."""
+    return [(first.name, second.name) for first, second in permutations(photos, 2)]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Up to ten of the names, for an error message."""
+    return "; ".join(names[:LISTED]) + ("; ..." if len(names) > LISTED else "")

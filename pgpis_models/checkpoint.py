@@ -95,6 +95,7 @@ def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mappin
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         save_file(dict(tensors), part, dict(metadata))
+        part.chmod(0o644)  # safetensors makes files that only their owner can read
         _sync(part, os.O_RDWR)
         os.replace(part, path)
         if os.name == "posix":  # the renaming itself is on disk only when the folder is

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .checkpoint import what_is
 
-CONVERTERS = ("cfld",)
+CONVERTERS = ("cfld", "mcld", "fpdm")
 
 
 def read_torch_file(path: str | Path) -> dict[str, Tensor]:

@@ -14,6 +14,8 @@ from torch import nn
 # name -> (file beside this one, config class, module class)
 METHODS: dict[str, tuple[str, str, str]] = {
     "cfld": ("cfld", "CFLDConfig", "CFLD"),
+    "fpdm": ("fpdm", "FPDMConfig", "FPDM"), "fpdm_fusion": ("fpdm", "FusionConfig", "FusionModel"),
+    "mcld": ("mcld", "MCLDConfig", "MCLD"),
 }
 
 

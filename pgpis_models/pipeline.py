@@ -31,7 +31,7 @@ class Generator:
 
     def __init__(self, checkpoint: str | Path, base: str | Path = "", vae: str | Path = "",
                  device: str | torch.device = "cpu") -> None:
-        loaded = load_checkpoint(checkpoint)
+        loaded = load_checkpoint(checkpoint, expect_method="cfld")
         demo = loaded.meta.base == "demo"
         if not (base and vae) and not demo:
             raise ValueError(f"{checkpoint} was trained on {loaded.meta.base}; give base and vae as diffusers folders "

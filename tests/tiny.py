@@ -15,7 +15,8 @@ from pgpis_models.checkpoint import save_checkpoint
 from training.autoencoder import colour_identity
 from training.config import TrainConfig, build
 
-SIZE = (64, 64)   # pictures, photos and poses alike
+SIZE = (64, 64)   # pictures and photos
+RASTER = (128, 128)   # pose rasters
 SIZES = BaseSizes((32, 32, 32, 32), layers_per_block=2, heads=2, cross_attention_dim=64, prediction="v_prediction",
                   caption_tokens=16)
 # Overrides of CFLD's preset "demo" that fit these sizes.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pgpis_models.base import BaseSizes, decode_latents, load_unet, load_vae, save_unet
+from pgpis_models.base import VAE_STRIDE, BaseSizes, decode_latents, load_unet, load_vae, save_unet
 from pgpis_models.cfld import PoseAdapter
 from pgpis_models.checkpoint import write_atomically
 from pgpis_models.diffusers_binding import DiffusersBinding
@@ -21,13 +21,13 @@ from pgpis_models.guidance import Guidance, Term
 from pgpis_models.injections import Injections, everywhere, harmonise
 from pgpis_models.pose import cfld_rasters
 from pgpis_models.sampling import sample_latents
-from pgpis_models.schedule import NoiseSchedule
+from pgpis_models.schedule import NoiseSchedule, cubic_timesteps
 from training.config import TrainConfig
 from training.data.bank import Bank, open_bank
 from training.latents import bank_latents
 from training.picture import grid
 
-POSE_UNSHUFFLE = 8   # the demo's pose raster has the size of the picture
+POSE_UNSHUFFLE = 16   # the raster has twice the size of the picture: joints are cut to whole raster pixels
 
 
 class BaseTask:
@@ -60,14 +60,14 @@ class BaseTask:
     def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
         who, view = rng.integers(self.bank.people, size=size), rng.integers(self.bank.views, size=size)
         return {"latents": self.latents[who, view], "caption": torch.from_numpy(self.bank.caption[who]),
-                "pose": cfld_rasters(self.bank.poses(who, view), self.bank.size), "person": self.bank.person(who, view)}
+                "pose": cfld_rasters(self.bank.poses(who, view), raster_size(self.bank.size)), "person": self.bank.person(who, view)}
 
     def grid(self) -> np.ndarray:
         """Held-out people: truth, and the picture from caption and pose."""
         who, view = np.arange(24), np.arange(24) % self.held_out.views
         truth = self.held_out.images(who, view)
         caption = torch.from_numpy(self.held_out.caption[who]).to(self.device)
-        pose = cfld_rasters(self.held_out.poses(who, view), self.held_out.size).to(self.device)
+        pose = cfld_rasters(self.held_out.poses(who, view), raster_size(self.held_out.size)).to(self.device)
         guidance = self.model.guidance(caption, pose)
         made = sample_latents(self.model.binding.denoiser(guidance, len(who)), self.sizes.schedule(),
                               (len(who), 4, truth.shape[2] // 8, truth.shape[3] // 8), steps=20, seed=0,
@@ -78,6 +78,11 @@ class BaseTask:
     def export(self, path: Path, images: int) -> None:
         save_unet(path, self.model.unet, self.sizes, step=images, data=self.config.data.kind)
         self.model.save_companion(companion(path))
+
+
+def raster_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of the pose raster for pictures of `size`."""
+    return size[0] // VAE_STRIDE * POSE_UNSHUFFLE, size[1] // VAE_STRIDE * POSE_UNSHUFFLE
 
 
 def companion(path: Path) -> Path:
@@ -106,7 +111,9 @@ class CaptionedUNet(nn.Module):
         maps = tuple(m * pose_kept for m in self.pose_encoder(batch["pose"]))
         injected = harmonise([Injections(context=everywhere(caption), down_residuals=maps)], rows).stacked()
         weight = person_weight(batch["person"], self.foreground)
-        loss = diffusion_loss(self.binding, self.schedule, latents, injected, weight=weight)
+        # favouring noise: here the conditions decide nearly everything, and they do so at high noise
+        timesteps = cubic_timesteps(torch.rand(rows, device=latents.device), self.schedule.steps)
+        loss = diffusion_loss(self.binding, self.schedule, latents, injected, timesteps, weight)
         return loss, {}
 
     def guidance(self, caption: Tensor, pose: Tensor, weight: float = 1.5) -> Guidance:

@@ -27,10 +27,12 @@ from pgpis_models.sampling import sample_latents
 from pgpis_models.schedule import cubic_timesteps
 from training.base import companion, diffusion_loss, person_weight
 from training.config import MethodConfig, TrainConfig, build
+from training.data.captions import COLOURS
 from training.data.pairs import Pairs, open_pairs
 from training.latents import draw, posterior
 from training.picture import grid
 
+COLOUR_WEIGHT = 4.0   # of the colour columns of a caption: an error there is what one sees
 GRID_WEIGHTS = {"demo": {"pose": 1.0, "appearance": 1.5}}   # guidance of the sample grids; other bases: as published
 ENCODER_PARTS = ("backbone", "decoder")                     # what encoder_only trains and init_encoder loads
 
@@ -58,6 +60,10 @@ class CFLDTask:
             start(method, None, settings)
             self.model = CaptionTraining(method).to(device)
             return
+        for name in ("base", "vae"):
+            if not getattr(settings, name) or not Path(getattr(settings, name)).exists():
+                raise ValueError(f"method.{name} is {getattr(settings, name)!r}, which is not there; expected a file that "
+                                 "training/train.py made, or a diffusers folder (the configs say which, and how to get it)")
         unet, self.sizes = load_unet(settings.base)
         self.base_name = base_name(Path(settings.base), self.sizes)
         replaced = start(method, unet, settings)
@@ -210,7 +216,7 @@ class CFLDTraining(nn.Module):
         appearance = self.method.encode_appearance(batch["source"])
         loss = torch.zeros((), device=latents.device)
         if settings.caption_loss:
-            caption = F.mse_loss(appearance.prompt.float(), batch["caption"])
+            caption = caption_error(appearance.prompt, batch["caption"])
             loss, logs["caption"] = loss + settings.caption_loss * caption, caption.detach()
         injected = self.method.training_injections(
             batch["source"], batch["source_pose"] if settings.reconstruct else None, batch["target_pose"],
@@ -247,7 +253,13 @@ class CaptionTraining(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         features = self.method.backbone(batch["source"])
         prompt = self.method.decoder(features[-1])
-        return F.mse_loss(prompt.float(), batch["caption"]), {}
+        return caption_error(prompt, batch["caption"]), {}
+
+
+def caption_error(prompt: Tensor, caption: Tensor) -> Tensor:
+    """Mean squared error of a prompt (B, T, C) against the caption; its colours count COLOUR_WEIGHT times."""
+    error = (prompt.float() - caption).square()
+    return error.mean() + (COLOUR_WEIGHT - 1) * error[..., COLOURS].sum(-1).mean() / error.shape[-1]
 
 
 def swatches(captions: Tensor, like: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def bank_latents(bank: Bank, vae_path: str, data: DataConfig, device: torch.devi
     The cache key holds the autoencoder's bytes, so another autoencoder never meets old latents. Raises ValueError when
     there is no autoencoder.
     """
-    if not Path(vae_path).exists():
+    if not vae_path or not Path(vae_path).exists():
         raise ValueError(f"no autoencoder at {vae_path!r} (method.vae); train one first: "
                          "python training/train.py --config training/configs/demo_vae.yaml")
     encoder = hashlib.sha256(_encoder_bytes(Path(vae_path))).hexdigest()[:12]

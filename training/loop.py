@@ -135,8 +135,8 @@ def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Ta
     steps = math.ceil(config.images / config.batch)
     data = StepBatches(task.batch, config.seed, accelerator.process_index, config.batch // share,
                        progress.images // config.batch * config.accumulate, steps * config.accumulate)
-    loader = DataLoader(data, batch_size=None, num_workers=task.loader_workers,
-                        pin_memory=accelerator.device.type == "cuda")
+    loader = DataLoader(data, batch_size=None, num_workers=task.loader_workers,  # batches of photos are large: one each
+                        prefetch_factor=1 if task.loader_workers else None, pin_memory=accelerator.device.type == "cuda")
     bar = tqdm(total=config.images, initial=progress.images, unit="img", unit_scale=True, disable=not main,
                desc=config.name, smoothing=0.05, mininterval=2)
     began, first, shown = time.monotonic(), progress.images, -1

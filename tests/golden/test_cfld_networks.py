@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pgpis_models.cfld import CONFIGS, GUIDANCE_MODES, CFLD, CFLDConfig
+from pgpis_models.cfld import CFLD, CONFIGS, GUIDANCE_MODES, CFLDConfig
 from pgpis_models.cfld_parts import HybridGranularityAppearanceEncoder, PerceptionRefinedDecoder, PoseAdapter
 from pgpis_models.injections import Injections, everywhere
 from pgpis_models.swin import SwinBackbone

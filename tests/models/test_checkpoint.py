@@ -11,7 +11,12 @@ from safetensors.torch import load_file, save_file
 from pgpis_models import checkpoint
 from pgpis_models.cfld import CFLD, CONFIGS, CFLDConfig
 from pgpis_models.checkpoint import (
-    config_from_json, difference, load_checkpoint, read_metadata, save_checkpoint, write_atomically,
+    config_from_json,
+    difference,
+    load_checkpoint,
+    read_metadata,
+    save_checkpoint,
+    write_atomically,
 )  # fmt: skip
 
 TINY = replace(CONFIGS["tiny"], drop_path=0.1)

@@ -15,7 +15,7 @@ from pgpis_models.pipeline import Generator, as_rgb, open_photo, read_photo
 from pgpis_models.pose import Keypoints, cfld_rasters
 from pgpis_models.sampling import sample_latents, start_noise
 from pgpis_models.schedule import NoiseSchedule, ddpm_step, leading_timesteps
-from tests.tiny import SIZE, SIZES, write_base, write_files
+from tests.tiny import RASTER, SIZE, SIZES, write_base, write_files
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_a_picture_is_what_the_parts_make_when_joined_by_hand(generator, files):
     unet, sizes = load_unet(files.base)
     swap_weights(unet, loaded.unet_weights)
     binding, method = DiffusersBinding(unet), loaded.method
-    encoded = method.encode(sources(2), cfld_rasters(poses(2), SIZE))
+    encoded = method.encode(sources(2), cfld_rasters(poses(2), RASTER))
     pose = {f"down_residual.{level}": value for level, value in enumerate(encoded.pose_maps)}
     bias = {f"query_bias.{site}": value for site, value in encoded.query_bias.items()}
     x = start_noise((2, 4, 8, 8), 11)

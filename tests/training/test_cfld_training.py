@@ -12,7 +12,7 @@ from pgpis_models.base import load_unet
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
 from pgpis_models.pipeline import Generator
 from pgpis_models.schedule import cubic_timesteps
-from tests.tiny import SIZE, SIZES, cfld_config, shaken, train_config, write_base, write_files
+from tests.tiny import RASTER, SIZE, SIZES, cfld_config, shaken, train_config, write_base, write_files
 from training.base import companion, diffusion_loss, person_weight
 from training.cfld import GRID_WEIGHTS, CFLDTask
 from training.loop import run
@@ -123,7 +123,9 @@ def test_the_loss_is_that_of_the_released_code_written_out(folder, files):
     made = model.binding(abar.sqrt() * latents + (1 - abar).sqrt() * noise, timesteps, rows)
     velocity = abar.sqrt() * noise - (1 - abar).sqrt() * latents   # what this base predicts
     denoising = (made - velocity).square().mean()
-    caption = (appearance.prompt - batch["caption"]).square().mean()
+    weight = torch.ones(64)
+    weight[16:22] = 4.0   # two colours of three numbers each
+    caption = ((appearance.prompt - batch["caption"]).square() * weight).mean()
     assert torch.allclose(loss, denoising + 0.5 * caption, atol=1e-5)
     assert torch.allclose(logs["denoising"], denoising, atol=1e-5) and torch.allclose(logs["caption"], caption)
 
@@ -132,7 +134,7 @@ def test_training_injections_may_be_given_an_appearance_or_transfers_alone():
     torch.manual_seed(0)
     from pgpis_models.cfld import CFLD
     method = shaken(CFLD(cfld_config())).eval()
-    source, first, second = torch.rand(2, 3, *SIZE), torch.rand(2, 21, *SIZE), torch.rand(2, 21, *SIZE)
+    source, first, second = torch.rand(2, 3, *SIZE), torch.rand(2, 21, *RASTER), torch.rand(2, 21, *RASTER)
     draws = torch.tensor([0.1, 0.9, 0.7, 0.2])
     with torch.no_grad():
         whole = method.training_injections(source, first, second, draws)
@@ -273,6 +275,9 @@ def test_what_does_not_fit_together_is_refused_before_the_first_step(folder, fil
     with pytest.raises(ValueError, match=r"wide.safetensors does not fit the method: 18 keys of another shape.*\(32, 32\) "
                                          r"instead of \(32, 64\).*unet_widths"):
         make(folder, files, method={"base": str(wide)})
+    for name, path in (("base", ""), ("vae", str(tmp_path / "nowhere"))):
+        with pytest.raises(ValueError, match=f"method.{name} is '{path}', which is not there|no autoencoder at '{path}'"):
+            make(folder, files, method={name: path})
     with pytest.raises(ValueError, match="method.preset is 'huge'; expected one of .*'demo', 'full', 'tiny'"):
         make(folder, files, method={"preset": "huge"})
     with pytest.raises(ValueError, match="a process gets 3 images per pass, but a pair is 2"):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from pgpis_models.base import load_vae
 from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.pose import CFLD_FRAME, cfld_raster
-from tests.tiny import SIZE, SIZES, Files, cfld_config, train_config, write_files
+from tests.tiny import RASTER, SIZE, SIZES, Files, cfld_config, train_config, write_files
 from training.cfld import CFLDTask
 from training.data import pairs as pairs_module
 from training.data.mannequins import render, sample_identity, sample_pose
@@ -97,7 +97,7 @@ def test_a_batch_holds_both_pictures_both_poses_and_the_encoders_source(config, 
         for kind, name in (("source", source), ("target", target)):
             pose = pairs.train.poses[name]
             assert pose.canvas == CFLD_FRAME
-            assert torch.equal(batch[f"{kind}_pose"][row], cfld_raster(pose, SIZE))
+            assert torch.equal(batch[f"{kind}_pose"][row], cfld_raster(pose, RASTER))
     assert all(value.device == CPU and value.dtype == torch.float32 for value in batch.values())
 
 
@@ -136,7 +136,7 @@ def test_held_out_pairs_are_of_the_test_split_and_never_flipped(config, root):
     for row, (source, target) in enumerate(names):   # six pairs there are, so all in order
         assert torch.allclose(held["source"][row], picture(root, "test", source, SIZE), atol=1e-6)
         assert torch.allclose(held["target"][row], picture(root, "test", target, SIZE), atol=1e-6)
-        assert torch.equal(held["target_pose"][row], cfld_raster(pairs.test.poses[target], SIZE))
+        assert torch.equal(held["target_pose"][row], cfld_raster(pairs.test.poses[target], RASTER))
 
 
 # --- latents ------------------------------------------------------------------------------------------------
@@ -291,11 +291,11 @@ def test_mannequin_pairs_are_two_views_of_one_person_at_the_methods_size(tmp_pat
         (person, view), (same, other) = found[0], targets[0]
         assert person == same and view != other
         assert torch.equal(batch["caption"][row], torch.from_numpy(bank.caption[person]))
-        assert torch.equal(batch["target_pose"][row], cfld_raster(bank.poses([same], [other])[0], SIZE))
+        assert torch.equal(batch["target_pose"][row], cfld_raster(bank.poses([same], [other])[0], RASTER))
     assert batch["person"].shape == (12, 1, 8, 8)   # sources, then targets
     held = pairs.held_out()
     assert held["source"].shape == (pairs_module.HELD_OUT_GRID, 3, *SIZE)
     assert not torch.equal(held["source"], held["target"])
-    with pytest.raises(ValueError, match=r"drawn once, at data.size \(64, 64\), but the method reads sources of \(64, 64\) "
-                                         r"and poses of \(32, 32\)"):
-        open_pairs(train_config(tmp_path, files), cfld_config(pose_unshuffle=4), CPU)
+    wider = cfld_config(image_size=[128, 128], patch=8, window=[4, 4])   # the same latents from larger sources
+    with pytest.raises(ValueError, match=r"drawn once, at data.size \(64, 64\), but the method reads sources of \(128, 128\)"):
+        open_pairs(train_config(tmp_path, files), wider, CPU)

@@ -66,14 +66,14 @@ class MannequinPairs:
     loader_workers = 0
 
     def __init__(self, config: TrainConfig, method: CFLDConfig, device: torch.device) -> None:
-        if not config.data.size == method.image_size == method.pose_size:
+        if config.data.size != method.image_size:
             raise ValueError(f"mannequins are drawn once, at data.size {config.data.size}, but the method reads sources "
-                             f"of {method.image_size} and poses of {method.pose_size}; set image_size, patch and "
-                             "pose_unshuffle so that they agree")
+                             f"of {method.image_size}; set image_size and patch so that they agree")
         self.bank: Bank = open_bank(config.data)
         self.test: Bank = open_bank(config.data, held_out=32)
         encoder_only = config.method.encoder_only
         self.latents = None if encoder_only else bank_latents(self.bank, config.method.vae, config.data, device)
+        self.raster = method.pose_size
         self.flip, self.reconstruct = config.data.flip, config.method.reconstruct
 
     def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
@@ -83,8 +83,8 @@ class MannequinPairs:
         result = {"source": self.bank.images(who, source), "caption": torch.from_numpy(self.bank.caption[who])}
         if self.latents is not None:
             result |= {"source_latents": self.latents[who, source], "target_latents": self.latents[who, target],
-                       "source_pose": cfld_rasters(self.bank.poses(who, source), self.bank.size),
-                       "target_pose": cfld_rasters(self.bank.poses(who, target), self.bank.size)}
+                       "source_pose": cfld_rasters(self.bank.poses(who, source), self.raster),
+                       "target_pose": cfld_rasters(self.bank.poses(who, target), self.raster)}
             person = [self.bank.person(who, view) for view in (source, target)]
             result["person"] = torch.cat(person) if self.reconstruct else person[1]
         if self.flip:
@@ -95,7 +95,7 @@ class MannequinPairs:
     def held_out(self) -> dict[str, Tensor]:
         who, source = np.arange(HELD_OUT_GRID), np.zeros(HELD_OUT_GRID, int)
         return {"source": self.test.images(who, source), "target": self.test.images(who, source + 1),
-                "target_pose": cfld_rasters(self.test.poses(who, source + 1), self.test.size),
+                "target_pose": cfld_rasters(self.test.poses(who, source + 1), self.raster),
                 "caption": torch.from_numpy(self.test.caption[who])}
 
 

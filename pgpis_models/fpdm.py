@@ -1,0 +1,319 @@
+"""FPDM: fusion embedding for pose-guided person image synthesis with a diffusion model (Lee et al., arXiv 2412.07333).
+
+Stage 1 (`FusionModel`) learns to predict, from a source photo and a target pose picture, CLIP's embedding of the target
+photo. Stage 2 (`FPDM`) shows a Stable Diffusion 2.1 UNet three things: tokens of the source photo in the cross-attention,
+the pose at the stem, and that fusion embedding added to the time embedding. Where paper and released code disagree this
+follows the code, since published weights depend on it. `fpdm_pose.py` draws the poses and makes the tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .convert import unet_shapes
+from .fpdm_parts import ClassMLP, Combiner, PoseGuider, SourceMLP, TowerSizes, VisionTower
+from .guidance import Guidance, Term
+from .injections import Injections, everywhere
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Sizes of stage 1; the defaults are the authors' (CLIP ViT-L/14).
+
+    clip: the vision tower that source, pose picture and target photo share. embed: width of its projected embeddings.
+    projection, hidden: widths inside the combiner.
+    """
+
+    clip: TowerSizes = field(default_factory=TowerSizes)
+    embed: int = 768
+    projection: int = 768
+    hidden: int = 768
+
+
+@dataclass(frozen=True)
+class FPDMConfig:
+    """Sizes of stage 2; the defaults are the authors' (DINOv2-large, Stable Diffusion 2.1).
+
+    fusion: stage 1, which sits inside. source: the source tower; its image is the size of its position grid.
+    source_size: (height, width) of the source pixels that it reads. source_hidden: width inside the source MLP.
+    image_size: (height, width) of target pictures and pose pictures. pose_canvas: (height, width) that poses are drawn
+    on before they are resized to image_size; it sets the lines' relative width. pose_widths: of the pose guider.
+    class_hidden: width inside the MLP from the fusion embedding to the time embedding.
+    unet_widths, unet_layers, context, linear_projection: of the UNet; the time embedding is 4 * unet_widths[0] wide.
+    unet_trained: parts of names of the UNet weights that belong to the method; all of them when empty.
+    pose_drop, source_drop, fusion_drop: chance that a condition is null in training.
+    """
+
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    source: TowerSizes = field(default_factory=lambda: TowerSizes(image=(518, 518)))
+    source_size: tuple[int, int] = (512, 512)
+    source_hidden: int = 768
+    image_size: tuple[int, int] = (512, 352)
+    pose_canvas: tuple[int, int] = (550, 375)
+    pose_widths: tuple[int, int, int, int] = (16, 32, 96, 256)
+    class_hidden: int = 768
+    unet_widths: tuple[int, int, int, int] = (320, 640, 1280, 1280)
+    unet_layers: int = 2
+    context: int = 1024
+    linear_projection: bool = True
+    unet_trained: tuple[str, ...] = ()
+    pose_drop: float = 0.2
+    source_drop: float = 0.2
+    fusion_drop: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("source_size", "image_size", "pose_canvas", "pose_widths", "unet_widths", "unet_trained"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # lists come from JSON and YAML
+        for name, length in (("source_size", 2), ("image_size", 2), ("pose_canvas", 2), ("pose_widths", 4),
+                             ("unet_widths", 4)):
+            if len(getattr(self, name)) != length:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected {length} values")
+        if any(side % 8 for side in self.image_size):
+            raise ValueError(f"image_size is {self.image_size}; expected multiples of 8, the pixels of a latent pixel")
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """(height, width) of the latents and of the pose guider's map."""
+        return self.image_size[0] // 8, self.image_size[1] // 8
+
+
+_DEMO_CLIP = TowerSizes(image=(128, 96), patch=8, width=128, depth=4, heads=4, mlp=256)
+_TINY = TowerSizes(image=(56, 56), patch=14, width=32, depth=2, heads=2, mlp=48)
+FUSION_CONFIGS: Mapping[str, FusionConfig] = {
+    "full": FusionConfig(),
+    "demo": FusionConfig(_DEMO_CLIP, embed=128, projection=128, hidden=128),
+    "tiny": FusionConfig(_TINY, embed=24, projection=16, hidden=20),
+}
+CONFIGS: Mapping[str, FPDMConfig] = {
+    "full": FPDMConfig(),
+    # The mannequin world at 128x96: both towers are small and trained from nothing, poses drawn at twice that size.
+    "demo": FPDMConfig(FUSION_CONFIGS["demo"], TowerSizes((128, 96), 8, 128, 4, 4, 256), source_size=(128, 96),
+                       source_hidden=96, image_size=(128, 96), pose_canvas=(256, 192), pose_widths=(16, 32, 48, 64),
+                       class_hidden=128, unet_widths=(64, 64, 64, 64), context=64, linear_projection=False),
+    "tiny": FPDMConfig(FUSION_CONFIGS["tiny"], TowerSizes((70, 70), 14, 32, 2, 2, 48), source_size=(64, 64),
+                       source_hidden=20, image_size=(64, 48), pose_widths=(4, 8, 8, 12), class_hidden=16,
+                       unet_widths=(32, 32, 32, 32), context=24),
+}
+
+
+# --- stage 1 ------------------------------------------------------------------------------------------------
+
+class FusionModel(nn.Module):
+    """Stage 1: one CLIP vision tower for photos and pose pictures alike, and the combiner."""
+
+    def __init__(self, config: FusionConfig = FUSION_CONFIGS["full"]) -> None:
+        super().__init__()
+        self.config = config
+        self.tower = VisionTower(config.clip, "clip")
+        self.projection = nn.Linear(config.clip.width, config.embed, bias=False)
+        self.combiner = Combiner(config.embed, config.projection, config.hidden)
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Photos or pose pictures (B, 3, H, W) of config.clip.image, with CLIP's mean and deviation -> (B, E), not
+        normalised."""
+        return self.projection(self.tower.norm_out(self.tower.hidden(pixels)[:, 0]))
+
+    def forward(self, source: Tensor, pose: Tensor) -> Tensor:
+        """Pixels of source photo and pose picture, as in `embed` -> the fusion embedding (B, E), of length 1."""
+        return self.combiner(self.embed(source), self.embed(pose))
+
+    def unet_weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """None: stage 1 has no UNet."""
+        return {}
+
+
+@dataclass(frozen=True)
+class FusionLoss:
+    """loss = contrastive + l1_weight * l1, with a gradient; top1, top5: shares of targets whose fusion is the nearest,
+    or among the five nearest, of all candidates; mean_rank: 1 is best. Scalars; the last three without a gradient."""
+
+    loss: Tensor
+    contrastive: Tensor
+    l1: Tensor
+    top1: Tensor
+    top5: Tensor
+    mean_rank: Tensor
+
+
+def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """rows (B, E) of this process -> (those of all processes, index of the first of ours). Gradients flow back to the
+    process that each row came from. One process alone gives its rows back. All must have the same B."""
+    import torch.distributed as distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return rows, 0
+    from torch.distributed.nn.functional import all_gather
+    return torch.cat(all_gather(rows)), distributed.get_rank() * len(rows)
+
+
+def fusion_loss(target: Tensor, fusion: Tensor, source: Tensor, *, temperature: float = 0.07, l1_weight: float = 1e-4,
+                source_enhanced: bool = True,
+                gather: Callable[[Tensor], tuple[Tensor, int]] | None = None) -> FusionLoss:
+    """The contrastive loss of stage 1, source-enhanced InfoNCE (FPDM spec, section 3).
+
+    target, fusion, source: (B, E), embeddings of the target photo, fusion embedding, embedding of the source photo.
+    source_enhanced: the sources join both sides, so that targets must tell fusions from sources, and sources from the
+    fusions of others. Rows are targets, columns fusions: one direction only. l1 is the mean distance between source and
+    fusion, unnormalised against length 1, as in the code. gather: `gather_rows` takes the candidates of all processes,
+    which the authors do not; with averaged gradients the result is the loss of the joint batch. Raises ValueError for
+    embeddings of different shapes.
+    """
+    if not target.shape == fusion.shape == source.shape or target.ndim != 2:
+        raise ValueError(f"target, fusion and source embeddings are {tuple(target.shape)}, {tuple(fusion.shape)} and "
+                         f"{tuple(source.shape)}; expected one shape (B, E)")
+    own = torch.arange(len(target), device=target.device)
+    candidates, first = (fusion, 0) if gather is None else gather(fusion)
+    rows, labels, difference = target, own + first, source - fusion
+    if source_enhanced:
+        sources = source if gather is None else gather(source)[0]
+        rows = torch.cat([target, source])
+        labels = torch.cat([labels, labels + len(candidates)])
+        candidates = torch.cat([candidates, sources])
+        difference = torch.cat([difference, torch.zeros_like(difference)])  # second half: sources against themselves
+    similarity = F.cosine_similarity(rows[:, None], candidates[None], dim=-1)
+    contrastive, l1 = F.cross_entropy(similarity / temperature, labels), difference.abs().mean()
+    with torch.no_grad():
+        ranks = 1 + (similarity > similarity.gather(1, labels[:, None])).sum(1)
+    return FusionLoss(contrastive + l1_weight * l1, contrastive, l1, (ranks == 1).float().mean(),
+                      (ranks <= 5).float().mean(), ranks.float().mean())
+
+
+# --- stage 2 ------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Source:
+    """What FPDM knows of a source person, whatever the pose: tokens (B, N, C) for the cross-attention, and the embedding
+    (B, E) that each pose is fused with. For a sequence compute it once."""
+
+    tokens: Tensor
+    embedding: Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Conditions of one generation. tokens: (B, N, C). pose_map: (B, D, h, w). fusion: (B, E), of length 1. Sources and
+    poses may be one for many."""
+
+    tokens: Tensor
+    pose_map: Tensor
+    fusion: Tensor
+
+
+class FPDM(nn.Module):
+    """The method: source person and pose to injections."""
+
+    def __init__(self, config: FPDMConfig = CONFIGS["full"]) -> None:
+        super().__init__()
+        self.config = config
+        self.fusion = FusionModel(config.fusion)
+        self.source_tower = VisionTower(config.source, "dinov2")
+        self.source_mlp = SourceMLP(config.source.width, config.source_hidden, config.context)
+        self.pose_guider = PoseGuider(config.pose_widths, config.unet_widths[0])
+        self.class_mlp = ClassMLP(config.fusion.embed, config.class_hidden, 4 * config.unet_widths[0])
+
+    def train(self, mode: bool = True) -> FPDM:
+        """As for any module, but the class MLP keeps its dropout off: in the authors' training it sits in the UNet, which
+        Lightning leaves in evaluation mode. Their frozen combiner did train with its dropouts on, as it does here."""
+        super().train(mode)
+        self.class_mlp.eval()
+        return self
+
+    # --- encoding -------------------------------------------------------------------------------------------
+
+    def encode_source(self, source: Tensor, clip_source: Tensor) -> Source:
+        """One photo in two forms, `fpdm_pose.source_pixels` (B, 3, H, W) and `fpdm_pose.clip_pixels` (B, 3, h, w)."""
+        if len(source) != len(clip_source):
+            raise ValueError(f"{len(source)} photos for the source tower and {len(clip_source)} for the fusion model; "
+                             "expected the same photos")
+        return Source(self.source_mlp(self.source_tower(source)), self.fusion.embed(clip_source))
+
+    def encode_pose(self, pose: Tensor) -> Tensor:
+        """pose (B, 3, H, W) in [0, 1], of config.image_size -> the map (B, D, H / 8, W / 8) for the stem."""
+        expected = (3, *self.config.image_size)
+        if pose.ndim != 4 or tuple(pose.shape[1:]) != expected:
+            raise ValueError(f"pose pictures have shape {tuple(pose.shape)}; expected (B, 3, {expected[1]}, "
+                             f"{expected[2]}): draw them on the canvas {self.config.pose_canvas} and resize them")
+        return self.pose_guider(pose)
+
+    def encode(self, source: Source, pose: Tensor, clip_pose: Tensor) -> Encoded:
+        """Joins a source with poses, `fpdm_pose.unit_tensor` and `fpdm_pose.clip_pixels` of the same pose pictures. One
+        source with N poses, N with one, or N with N. Raises ValueError for other numbers."""
+        sources, poses = len(source.tokens), len(pose)
+        if len(clip_pose) != poses:
+            raise ValueError(f"{poses} pose pictures for the stem and {len(clip_pose)} for the fusion model; expected the "
+                             "same poses")
+        if sources != poses and 1 not in (sources, poses):
+            raise ValueError(f"{sources} sources and {poses} poses; expected equal numbers, or one of either")
+        embedding, pose_embedding = source.embedding, self.fusion.embed(clip_pose)
+        rows = max(sources, poses)  # the combiner concatenates, so one row has to become many
+        fusion = self.fusion.combiner(embedding.expand(rows, -1), pose_embedding.expand(rows, -1))
+        return Encoded(source.tokens, self.encode_pose(pose), fusion)
+
+    # --- injections -----------------------------------------------------------------------------------------
+
+    def injections(self, tokens: Tensor, pose_map: Tensor, fusion: Tensor) -> Injections:
+        """Conditions (as in `Encoded`) to injections. Null is zeros for tokens and pose map; a null fusion embedding is
+        zeros before the class MLP, which still adds its own constant."""
+        return Injections(context=everywhere(tokens), stem=pose_map, time_embedding=self.class_mlp(fusion))
+
+    def guidance(self, encoded: Encoded, w_src: float = 2.0, w_fus: float = 2.0) -> Guidance:
+        """Null; source+pose; all. w_src weighs source and pose, w_fus the fusion embedding on top of them.
+
+        Equal weights, the authors' only case, telescope: `Guidance.needed` runs two terms, and with weights of 1 the
+        last one alone. (For weights below 1 the authors also run that one alone; here they interpolate.)
+        """
+        tokens, pose, fusion = encoded.tokens, encoded.pose_map, encoded.fusion
+        nothing = torch.zeros_like(tokens[:1]), torch.zeros_like(pose[:1]), torch.zeros_like(fusion[:1])
+        return Guidance((Term("null", self.injections(*nothing)),
+                         Term("source+pose", self.injections(tokens, pose, nothing[2]), w_src),
+                         Term("all", self.injections(tokens, pose, fusion), w_fus)))
+
+    def training_injections(self, tokens: Tensor, pose: Tensor, fusion: Tensor, drop_u: Tensor | None = None,
+                            per_sample: bool = False) -> Injections:
+        """Injections of B training items with conditions dropped.
+
+        tokens: (B, N, C) of the source tower, before the source MLP. pose: (B, 3, H, W) in [0, 1]. fusion: (B, E).
+        drop_u: uniform draws for pose, source and fusion, (3, 1) for one decision per batch as in the code, (3, B) for
+        one per sample; drawn here when None, per_sample choosing which.
+        """
+        batch = len(tokens)
+        if not batch == len(pose) == len(fusion):
+            raise ValueError(f"{batch} sources, {len(pose)} poses and {len(fusion)} fusion embeddings; expected equal "
+                             "numbers")
+        if drop_u is None:
+            drop_u = torch.rand(3, batch if per_sample else 1, device=tokens.device)
+        if tuple(drop_u.shape) not in ((3, 1), (3, batch)):
+            raise ValueError(f"drop_u has shape {tuple(drop_u.shape)}; expected (3, 1) or (3, {batch}): draws for pose, "
+                             "source and fusion")
+        rates = drop_u.new_tensor([[self.config.pose_drop], [self.config.source_drop], [self.config.fusion_drop]])
+        keep = drop_u >= rates  # (3, 1 or B)
+
+        def kept(value: Tensor, which: int) -> Tensor:
+            return value * keep[which].to(value.dtype).reshape(-1, *(1,) * (value.ndim - 1))
+        return self.injections(kept(self.source_mlp(tokens), 1), kept(self.encode_pose(pose), 0), kept(fusion, 2))
+
+    def forward(self, source: Tensor, clip_source: Tensor, pose: Tensor, clip_pose: Tensor,
+                drop_u: Tensor | None = None) -> Injections:
+        """`training_injections` from pixels: distributed wrappers only see calls of forward. Arguments as in
+        `encode_source` and `encode`; freeze the towers and the fusion model by requires_grad."""
+        return self.training_injections(self.source_tower(source), pose, self.fusion(clip_source, clip_pose), drop_u)
+
+    # --- the UNet's side ------------------------------------------------------------------------------------
+
+    def unet_weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """diffusers parameter name -> shape of the UNet weights that FPDM trains; its class embedding is `class_mlp`."""
+        config = self.config
+        shapes = unet_shapes(config.unet_widths, config.context, config.unet_layers)
+        if config.linear_projection:  # Stable Diffusion 2.x: matrices where 1.x has 1 x 1 convolutions
+            shapes = {name: shape[:2] if name.endswith(("proj_in.weight", "proj_out.weight")) else shape
+                      for name, shape in shapes.items()}
+        parts = config.unet_trained
+        return {name: shape for name, shape in shapes.items() if not parts or any(part in name for part in parts)}
+
+    def trainable_unet_weights(self) -> tuple[str, ...]:
+        """The diffusers parameter names of `unet_weight_shapes`."""
+        return tuple(self.unet_weight_shapes())

@@ -1,0 +1,288 @@
+"""MCLD: Multi-focal Conditioned Latent Diffusion for Person Image Synthesis (Liu et al., CVPR 2025).
+
+The source person is looked at three times: the whole picture (a CLIP token I), its texture map (a CLIP token A, and the
+features that a reference UNet makes of its latent) and the face (16 tokens F of a recognition embedding). Each stage of
+the UNet sees what it is good for: down I and F, middle I, A and F, up A and F (table 1 and eq. 8). The target pose is a
+DensePose picture. Where paper and released code disagree this follows the code, since published weights depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor, nn
+
+from .convert import unet_shapes
+from .guidance import Guidance, Term
+from .injections import ExtraAttention, Injections
+from .mcld_parts import (
+    FaceAttention,
+    FaceProjector,
+    PoseGuider,
+    ReferenceNetwork,
+    WeightTree,
+    build_reference_unet,
+    through_float16,
+)
+from .sites import SITES
+
+FACE_WEIGHT = 0.5      # lambda of the face branch, constant in training and sampling; that of the other branch is 1
+GUIDANCE_WEIGHT = 3.5
+
+
+@dataclass(frozen=True)
+class MCLDConfig:
+    """All sizes of MCLD; the defaults are the authors'.
+
+    image_size: (height, width) in pixels to which photos, poses and texture maps are squashed.
+    latent_channels, unet_widths, unet_heads, unet_groups: of both UNets; widths of the four levels, heads of attention.
+    prompt_width: the UNet's cross-attention width, and the length of the CLIP embeddings.
+    pose_widths: channels of the pose guider at each resolution, the first at that of the picture.
+    face_width: length of the face-recognition embedding. face_tokens: tokens made of it.
+    face_dim, face_depth, face_heads, face_head_width, face_ff: of the projector that makes them.
+    reference_float16: reference features pass through float16, as in the authors' code whatever the precision.
+    """
+
+    image_size: tuple[int, int] = (512, 512)
+    latent_channels: int = 4
+    unet_widths: tuple[int, int, int, int] = (320, 640, 1280, 1280)
+    unet_heads: int = 8
+    unet_groups: int = 32
+    prompt_width: int = 768
+    pose_widths: tuple[int, ...] = (16, 32, 96, 256)
+    face_width: int = 512
+    face_tokens: int = 16
+    face_dim: int = 1280
+    face_depth: int = 4
+    face_heads: int = 20
+    face_head_width: int = 64
+    face_ff: int = 4
+    reference_float16: bool = True
+
+    def __post_init__(self) -> None:
+        for item in fields(self):  # lists come from JSON and YAML
+            if isinstance(getattr(self, item.name), list):
+                object.__setattr__(self, item.name, tuple(getattr(self, item.name)))
+        if len(self.unet_widths) != 4 or any(width % self.unet_heads for width in self.unet_widths):
+            raise ValueError(f"unet_widths is {self.unet_widths} with {self.unet_heads} heads; expected four widths that "
+                             "the number of heads divides")
+        if any(side % self.pose_stride for side in self.image_size):
+            raise ValueError(f"image_size is {self.image_size}; expected multiples of {self.pose_stride}, the pixels per "
+                             "latent pixel")
+
+    @property
+    def pose_stride(self) -> int:
+        """Pose picture pixels per latent pixel: one halving per entry of pose_widths after the first."""
+        return 2 ** (len(self.pose_widths) - 1)
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """(height, width) of the latents at image_size."""
+        return self.image_size[0] // self.pose_stride, self.image_size[1] // self.pose_stride
+
+
+CONFIGS: Mapping[str, MCLDConfig] = {
+    "full": MCLDConfig(),
+    "tiny": MCLDConfig(image_size=(64, 64), unet_widths=(8, 16, 24, 24), unet_heads=2, unet_groups=4, prompt_width=20,
+                       pose_widths=(4, 6, 8, 10), face_width=12, face_dim=24, face_depth=2, face_heads=3,
+                       face_head_width=8),
+}
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What MCLD knows of a source person; it does not depend on pose or timestep. Batches are B or 1.
+
+    image, texture: (B, 1, X) CLIP tokens I and A; A is zero when the texture was left out. face: (B, 16, X) tokens F.
+    reference: site -> (B, HW', C) features of the reference network; empty when the texture was left out.
+    """
+
+    image: Tensor
+    texture: Tensor
+    face: Tensor
+    reference: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def with_pose(self, pose: Tensor) -> Encoded:
+        """Joins the map of `encode_pose`; either batch may be 1. Raises ValueError for other differing numbers."""
+        features = next(iter(self.reference.values()), self.texture)
+        _common_batch(sources=self.image, textures=self.texture, faces=self.face, references=features, poses=pose)
+        return Encoded(self.image, self.texture, self.face, self.reference, pose=pose)
+
+
+@dataclass(frozen=True)
+class Encoded(Appearance):
+    """An Appearance with a target pose: pose (B, C, h, w), added to the output of conv_in."""
+
+    pose: Tensor = field(kw_only=True)
+
+
+class MCLD(nn.Module):
+    """The method: embeddings, texture latent and DensePose picture to injections.
+
+    `reference_unet` holds the weights of the reference network by diffusers parameter name; the network itself is a
+    `ReferenceNetwork` of whoever runs the UNet: `reference()` for diffusers, the host's own class in the host. Before
+    training, fill it from the base with `start_reference`.
+    """
+
+    def __init__(self, config: MCLDConfig = MCLDConfig()) -> None:
+        super().__init__()
+        self.config = config
+        self.pose_guider = PoseGuider(config.unet_widths[0], widths=config.pose_widths)
+        self.face_projector = FaceProjector(config.face_width, config.prompt_width, config.face_dim, config.face_depth,
+                                            config.face_head_width, config.face_heads, config.face_tokens, config.face_ff)
+        self.face_attention = FaceAttention(config.unet_widths, config.prompt_width)
+        self.reference_unet = WeightTree(self.reference_weight_shapes())
+
+    # --- encoding -------------------------------------------------------------------------------------------
+
+    def encode_face(self, face: Tensor | None) -> Tensor:
+        """Face-recognition embedding (B, 512) or (B, N, 512), as the recogniser gives it, not normalised -> (B, 16, X).
+
+        None, or a row of zeros, is the method's "no face"; the projector makes tokens of it that are not zero.
+        """
+        if face is None:
+            face = self.face_projector.latents.new_zeros(1, 1, self.config.face_width)
+        return self.face_projector(_tokens(face, self.config.face_width, "the face embedding"))
+
+    def encode_pose(self, pose: Tensor) -> Tensor:
+        """pose (B, 3, H, W) in [0, 1], as `pose_pictures` makes it -> (B, C, H / 8, W / 8)."""
+        stride = self.config.pose_stride
+        if pose.ndim != 4 or pose.shape[1] != 3 or pose.shape[2] % stride or pose.shape[3] % stride:
+            raise ValueError(f"the pose picture has shape {tuple(pose.shape)}; expected (B, 3, H, W) with sides that are "
+                             f"multiples of {stride}, at {stride} times the size of the latents")
+        return self.pose_guider(pose)
+
+    def encode_appearance(self, image: Tensor, texture: Tensor | None = None, texture_latent: Tensor | None = None,
+                          face: Tensor | None = None, reference: ReferenceNetwork | None = None) -> Appearance:
+        """Everything about the source person. Compute it once for many poses.
+
+        image, texture: (B, X) or (B, 1, X), CLIP image embeddings (projected, not normalised) of the source photo and
+        of the texture map; image is also what the reference network sees as its context. texture_latent: (B, 4, h, w),
+        VAE mean of the texture map times 0.18215, for `reference`. face: see `encode_face`. Any batch may be 1.
+
+        What is left out is the method's null: no texture is a zero token, no texture_latent no reference features, as
+        in the unconditional row; no face a zero embedding, as for photos without a face. Raises ValueError for
+        embeddings of another length, batches that do not go together and a latent without a network to read it.
+        """
+        width = self.config.prompt_width
+        image = _tokens(image, width, "the source photo's CLIP embedding", count=1)
+        texture = torch.zeros_like(image) if texture is None else _tokens(
+            texture, width, "the texture map's CLIP embedding", count=1)
+        tokens = self.encode_face(face).to(image.dtype)
+        given = {} if texture_latent is None else {"texture latents": texture_latent}
+        _common_batch(sources=image, textures=texture, faces=tokens, **given)
+        features = {}
+        if texture_latent is not None:
+            features = self._reference_features(image, texture_latent, reference)
+        return Appearance(image, texture, tokens, features)
+
+    def _reference_features(self, image: Tensor, latent: Tensor, reference: ReferenceNetwork | None) -> dict[str, Tensor]:
+        if reference is None:
+            raise ValueError("a texture latent came without a reference network to read it; give reference= (for diffusers "
+                             "`ReferenceWriter(method.reference())`), or leave both out")
+        if latent.ndim != 4 or latent.shape[1] != self.config.latent_channels:
+            raise ValueError(f"the texture latent has shape {tuple(latent.shape)}; expected "
+                             f"(B, {self.config.latent_channels}, h, w), the texture map through the VAE")
+        batch = max(image.shape[0], latent.shape[0])
+        features = reference(latent.expand(batch, -1, -1, -1), image.expand(batch, -1, -1))
+        lacking = sorted(set(SITES) ^ set(features))
+        if lacking:
+            raise ValueError(f"the reference network's sites differ from ours by {lacking}; expected all {len(SITES)}")
+        return {site: through_float16(x) if self.config.reference_float16 else x for site, x in features.items()}
+
+    def encode(self, image: Tensor, pose: Tensor, texture: Tensor | None = None, texture_latent: Tensor | None = None,
+               face: Tensor | None = None, reference: ReferenceNetwork | None = None) -> Encoded:
+        """`encode_appearance` with the pose picture (B, 3, H, W) of `encode_pose`."""
+        return self.encode_appearance(image, texture, texture_latent, face, reference).with_pose(self.encode_pose(pose))
+
+    # --- injections -----------------------------------------------------------------------------------------
+
+    def injections(self, encoded: Encoded, face_weight: float = FACE_WEIGHT) -> Injections:
+        """All conditions. face_weight: lambda of the face branch, 0 leaves it out (no work is done for it)."""
+        batch = max(encoded.image.shape[0], encoded.texture.shape[0])
+        both = torch.cat([x.expand(batch, -1, -1) for x in (encoded.image, encoded.texture)], dim=1)
+        return Injections(context={"down": encoded.image, "mid": both, "up": encoded.texture},
+                          extra_attention=self._face_branch(encoded.face, face_weight),
+                          self_reference=encoded.reference, stem=encoded.pose)
+
+    def null_injections(self, encoded: Encoded, face_weight: float = FACE_WEIGHT) -> Injections:
+        """The unconditional row: zero tokens everywhere, the face's too, no reference features; the pose stays."""
+        zero = torch.zeros_like(encoded.image[:1])
+        return Injections(context={"down": zero, "mid": zero.expand(-1, 2, -1), "up": zero},
+                          extra_attention=self._face_branch(torch.zeros_like(encoded.face[:1]), face_weight),
+                          stem=encoded.pose)
+
+    def _face_branch(self, tokens: Tensor, weight: float) -> dict[str, ExtraAttention]:
+        if weight == 0:
+            return {}
+        branch = {}
+        for site in SITES:
+            to_k, to_v = self.face_attention.projections(site)
+            branch[site] = ExtraAttention(tokens, to_k.to(tokens.dtype), to_v.to(tokens.dtype), weight)
+        return branch
+
+    def guidance(self, encoded: Encoded, weight: float = GUIDANCE_WEIGHT, face_weight: float = FACE_WEIGHT) -> Guidance:
+        """null + weight * (full - null). The terms are called "null" and "full"."""
+        return Guidance((Term("null", self.null_injections(encoded, face_weight)),
+                         Term("full", self.injections(encoded, face_weight), weight)))
+
+    def forward(self, image: Tensor, pose: Tensor, texture: Tensor | None = None, texture_latent: Tensor | None = None,
+                face: Tensor | None = None, reference: ReferenceNetwork | None = None) -> Injections:
+        """`encode`, then `injections`: distributed wrappers only see calls of forward."""
+        return self.injections(self.encode(image, pose, texture, texture_latent, face, reference))
+
+    # --- the UNets' side ------------------------------------------------------------------------------------
+
+    def unet_weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """diffusers parameter name -> shape of the denoising UNet's weights; MCLD trains all 686."""
+        return unet_shapes(self.config.unet_widths, self.config.prompt_width, channels=self.config.latent_channels)
+
+    def trainable_unet_weights(self) -> tuple[str, ...]:
+        """The diffusers parameter names of `unet_weight_shapes`."""
+        return tuple(self.unet_weight_shapes())
+
+    def reference_weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The same for the reference network, which lacks the final norm and convolution: 682."""
+        return {name: shape for name, shape in self.unet_weight_shapes().items()
+                if not name.startswith(("conv_norm_out.", "conv_out."))}
+
+    def frozen_reference_weights(self) -> tuple[str, ...]:
+        """The names of the reference network's weights that are not trained: its last up block, 114 of 682."""
+        return tuple(name for name in self.reference_weight_shapes() if name.startswith("up_blocks.3."))
+
+    def start_reference(self, unet_weights: Mapping[str, Tensor]) -> None:
+        """Copies the base UNet's weights, by diffusers parameter name, into the reference network.
+
+        Raises ValueError naming what is missing or of another shape.
+        """
+        own = self.reference_unet.named()
+        wrong = [name for name, value in own.items()
+                 if name not in unet_weights or unet_weights[name].shape != value.shape]
+        if wrong:
+            raise ValueError(f"{len(wrong)} of {len(own)} weights of the base are missing or of another shape: {wrong[:10]}"
+                             f"; expected a UNet of widths {self.config.unet_widths}")
+        self.reference_unet.load_state_dict({name: unet_weights[name] for name in own})
+
+    def reference(self) -> nn.Module:
+        """A diffusers UNet that shares the weights of `reference_unet`, for a `ReferenceWriter`."""
+        return build_reference_unet(self.reference_unet.named(), self.config.unet_widths, self.config.prompt_width,
+                                    self.config.unet_heads, self.config.unet_groups, self.config.latent_channels)
+
+
+def _tokens(embedding: Tensor, width: int, what: str, count: int | None = None) -> Tensor:
+    """(B, width) or (B, N, width) -> (B, N, width), N any number unless `count` says which."""
+    wrong_count = embedding.ndim == 3 and count is not None and embedding.shape[1] != count
+    if embedding.ndim not in (2, 3) or embedding.shape[-1] != width or wrong_count:
+        raise ValueError(f"{what} has shape {tuple(embedding.shape)}; expected (B, {width}) or "
+                         f"(B, {count or 'N'}, {width}): use the encoder that this checkpoint was trained with")
+    return embedding if embedding.ndim == 3 else embedding[:, None]
+
+
+def _common_batch(**tensors: Tensor) -> int:
+    """The batch size that all have which do not have 1. Raises ValueError stating all when there are several."""
+    sizes = {name: tensor.shape[0] for name, tensor in tensors.items()}
+    if len(set(sizes.values()) - {1}) > 1:
+        raise ValueError(f"{', '.join(f'{size} {name}' for name, size in sizes.items())}; expected equal numbers, or one")
+    return max(sizes.values())

@@ -1,0 +1,125 @@
+"""The shipped workflows in ComfyUI's own frontend, in headless Chromium: what a user sees who drags one in."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser.chromium import drive, missing_tools
+from tests.host.http_host import (
+    COMFY,
+    FRONTEND_ONLY,
+    add_random_demo,
+    demo_is_trained,
+    make_base,
+    serve,
+    to_api,
+    widget_slots,
+    workflow_files,
+)
+from tools.picture_workflows import NEEDS_DOWNLOADS, stand_in
+
+NAMES = [path.stem for path in workflow_files()]
+SHOWN = {"LoadImage", "PreviewImage", "SaveImage"}
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """name -> what driver.mjs saw, with the saved file and the host's node types beside it."""
+    if not (COMFY / "main.py").is_file():
+        pytest.skip(f"no ComfyUI at {COMFY}; set COMFYUI_PATH to a ComfyUI folder to run the browser tests")
+    lacking = missing_tools()
+    if lacking:
+        pytest.skip(lacking)
+    folder = tmp_path_factory.mktemp("browser")
+    base = make_base(folder / "base")
+    stand_in(base)
+    if not demo_is_trained():
+        add_random_demo(base)
+    saved = {path.stem: json.loads(path.read_text()) for path in workflow_files()}
+    jobs = [{"name": name, "workflow": workflow, "queue": name not in NEEDS_DOWNLOADS, "width": 1600,
+             "screenshot": str(folder / f"{name}.png")} for name, workflow in saved.items()]
+    broken = json.loads(json.dumps(saved["cfld_pose_transfer"]))
+    next(node for node in broken["nodes"] if node["type"] == "PGPISApply")["type"] = "PGPISNoSuch"
+    jobs.append({"name": "broken", "workflow": broken, "queue": False, "width": 1600, "screenshot": None})
+    with serve(base) as host:
+        report = drive(host.url, jobs)
+        print(f"frontend of ComfyUI {report['version'].get('comfyui_version')}")
+        return {one["name"]: one | {"file": saved.get(one["name"]), "info": host.object_info,
+                                    "screenshot": folder / f"{one['name']}.png"} for one in report["workflows"]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_opens_without_missing_nodes_or_alerts(name, seen):
+    one = seen[name]
+    assert one["missing"] == [] and one["dialog"] == "" and one["alerts"] == []
+    assert sorted(node["id"] for node in one["nodes"]) == sorted(node["id"] for node in one["file"]["nodes"])
+    assert one["links"] == len(one["file"]["links"])
+
+
+def test_a_missing_node_is_noticed(seen):
+    assert seen["broken"]["missing"] == ["PGPISNoSuch"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_widgets_hold_the_values_of_the_file(name, seen):
+    loaded = {node["id"]: node for node in seen[name]["nodes"]}
+    for node in seen[name]["file"]["nodes"]:
+        widgets = loaded[node["id"]]["widgets"]
+        if node["type"] in FRONTEND_ONLY:
+            assert [value for _, value in widgets] == node["widgets_values"]
+            continue
+        slots = widget_slots(seen[name]["info"][node["type"]])
+        expected = [(widget, value) for (widget, what), value in zip(slots, node["widgets_values"], strict=True)
+                    if what == "value"]
+        names = {widget for widget, _ in expected}
+        assert [(widget, value) for widget, value in widgets if widget in names] == expected, node["type"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_frontend_queues_is_what_the_http_tests_run(name, seen):
+    assert seen[name]["api"] == to_api(seen[name]["file"], seen[name]["info"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saving_again_keeps_nodes_links_and_places(name, seen):
+    again, file = seen[name]["saved"], seen[name]["file"]
+    assert sorted(again["links"]) == sorted(file["links"])
+    for key in ("type", "pos", "size", "inputs", "outputs", "widgets_values", "title"):
+        now, before = ({node["id"]: node.get(key) for node in one["nodes"]} for one in (again, file))
+        assert now == before, key
+    assert [group["bounding"] for group in again["groups"]] == [group["bounding"] for group in file["groups"]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nodes_are_as_large_as_their_content_and_do_not_overlap(name, seen):
+    sizes = {node["id"]: node["size"] for node in seen[name]["file"]["nodes"]}
+    boxes = []
+    for node in seen[name]["nodes"]:
+        if node["least"] and node["type"] not in FRONTEND_ONLY:
+            assert all(have >= need - 1 for have, need in zip(sizes[node["id"]], node["least"], strict=True)), node["type"]
+        boxes.append((node["type"], *node["box"]))
+    for index, (first, a, b, c, d) in enumerate(boxes):
+        for second, x, y, w, h in boxes[index + 1:]:
+            assert a + c <= x or x + w <= a or b + d <= y or y + h <= b, (first, second)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NEEDS_DOWNLOADS])
+def test_the_queue_button_runs_it_and_the_pictures_appear(name, seen):
+    one = seen[name]
+    assert one["execution"] == "execution_success", one["error"]
+    shown = {image["id"]: image["sizes"] for image in one["images"]}
+    for node in one["file"]["nodes"]:
+        if node["type"] in SHOWN:
+            sizes = shown.get(node["id"])
+            assert sizes and all(min(size) > 0 for size in sizes), node.get("title") or node["type"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_graph_can_be_pictured(name, seen):
+    with Image.open(seen[name]["screenshot"]) as picture:
+        assert picture.size[0] == 1600 and picture.size[1] > 400
+        assert np.asarray(picture.convert("RGB")).std() > 15

@@ -1,0 +1,240 @@
+"""A real ComfyUI server in its own process and folder with this pack linked in, and a converter of saved workflows."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlencode
+
+import numpy as np
+from PIL import Image
+
+PACK = Path(__file__).resolve().parents[2]
+COMFY = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI")
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgpis"
+WORKFLOWS = PACK / "workflows"
+DEMO = PACK / "models" / "demo"
+DEMO_FILES = ("demo_base.safetensors", "demo_vae.safetensors", "demo_cfld.safetensors")
+FOLDERS = ("custom_nodes", "models/pgpis", "models/checkpoints", "models/loras", "models/controlnet", "input", "output",
+           "temp", "user")
+FRONTEND_ONLY = {"Note", "MarkdownNote"}
+
+
+class HostError(RuntimeError):
+    """The server refused a prompt, failed in it, or went away."""
+
+
+# --- the server's folder ------------------------------------------------------------------------------------
+
+def make_base(folder: Path) -> Path:
+    """A base directory with the pack and the workflows' input pictures in it."""
+    for name in FOLDERS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "custom_nodes" / "comfyui-pgpis").symlink_to(PACK, target_is_directory=True)
+    for path in sorted((WORKFLOWS / "inputs").glob("*.png")):
+        shutil.copy(path, folder / "input" / path.name)
+    return folder
+
+
+def demo_is_trained() -> bool:
+    """Whether the pack ships its whole demo set."""
+    return all((DEMO / name).is_file() for name in DEMO_FILES)
+
+
+def add_random_demo(folder: Path, seed: int = 5) -> None:
+    """Random models of the demo's layout into models/pgpis of a base directory, which is searched before the pack's own."""
+    import torch
+
+    from pgpis_models.base import BaseSizes, save_unet, save_vae, tiny
+    from pgpis_models.cfld import CFLD, CONFIGS
+    from pgpis_models.checkpoint import save_checkpoint
+    models = folder / "models" / "pgpis"
+    torch.manual_seed(seed)
+    sizes = BaseSizes(block_out_channels=(64, 64, 64, 64), heads=2, cross_attention_dim=64, prediction="v_prediction",
+                      caption_tokens=16)
+    unet, method = sizes.build(), CFLD(CONFIGS["demo"])
+    for value in method.parameters():  # branches that start at zero would hide what they are given
+        if not value.detach().any():
+            torch.nn.init.normal_(value, std=0.05)
+    weights = {name: value for name, value in unet.state_dict().items() if name in method.unet_weight_shapes()}
+    save_unet(models / DEMO_FILES[0], unet, sizes, step=0, data="none")
+    if not (DEMO / DEMO_FILES[1]).is_file():
+        save_vae(models / DEMO_FILES[1], tiny(16), step=0, data="none")
+    save_checkpoint(models / DEMO_FILES[2], method, weights, base="demo", step=0, data="none", licence="none")
+
+
+# --- the server ---------------------------------------------------------------------------------------------
+
+class Host:
+    """Talks to a running server; `log` is where its output goes, if it is ours."""
+
+    def __init__(self, url: str, base: Path | None = None, process: subprocess.Popen | None = None, log: Path | None = None):
+        self.url, self.base, self.process, self.log = url.rstrip("/"), base, process, log
+        self._info: dict | None = None
+
+    def request(self, path: str, body: dict | None = None, timeout: float = 120) -> bytes:
+        """GET, or POST when there is a body."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            raise HostError(f"{path}: {error.code} {error.read().decode(errors='replace')[:3000]}") from error
+
+    def json(self, path: str, body: dict | None = None) -> dict:
+        """The answer to `request` as JSON."""
+        return json.loads(self.request(path, body))
+
+    @property
+    def object_info(self) -> dict:
+        """What the server says of its node types."""
+        if self._info is None:
+            self._info = self.json("/object_info")
+        return self._info
+
+    def run(self, prompt: dict, timeout: float = 900) -> dict:
+        """Queues an API-format prompt and waits; node id -> its outputs. Raises HostError with the server's message."""
+        answer = self.json("/prompt", {"prompt": prompt, "client_id": uuid.uuid4().hex})
+        if answer.get("node_errors"):  # the server would run the rest of the graph
+            raise HostError(f"the prompt does not validate: {json.dumps(answer['node_errors'])[:3000]}")
+        number = answer["prompt_id"]
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            self.check_alive()
+            entry = self.json(f"/history/{number}").get(number)
+            if entry and entry.get("status", {}).get("completed"):
+                return entry["outputs"]
+            if entry and entry.get("status", {}).get("status_str") == "error":
+                failed = [data for event, data in entry["status"]["messages"] if event == "execution_error"]
+                raise HostError("\n".join(f"{one['node_type']}: {one['exception_message']}\n{''.join(one['traceback'])}"
+                                          for one in failed) or json.dumps(entry["status"]))
+            time.sleep(0.25)
+        raise HostError(f"the prompt did not end within {timeout:.0f} s\n{self.tail()}")
+
+    def picture(self, file: dict) -> np.ndarray:
+        """A picture named in a node's outputs, as the server sends it: (H, W, 3) uint8."""
+        return np.asarray(Image.open(io.BytesIO(self.picture_bytes(file))).convert("RGB"))
+
+    def picture_bytes(self, file: dict) -> bytes:
+        """The same as the file's bytes."""
+        return self.request("/view?" + urlencode({key: file[key] for key in ("filename", "subfolder", "type")}))
+
+    def tail(self, characters: int = 6000) -> str:
+        """The end of the server's log."""
+        return self.log.read_text(errors="replace")[-characters:] if self.log else ""
+
+    def check_alive(self) -> None:
+        if self.process and self.process.poll() is not None:
+            raise HostError(f"the server ended with {self.process.returncode}\n{self.tail()}")
+
+
+@contextmanager
+def serve(base: Path, wait: float = 600) -> Iterator[Host]:
+    """A server on a base directory made by `make_base`, on a free port; ended when the block ends, however it ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = base / "server.log"
+    command = [sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch",
+               "--disable-api-nodes", "--base-directory", str(base), "--database-url", "sqlite:///:memory:",
+               "--use-pytorch-cross-attention"]
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=COMFY, stdout=output, stderr=subprocess.STDOUT, env=environment)
+    host = Host(f"http://127.0.0.1:{port}", base, process, log)
+    try:
+        _wait_until_up(host, wait)
+        yield host
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Ends a process of ours: asks, then insists."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_up(host: Host, wait: float) -> None:
+    end = time.monotonic() + wait
+    while True:
+        host.check_alive()
+        try:
+            host.request("/system_stats", timeout=5)
+            return
+        except (HostError, OSError) as error:
+            if time.monotonic() > end:
+                raise HostError(f"the server did not answer within {wait:.0f} s ({error})\n{host.tail()}") from error
+        time.sleep(0.3)
+
+
+# --- saved workflows ----------------------------------------------------------------------------------------
+
+def workflow_files() -> list[Path]:
+    """The workflows that the pack ships."""
+    return sorted(WORKFLOWS.glob("*.json"))
+
+
+def widget_slots(info: dict) -> list[tuple[str, str]]:
+    """The widgets of a node type in the order of `widgets_values`: (input, what), what being "value" or an extra that the
+    frontend adds ("control" behind a seed, "upload" at the end for a picture file).
+
+    info: the node's entry in /object_info. Inputs of other types are sockets and have no widget.
+    """
+    slots, uploads = [], []
+    for group in ("required", "optional"):
+        for name in info.get("input_order", {}).get(group, []):
+            kind, options, *_ = [*info["input"][group][name], {}]
+            if not (isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")):
+                continue
+            if options.get("forceInput"):
+                continue
+            slots.append((name, "value"))
+            if options.get("control_after_generate"):
+                slots.append((name, "control"))
+            if options.get("image_upload"):
+                uploads.append((name, "upload"))
+    return slots + uploads
+
+
+def to_api(workflow: dict, object_info: dict) -> dict:
+    """A saved workflow in the form that POST /prompt takes. Raises ValueError when it does not fit the node types."""
+    links = {link[0]: link for link in workflow["links"]}
+    prompt = {}
+    for node in workflow["nodes"]:
+        kind = node["type"]
+        if kind in FRONTEND_ONLY:
+            continue
+        if kind not in object_info:
+            raise ValueError(f"node {node['id']} is of the unknown type {kind}")
+        if node.get("mode", 0) != 0:
+            raise ValueError(f"node {node['id']} ({kind}) is muted or bypassed")
+        slots, values = widget_slots(object_info[kind]), node.get("widgets_values", [])
+        if len(slots) != len(values):
+            raise ValueError(f"node {node['id']} ({kind}) has {len(values)} widget values; expected {len(slots)}: "
+                             f"{[name if what == 'value' else f'{name}.{what}' for name, what in slots]}")
+        inputs = {name: value for (name, what), value in zip(slots, values, strict=True) if what == "value"}
+        for slot in node.get("inputs", []):
+            if slot.get("link") is not None:
+                _, origin, output, *_ = links[slot["link"]]
+                inputs[slot["name"]] = [str(origin), output]
+        prompt[str(node["id"])] = {"class_type": kind, "inputs": inputs, "_meta": {"title": node.get(
+            "title") or object_info[kind].get("display_name") or kind}}
+    return prompt

@@ -1,0 +1,230 @@
+"""The shipped workflows, run by a real ComfyUI server through its HTTP API."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pgpis_models.pipeline import Generator
+from pgpis_models.pose import from_pose_keypoint
+from tests.host.http_host import (
+    CACHE,
+    DEMO,
+    DEMO_FILES,
+    WORKFLOWS,
+    HostError,
+    add_random_demo,
+    demo_is_trained,
+    make_base,
+    serve,
+    to_api,
+)
+from tests.host.random_models import lora, make
+from tools.picture_workflows import CLOTHES_MASK, NEEDS_DOWNLOADS, input_pictures, pose_text
+
+SD15_FILES = CACHE / "random_sd15"
+SD15_VERSION = 1      # raise when random_models.py makes other files
+TRUE_PSNR = 18.0      # dB, of the trained demo's picture against the true target
+SAME_PSNR = 30.0      # dB, between the host's picture and the command line's
+COMPLAINTS = ("lora key not loaded", "could not be applied", "missing controlnet keys", "unet missing", "Traceback")
+
+
+def workflow(name: str) -> dict:
+    return json.loads((WORKFLOWS / f"{name}.json").read_text())
+
+
+def only(prompt: dict, kind: str) -> str:
+    """The id of the one node of this type."""
+    [number] = [number for number, node in prompt.items() if node["class_type"] == kind]
+    return number
+
+
+def of_node(server, outputs: dict, number: str) -> list[np.ndarray]:
+    """The pictures that a node gave out, each (H, W, 3) uint8."""
+    return [server.picture(file) for file in outputs[number]["images"]]
+
+
+def showing(prompt: dict, kind: str, source: str, output: int = 0) -> str:
+    """The id of the node of this type that shows an output of `source`."""
+    [number] = [number for number, node in prompt.items()
+                if node["class_type"] == kind and node["inputs"].get("images") == [source, output]]
+    return number
+
+
+def is_a_picture(picture: np.ndarray, size: tuple[int, int]) -> None:
+    assert picture.shape == (*size, 3)
+    assert picture.std() > 2, "the picture is one colour, or nearly"
+
+
+def psnr(first: np.ndarray, second: np.ndarray) -> float:
+    error = np.mean((first.astype(np.float64) - second.astype(np.float64)) ** 2)
+    return float(10 * np.log10(255 ** 2 / error))
+
+
+def input_picture(name: str) -> np.ndarray:
+    return np.asarray(Image.open(WORKFLOWS / "inputs" / name).convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server with the demo models of the pack, or random ones of their layout while it has none."""
+    base = make_base(tmp_path_factory.mktemp("server"))
+    if not demo_is_trained():
+        add_random_demo(base)
+    with serve(base) as host:
+        yield host
+
+
+# --- running them -------------------------------------------------------------------------------------------
+
+def test_pose_transfer_makes_the_picture_and_the_comparison(server):
+    prompt = to_api(workflow("cfld_pose_transfer"), server.object_info)
+    outputs = server.run(prompt)
+    [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
+    is_a_picture(made, (128, 96))
+    [grid] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISCompareGrid")))
+    is_a_picture(grid, (8 + 128 + 2 * 18 + 8, 8 + 4 * (96 + 8)))
+    [pose] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISDrawPose")))
+    is_a_picture(pose, (256, 192))
+    if demo_is_trained():
+        target, source = input_picture("pgpis_target.png"), input_picture("pgpis_source.png")
+        found, copied = psnr(made, target), psnr(source, target)
+        print(f"PSNR against the true target: {found:.2f} dB, of the source copied: {copied:.2f} dB")
+        assert found >= TRUE_PSNR and found > copied + 2
+
+
+def test_the_host_makes_the_picture_that_the_command_line_makes(server):
+    """KSampler with euler on sgm_uniform against DDIM on trailing timesteps, on diffusers: two ways to the same picture.
+
+    The spacings differ by less than one of the 1000 timesteps, so the pictures differ a little.
+    """
+    prompt = to_api(workflow("cfld_pose_transfer"), server.object_info)
+    settings, seed = prompt[only(prompt, "KSampler")]["inputs"], 3
+    assert (settings["sampler_name"], settings["scheduler"], settings["denoise"]) == ("euler", "sgm_uniform", 1.0)
+    settings["seed"] = seed * 1_000_003  # what start_noise makes of a seed
+    [made] = of_node(server, server.run(prompt), showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
+    base, vae, cfld = (server.base / "models" / "pgpis" / name for name in DEMO_FILES)
+    generator = Generator(*(path if path.is_file() else DEMO / path.name for path in (cfld, base, vae)))
+    poses = from_pose_keypoint(json.loads(prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"]))
+    [other] = generator(generator.prepare(input_picture("pgpis_source.png")), poses, seed=seed, steps=settings["steps"],
+                        sampler="ddim", weights={"pose": settings["cfg"], "appearance": settings["cfg"]})
+    found = psnr(made, (other.movedim(0, -1) * 255).numpy())
+    print(f"PSNR between the two: {found:.1f} dB")
+    assert found > SAME_PSNR
+
+
+def test_masked_sampling_keeps_everything_outside_the_mask(server):
+    prompt = to_api(workflow("masked_sampling"), server.object_info)
+    outputs = server.run(prompt)
+    sampler, grid = only(prompt, "PGPISMaskedSampler"), only(prompt, "PGPISCompareGrid")
+    [made] = of_node(server, outputs, showing(prompt, "SaveImage", sampler, 1))
+    person, inside = input_picture("pgpis_person.png"), input_picture(CLOTHES_MASK)[..., 0] > 0
+    is_a_picture(made, (128, 96))
+    assert np.array_equal(made[~inside], person[~inside])
+    assert (made[inside] != person[inside]).any(-1).mean() > 0.8
+    [sheet] = of_node(server, outputs, showing(prompt, "PreviewImage", grid))
+    is_a_picture(sheet, (8 + 128 + 18 + 8, 8 + 4 * (96 + 8)))
+
+
+def test_two_poses_in_the_text_make_two_pictures(server):
+    prompt = to_api(workflow("cfld_pose_transfer"), server.object_info)
+    poses = [json.loads(pose_text(name)) for name in ("pgpis_target.png", "pgpis_person.png")]
+    prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"] = json.dumps(poses)
+    prompt[only(prompt, "KSampler")]["inputs"]["steps"] = 2
+    outputs = server.run(prompt)
+    made = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
+    assert len(made) == 2 and not np.array_equal(*made)
+
+
+def test_lora_controlnet_and_pack_run_on_one_model(server):
+    """All three act: each combination gives another picture, and the host has nothing to complain of."""
+    lora(server.base / "models" / "loras" / "tiny.safetensors")
+    make("controlnet", server.base / "models" / "controlnet" / "tiny.safetensors")
+    plain = to_api(workflow("cfld_pose_transfer"), server.object_info)
+    base, apply, sampler, pose = (only(plain, kind) for kind in ("PGPISLoadDemoBase", "PGPISApply", "KSampler",
+                                                                 "PGPISDrawPose"))
+    plain[sampler]["inputs"]["steps"] = 3
+
+    def combined(with_lora: bool, with_control: bool) -> np.ndarray:
+        prompt = json.loads(json.dumps(plain))
+        if with_lora:
+            prompt["lora"] = {"class_type": "LoraLoaderModelOnly", "inputs": {
+                "model": [base, 0], "lora_name": "tiny.safetensors", "strength_model": 1.0}}
+            prompt[apply]["inputs"]["model"] = ["lora", 0]
+        if with_control:
+            prompt["net"] = {"class_type": "ControlNetLoader", "inputs": {"control_net_name": "tiny.safetensors"}}
+            prompt["control"] = {"class_type": "ControlNetApplyAdvanced", "inputs": {
+                "positive": [apply, 1], "negative": [apply, 2], "control_net": ["net", 0], "image": [pose, 0],
+                "strength": 0.8, "start_percent": 0.0, "end_percent": 1.0}}
+            prompt[sampler]["inputs"] |= {"positive": ["control", 0], "negative": ["control", 1]}
+        outputs = server.run(prompt)
+        [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
+        is_a_picture(made, (128, 96))
+        return made
+
+    start = len(server.log.read_text(errors="replace"))
+    results = {(a, b): combined(a, b) for a in (False, True) for b in (False, True)}
+    kinds = list(results)
+    for index, first in enumerate(kinds):
+        for second in kinds[index + 1:]:
+            assert not np.array_equal(results[first], results[second]), (first, second)
+    said = server.log.read_text(errors="replace")[start:]
+    assert not [one for one in COMPLAINTS if one in said], said[-3000:]
+
+
+def test_the_server_says_what_is_wrong_with_a_prompt(server):
+    """The tests above can fail: a prompt that does not validate, and one that fails in a node, are errors."""
+    for kind, widget, value, message in (("PGPISLoadPose", "text", "no pose", "PGPISLoadPose.*no pose"),
+                                         ("KSampler", "sampler_name", "no sampler", "does not validate.*no sampler")):
+        prompt = to_api(workflow("cfld_pose_transfer"), server.object_info)
+        prompt[only(prompt, kind)]["inputs"][widget] = value
+        with pytest.raises(HostError, match=message):
+            server.run(prompt)
+
+
+def test_stable_diffusion_runs_at_full_width(server):
+    """Random weights of the real sizes, two of the steps: everything loads and fits, and nothing overflows."""
+    prompt = to_api(workflow("cfld_sd15"), server.object_info)
+    loaders = {"sd15": (only(prompt, "CheckpointLoaderSimple"), "ckpt_name", "checkpoints"),
+               "cfld": (only(prompt, "PGPISLoadCheckpoint"), "file", "pgpis")}
+    for kind, (number, widget, folder) in loaders.items():
+        file = make(kind, SD15_FILES / f"{kind}-{SD15_VERSION}.safetensors")
+        link = server.base / "models" / folder / prompt[number]["inputs"][widget]
+        if not link.exists():
+            link.symlink_to(file)
+    prompt[only(prompt, "BasicScheduler")]["inputs"]["steps"] = 2
+    start = len(server.log.read_text(errors="replace"))
+    outputs = server.run(prompt, timeout=3000)
+    [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "ImageScale")))
+    is_a_picture(made, (512, 352))
+    said = server.log.read_text(errors="replace")[start:]
+    assert not [one for one in (*COMPLAINTS, "invalid value encountered") if one in said], said[-3000:]
+
+
+# --- what the files refer to --------------------------------------------------------------------------------
+
+def test_the_input_pictures_are_the_drawings_they_say(server):
+    drawn = input_pictures()
+    assert sorted(drawn) == sorted(path.name for path in (WORKFLOWS / "inputs").iterdir())
+    for name, picture in drawn.items():
+        assert np.array_equal(picture, input_picture(name)), f"{name}: run python tools/picture_workflows.py --inputs"
+    for name, picture in (("cfld_pose_transfer", "pgpis_target.png"), ("masked_sampling", "pgpis_person.png")):
+        prompt = to_api(workflow(name), server.object_info)
+        assert prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"] == pose_text(picture), name
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(WORKFLOWS).glob("*.json")))
+def test_each_workflow_has_its_pictures_and_says_nothing_of_this_machine(name):
+    for kind in ["graph"] if name in NEEDS_DOWNLOADS else ["graph", "result"]:
+        path = WORKFLOWS / f"{name}.{kind}.png"
+        assert path.is_file(), f"run python tools/picture_workflows.py for {path.name}"
+        with Image.open(path) as picture:
+            assert picture.size[0] == 1600 if kind == "graph" else picture.size[0] > 300
+            assert np.asarray(picture.convert("RGB")).std() > 5
+    text = (WORKFLOWS / f"{name}.json").read_text()
+    assert not [word for word in (str(Path.home()), os.sep + "tmp" + os.sep, "localhost", "127.0.0.1") if word in text]

@@ -1,0 +1,152 @@
+"""The saved workflows against the node types that a real server describes, so that neither drifts from the other."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from tests.host.http_host import FRONTEND_ONLY, WORKFLOWS, make_base, serve, to_api, widget_slots, workflow_files
+
+FILES = {"LoadImage": "image", "LoadImageMask": "image"}
+MODEL_FILES = {("CheckpointLoaderSimple", "ckpt_name"), ("PGPISLoadCheckpoint", "file")}
+CONTROLS = ("fixed", "increment", "decrement", "randomize")
+WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}
+
+
+@pytest.fixture(scope="module")
+def info(tmp_path_factory):
+    """/object_info of a server that has no models at all."""
+    with serve(make_base(tmp_path_factory.mktemp("server"))) as host:
+        return host.object_info
+
+
+@pytest.fixture(params=workflow_files(), ids=lambda path: path.stem)
+def saved(request):
+    return json.loads(request.param.read_text())
+
+
+def described(info: dict, kind: str) -> dict[str, list]:
+    """Input name -> [type, options], in order."""
+    return {name: [*info[kind]["input"][group][name], {}][:2] for group in ("required", "optional")
+            for name in info[kind].get("input_order", {}).get(group, [])}
+
+
+def type_name(kind: str | list) -> str:
+    return "COMBO" if isinstance(kind, list) else kind
+
+
+def test_there_is_a_workflow_for_each_use():
+    assert {path.stem for path in workflow_files()} >= {"cfld_pose_transfer", "cfld_sd15", "masked_sampling"}
+
+
+def test_node_types_sockets_and_outputs_are_those_of_the_host(saved, info):
+    for node in saved["nodes"]:
+        kind, who = node["type"], (node["id"], node["type"])
+        if kind in FRONTEND_ONLY:
+            continue
+        assert kind in info, who
+        known = described(info, kind)
+        assert [(slot["name"], slot["type"]) for slot in node["inputs"]] == expected_sockets(known), who
+        assert [(slot["name"], slot["type"]) for slot in node["outputs"]] == \
+            list(zip(info[kind]["output_name"], info[kind]["output"], strict=True)), who
+        linked = {slot["name"] for slot in node["inputs"] if slot.get("link") is not None}
+        needed = {name for name in info[kind]["input_order"].get("required", []) if not has_widget(known[name])}
+        assert needed <= linked, (who, "not connected", needed - linked)
+
+
+def expected_sockets(known: dict[str, list]) -> list[tuple[str, str]]:
+    """Name and type of a node's inputs as the frontend saves them: those without a widget first, an upload button last."""
+    ordered = sorted(known.items(), key=lambda one: has_widget(one[1]))
+    uploads = [("upload", "IMAGEUPLOAD") for _, (_, options) in ordered if options.get("image_upload")]
+    return [(name, type_name(kind)) for name, (kind, _) in ordered] + uploads
+
+
+def has_widget(described_input: list) -> bool:
+    kind, _ = described_input
+    return isinstance(kind, list) or kind in (*WIDGETS, "COMBO")
+
+
+def test_widget_values_are_as_many_and_of_the_kind_that_the_nodes_have(saved, info):
+    for node in saved["nodes"]:
+        kind = node["type"]
+        if kind in FRONTEND_ONLY:
+            continue
+        known, slots, values = described(info, kind), widget_slots(info[kind]), node["widgets_values"]
+        assert len(values) == len(slots), (node["id"], kind, slots, values)
+        for (name, what), value in zip(slots, values, strict=True):
+            where = (node["id"], kind, name, value)
+            of, options = known[name]
+            if what == "control":
+                assert value in CONTROLS, where
+            elif what == "value" and type_name(of) == "COMBO":
+                choices = of if isinstance(of, list) else options["options"]
+                assert value in choices or (kind, name) in MODEL_FILES or FILES.get(kind) == name, where
+            elif what == "value":
+                assert isinstance(value, WIDGETS[of]) and (of == "BOOLEAN" or not isinstance(value, bool)), where
+                assert options.get("min", value) <= value <= options.get("max", value), where
+
+
+def test_links_are_consistent(saved):
+    nodes = {node["id"]: node for node in saved["nodes"]}
+    links = {link[0]: link for link in saved["links"]}
+    assert len(nodes) == len(saved["nodes"]) and len(links) == len(saved["links"]), "an id is used twice"
+    assert saved["last_node_id"] >= max(nodes) and saved["last_link_id"] >= max(links)
+    for number, origin, output, target, slot, kind in links.values():
+        source, socket = nodes[origin]["outputs"][output], nodes[target]["inputs"][slot]
+        assert number in source["links"] and socket["link"] == number, number
+        assert source["type"] == socket["type"] == kind, number
+    at_inputs = [slot["link"] for node in nodes.values() for slot in node["inputs"] if slot.get("link") is not None]
+    at_outputs = [one for node in nodes.values() for slot in node["outputs"] for one in slot.get("links") or []]
+    assert sorted(at_inputs) == sorted(at_outputs) == sorted(links)
+
+
+def test_picture_files_are_shipped_and_all_of_them_are_used(info):
+    used = set()
+    for path in workflow_files():
+        saved = json.loads(path.read_text())
+        for node in to_api(saved, info).values():
+            if node["class_type"] in FILES:
+                used.add(node["inputs"][FILES[node["class_type"]]])
+    assert used == {path.name for path in (WORKFLOWS / "inputs").iterdir()}
+
+
+def test_model_files_are_named_in_the_graph(saved):
+    """Whoever opens the graph learns which files it wants: the demo's come with the pack, the others from the note."""
+    notes = " ".join(node["widgets_values"][0] for node in saved["nodes"] if node["type"] in FRONTEND_ONLY)
+    assert notes
+    for node in saved["nodes"]:
+        if any(kind == node["type"] for kind, _ in MODEL_FILES):
+            name = node["widgets_values"][0]
+            assert name.startswith("demo_") or name in notes, name
+        for model in node.get("properties", {}).get("models", []):
+            assert model["name"] in node["widgets_values"] and model["url"].startswith("https://huggingface.co/")
+
+
+def test_nothing_overlaps_and_groups_hold_whole_nodes(saved):
+    def box(node):
+        (x, y), (w, h) = node["pos"], node["size"]
+        return x, y - 30, x + w, y + h  # with its title
+    boxes = [box(node) for node in saved["nodes"]]
+    for index, (a, b, c, d) in enumerate(boxes):
+        for x, y, z, w in boxes[index + 1:]:
+            assert c <= x or z <= a or d <= y or w <= b, ((a, b, c, d), (x, y, z, w))
+    groups = [(x, y, x + w, y + h) for x, y, w, h in (group["bounding"] for group in saved["groups"])]
+    assert groups and all(group["title"] for group in saved["groups"])
+    for (a, b, c, d), node in zip(boxes, saved["nodes"], strict=True):
+        holding = [one for one in groups if one[0] <= a and one[1] <= b and c <= one[2] and d <= one[3]]
+        touching = [one for one in groups if not (c <= one[0] or one[2] <= a or d <= one[1] or one[3] <= b)]
+        assert holding == touching and len(holding) <= 1, node["id"]
+        assert holding or node["type"] in FRONTEND_ONLY, node["id"]
+
+
+def test_the_converter_notices_drift(saved, info):
+    index = next(i for i, node in enumerate(saved["nodes"]) if node["type"] == "PGPISLoadPose")
+    for change, message in ((lambda node: node["widgets_values"].pop(), "3 widget values; expected 4"),
+                            (lambda node: node.update(type="PGPISNoSuch"), "unknown type PGPISNoSuch"),
+                            (lambda node: node.update(mode=4), "muted or bypassed")):
+        changed = copy.deepcopy(saved)
+        change(changed["nodes"][index])
+        with pytest.raises(ValueError, match=message):
+            to_api(changed, info)

@@ -1,0 +1,169 @@
+"""Draws the workflows' input pictures (--inputs), and takes the pictures of their graphs and results.
+
+    python tools/picture_workflows.py                  starts a ComfyUI of its own, which takes a minute on a CPU
+    python tools/picture_workflows.py --host URL       uses a running one that has the pack and its demo models
+    python tools/picture_workflows.py --inputs         draws workflows/inputs/*.png and stops
+
+Needs chromium and node; playwright-core is installed below ~/.cache/pgpis/browser. Workflows that the host has no models
+for get a picture of the graph only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tests.browser.chromium import drive, missing_tools  # noqa: E402
+from tests.host.http_host import (  # noqa: E402
+    WORKFLOWS,
+    Host,
+    add_random_demo,
+    demo_is_trained,
+    make_base,
+    serve,
+    to_api,
+    workflow_files,
+)
+
+SIZE = (128, 96)               # (H, W) of the demo world
+DRESSED, PLAIN = 118, 104      # held-out people, counted from the first: whose clothes are lent, and who gets them
+VIEWS = {"pgpis_source.png": (DRESSED, 1), "pgpis_target.png": (DRESSED, 0), "pgpis_person.png": (PLAIN, 5)}
+CLOTHES_MASK = "pgpis_person_clothes.png"
+CLOTHED = (1, 2, *range(7, 19))        # DensePose parts: torso, thighs, shanks, upper arms
+BARE = (3, 4, 5, 6, *range(19, 25))    # hands, feet, lower arms, head
+ROOM = 2                               # pixels by which the mask exceeds the clothes, for its feathered edge
+NEEDS_DOWNLOADS = {"cfld_sd15"}        # workflows whose models are not in this repository
+
+
+# --- inputs -------------------------------------------------------------------------------------------------
+
+def drawn(name: str):
+    """The rendering of an input picture."""
+    from training.data import mannequins
+    from training.data.bank import HELD_OUT, pose_seed
+    person, view = VIEWS[name]
+    identity = mannequins.sample_identity(HELD_OUT + person)
+    return mannequins.render(identity, mannequins.sample_pose(pose_seed(HELD_OUT + person, view)), SIZE)
+
+
+def input_pictures() -> dict[str, np.ndarray]:
+    """File name -> picture (H, W, 3) uint8 of everything in workflows/inputs."""
+    pictures = {name: drawn(name).image for name in VIEWS}
+    person = drawn("pgpis_person.png")
+    mask = grown(person.part_mask(*CLOTHED), ROOM) & ~person.part_mask(*BARE)
+    return pictures | {CLOTHES_MASK: np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255}
+
+
+def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """The mask with everything within so many pixels of it, along rows and columns."""
+    padded = np.pad(mask, pixels)
+    height, width = mask.shape
+    return np.any([padded[y:y + height, x:x + width] for y in range(2 * pixels + 1) for x in range(2 * pixels + 1)], axis=0)
+
+
+def pose_text(name: str) -> str:
+    """The pose of an input picture as Load Pose reads it: one frame of OpenPose JSON."""
+    from pgpis_models.pose import Keypoints, to_pose_keypoint
+    person = drawn(name)
+    [frame] = to_pose_keypoint(Keypoints(person.keypoints, person.detected, SIZE))
+    joints = [int(value) if value == int(value) else round(value, 1) for value in frame["people"][0]["pose_keypoints_2d"]]
+    return json.dumps({"canvas_width": SIZE[1], "canvas_height": SIZE[0], "people": [{"pose_keypoints_2d": joints}]})
+
+
+def pose_row(name: str, frame: tuple[int, int] = (256, 176)) -> str:
+    """The same as a row of a DeepFashion annotation file: name, y of 18 joints, x of 18 joints, -1 where not seen."""
+    from pgpis_models.pose import Keypoints
+    person = drawn(name)
+    pose = Keypoints(person.keypoints, person.detected, SIZE).scaled_to(frame)
+    xy = np.where(pose.present[:, None], np.trunc(pose.xy), -1).astype(int)
+    return f"{Path(name).stem}.jpg: {xy[:, 1].tolist()}: {xy[:, 0].tolist()}"
+
+
+# --- pictures of graphs and results -------------------------------------------------------------------------
+
+@contextmanager
+def host_of(url: str | None):
+    """The host at the address, or one of our own in a temporary folder."""
+    if url:
+        yield Host(url)
+        return
+    with tempfile.TemporaryDirectory(prefix="pgpis-pictures-") as folder:
+        base = make_base(Path(folder))
+        stand_in(base)
+        if not demo_is_trained():
+            print("models/demo is not complete: random models stand in for it, and the results mean nothing")
+            add_random_demo(base)
+        with serve(base) as host:
+            yield host
+
+
+def stand_in(base: Path) -> None:
+    """Empty files under the names of models that have to be downloaded, so that the frontend does not ask for them."""
+    for path in workflow_files():
+        if path.stem in NEEDS_DOWNLOADS:
+            for node in json.loads(path.read_text())["nodes"]:
+                folder = {"CheckpointLoaderSimple": "checkpoints", "PGPISLoadCheckpoint": "pgpis"}.get(node["type"])
+                if folder:
+                    (base / "models" / folder / node["widgets_values"][0]).touch()
+
+
+def result_of(host: Host, path: Path) -> bytes:
+    """Runs a workflow; the file of its grid, or of its last picture if it has none."""
+    workflow = json.loads(path.read_text())
+    prompt = to_api(workflow, host.object_info)
+    outputs = host.run(prompt)
+    grids = {number for number, node in prompt.items() if node["class_type"] == "PGPISCompareGrid"}
+    shown = {number: files["images"] for number, files in outputs.items() if files.get("images")}
+    of_grid = [files for number, files in shown.items()
+               if any(isinstance(value, list) and value[0] in grids for value in prompt[number]["inputs"].values())]
+    return host.picture_bytes((of_grid or list(shown.values()))[-1][-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--host", help="address of a running ComfyUI, such as http://127.0.0.1:8188")
+    parser.add_argument("--inputs", action="store_true", help="draw workflows/inputs and stop")
+    parser.add_argument("--width", type=int, default=1600, help="of the graphs' pictures, in pixels")
+    parser.add_argument("--out", type=Path, default=WORKFLOWS, help="folder for the pictures")
+    options = parser.parse_args()
+    if options.inputs:
+        (WORKFLOWS / "inputs").mkdir(parents=True, exist_ok=True)
+        for name, picture in input_pictures().items():
+            Image.fromarray(picture).save(WORKFLOWS / "inputs" / name, optimize=True)
+            print(WORKFLOWS / "inputs" / name)
+        return
+    lacking = missing_tools()
+    if lacking:
+        sys.exit(f"cannot take pictures: {lacking}")
+    began = time.monotonic()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with host_of(options.host) as host:
+        jobs = []
+        for path in workflow_files():
+            runs = path.stem not in NEEDS_DOWNLOADS
+            jobs.append({"name": path.stem, "workflow": json.loads(path.read_text()), "queue": runs, "width": options.width,
+                         "screenshot": str(options.out / f"{path.stem}.graph.png")})
+            if runs:
+                (options.out / f"{path.stem}.result.png").write_bytes(result_of(host, path))
+        report = drive(host.url, jobs)
+        for job, seen in zip(jobs, report["workflows"], strict=True):
+            if seen["missing"] or (job["queue"] and seen["execution"] != "execution_success"):
+                sys.exit(f"{job['name']}: {json.dumps(seen, indent=2)[:3000]}")
+            print(f"{job['screenshot']}{' and .result.png' if job['queue'] else ' (no result: its models are a download)'}")
+    print(f"{time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

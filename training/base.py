@@ -60,7 +60,8 @@ class BaseTask:
     def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
         who, view = rng.integers(self.bank.people, size=size), rng.integers(self.bank.views, size=size)
         return {"latents": self.latents[who, view], "caption": torch.from_numpy(self.bank.caption[who]),
-                "pose": cfld_rasters(self.bank.poses(who, view), raster_size(self.bank.size)), "person": self.bank.person(who, view)}
+                "pose": cfld_rasters(self.bank.poses(who, view), raster_size(self.bank.size)),
+                "person": self.bank.person(who, view)}
 
     def grid(self) -> np.ndarray:
         """Held-out people: truth, and the picture from caption and pose."""

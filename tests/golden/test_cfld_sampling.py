@@ -29,7 +29,8 @@ def build_method(config, golden) -> CFLD:
         decoder_depth=config["dec_depth"], decoder_heads=config["dec_heads"],
         unet_widths=tuple(config["unet_channels"][:3])))
     own = model.state_dict()
-    model.load_state_dict({key.removeprefix("ref."): value for key, value in golden.items() if key.removeprefix("ref.") in own})
+    model.load_state_dict({key.removeprefix("ref."): value for key, value in golden.items()
+                           if key.removeprefix("ref.") in own})
     return model.eval()
 
 

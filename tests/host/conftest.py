@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -63,7 +64,9 @@ def host(tmp_path_factory):
                              send_sync=lambda *args, **kwargs: None)
 
     def run(prompt: dict) -> SimpleNamespace:
-        executor = execution.PromptExecutor(client, cache_type=execution.CacheType.CLASSIC, cache_args={"lru": 0, "ram": 0})
+        known = inspect.signature(execution.PromptExecutor).parameters  # 0.3.64 has no cache_args yet
+        sizes = {"cache_args": {"lru": 0, "ram": 0}} if "cache_args" in known else {}
+        executor = execution.PromptExecutor(client, cache_type=execution.CacheType.CLASSIC, **sizes)
         valid = loop.run_until_complete(execution.validate_prompt("test", prompt, None))
         if not valid[0]:
             return SimpleNamespace(success=False, outputs={}, errors=valid[1:])

@@ -297,5 +297,6 @@ def test_mannequin_pairs_are_two_views_of_one_person_at_the_methods_size(tmp_pat
     assert held["source"].shape == (pairs_module.HELD_OUT_GRID, 3, *SIZE)
     assert not torch.equal(held["source"], held["target"])
     wider = cfld_config(image_size=[128, 128], patch=8, window=[4, 4])   # the same latents from larger sources
-    with pytest.raises(ValueError, match=r"drawn once, at data.size \(64, 64\), but the method reads sources of \(128, 128\)"):
+    with pytest.raises(ValueError, match=r"drawn once, at data.size \(64, 64\), but the method reads sources of "
+                                         r"\(128, 128\)"):
         open_pairs(train_config(tmp_path, files), wider, CPU)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from ..pgpis_models.detect import joints_of
 from ..pgpis_models.pose import (
     draw_openpose,
     from_pose_keypoint,
@@ -151,8 +152,7 @@ class ExtractPose(io.ComfyNode):
 def frame_of(people: list, size: tuple[int, int]) -> dict:
     """controlnet_aux's results for one picture of (H, W) pixels -> a POSE_KEYPOINT frame in pixels."""
     height, width = size
-    joints = [[value for joint in one.body.keypoints[:18]
-               for value in ((joint.x * width, joint.y * height, 1.0) if joint else (0.0, 0.0, 0.0))] for one in people]
+    joints = [joints_of(person, size).ravel().tolist() for person in people]
     return {"people": [{"pose_keypoints_2d": flat} for flat in joints], "canvas_height": height, "canvas_width": width}
 
 

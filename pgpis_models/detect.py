@@ -17,15 +17,18 @@ def detect_poses(image: np.ndarray) -> list[Keypoints]:
 
     Raises ValueError naming the package and the command when controlnet-aux is missing.
     """
-    detector = _detector()
-    height, width = image.shape[:2]
-    poses = []
-    for person in detector.detect_poses(image):
-        points = person.body.keypoints
-        present = np.array([point is not None for point in points[:JOINTS]])
-        xy = np.array([(p.x * width, p.y * height) if p is not None else (0.0, 0.0) for p in points[:JOINTS]], np.float32)
-        poses.append(Keypoints(xy, present, (height, width)))
-    return poses
+    size = image.shape[:2]
+    people = [joints_of(person, size) for person in _detector().detect_poses(image)]
+    return [Keypoints(joints[:, :2], joints[:, 2] > 0, size) for joints in people]
+
+
+def joints_of(person, size: tuple[int, int]) -> np.ndarray:
+    """A person as controlnet-aux gives it, in shares of a picture of `size` (H, W) -> (18, 3) x, y in pixels and 1 for a
+    joint that was found; zeros for one that was not."""
+    height, width = size
+    found = [(joint.x * width, joint.y * height, 1.0) if joint is not None else (0.0, 0.0, 0.0)
+             for joint in person.body.keypoints[:JOINTS]]
+    return np.array(found, np.float32)
 
 
 def detect_pose(image: np.ndarray) -> Keypoints:

@@ -3,8 +3,9 @@
     COMFYUI_PATH=~/comfy/ComfyUI python benchmarks/sampling.py [--json FILE] [--device cuda] [--rounds 15]
 
 Weights are random, since time does not depend on them. Each round times one step without and one with the pack, in
-alternating order; the ratio is the median over rounds of with / without, so that slow spells of the machine cancel.
-The bar is a ratio of 1.15 at most.
+alternating order; the ratio is the median over rounds of with / without, so that slow spells of the machine cancel. On a
+CPU the process's own time is counted (it runs on one thread), so that other work on the machine does not. The bar is a
+ratio of 1.15 at most.
 """
 
 from __future__ import annotations
@@ -90,14 +91,14 @@ class Steps:
 
     def sample(self, model_wrap, sigmas, extra_args, callback, noise, *args, **kwargs):
         import torch
-        wait = torch.cuda.synchronize if noise.is_cuda else lambda: None
+        wait, clock = (torch.cuda.synchronize, time.perf_counter) if noise.is_cuda else (lambda: None, time.process_time)
         for index in range(self.count):
             wait()
-            start = time.perf_counter()
+            start = clock()
             model_wrap(noise, sigmas[:1].expand(noise.shape[0]), model_options=extra_args["model_options"], seed=0)
             wait()
             if index:  # the first call warms up: weights were just patched
-                self.seconds.append(time.perf_counter() - start)
+                self.seconds.append(clock() - start)
         return noise
 
 
@@ -140,10 +141,13 @@ def main() -> None:
     import torch
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, arguments.dtype or ("float16" if device == "cuda" else "float32"))
+    if device == "cpu":
+        torch.set_num_threads(1)
     start_host(device)
     import comfyui_version
     settings = {"device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
-                "threads": torch.get_num_threads(), "dtype": str(dtype).removeprefix("torch."), "rounds": arguments.rounds,
+                "threads": torch.get_num_threads(), "dtype": str(dtype).removeprefix("torch."),
+                "clock": "wall" if device == "cuda" else "cpu time", "rounds": arguments.rounds,
                 "terms": 2}
     versions = {"torch": torch.__version__, "comfyui": comfyui_version.__version__, "python": platform.python_version()}
     rows = []

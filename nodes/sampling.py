@@ -10,16 +10,17 @@ import latent_preview
 import torch
 from comfy_api.latest import io
 
-from ..pgpis_models.cfld import GUIDANCE_MODES
 from ..pgpis_models.guidance import Guidance
 from ..pgpis_models.injections import harmonise
+from ..pgpis_models.methods import guidance_modes
 from .binding import apply_injections, conditionings
 from .guider import ChainGuider
 from .inputs import as_image, matched, resized, rgb
 from .masking import feathered, paste
 from .types import Cond, CondType
 
-SCALES = ("pose", "appearance", "biases", "prompt")
+SCALES = ("pose", "appearance", "biases", "prompt", "source", "fusion")
+METHODS_OWN = "default"
 
 
 def bound(model, cond: Cond, guidance: Guidance) -> tuple:
@@ -64,32 +65,40 @@ class GuiderNode(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        def weight(name: str, what: str) -> io.Float.Input:
-            modes = ", ".join(mode for mode, links in GUIDANCE_MODES.items()
-                              if any(link.scale == name for link in links[1:]))
-            return io.Float.Input(name, default=2.0, min=0.0, max=30.0, step=0.05, tooltip=f"{what} Used by {modes}.")
+        modes = guidance_modes()
+
+        def weight(name: str, what: str, **kwargs) -> io.Float.Input:
+            users = ", ".join(mode for mode, methods in modes.items() if any(name in scales for scales in methods.values()))
+            return io.Float.Input(name, default=2.0, min=0.0, max=30.0, step=0.05, tooltip=f"{what} Used by {users}.",
+                                  **kwargs)
         return io.Schema(
             node_id="PGPISGuider", display_name="PGPIS Guider", category="PGPIS/sampling",
-            description="Cumulative guidance (CFLD, eq. 7) for SamplerCustomAdvanced: each guidance term has its own "
+            description="Cumulative guidance (as CFLD's eq. 7) for SamplerCustomAdvanced: each guidance term has its own "
                         "weight, and all terms of a step run as one batch. Terms that weigh nothing are not run.",
             inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or "
                                    "LoRA of it."),
-                    CondType.Input("cond", tooltip="Source person and target pose, from a CFLD embedding node."),
-                    io.Combo.Input("mode", options=list(GUIDANCE_MODES), default="uc_down_full",
-                                   tooltip="Which terms there are. uc_down_full: nothing, then pose, then appearance (the "
-                                   "paper). uc_full: nothing, then all. updown_full: pose and biases, then the prompt. "
-                                   "down_full: pose, then appearance. The two longest part query biases from prompt."),
+                    CondType.Input("cond", tooltip="Source person and target pose, from an embedding node."),
+                    io.Combo.Input("mode", options=[METHODS_OWN, *modes], default=METHODS_OWN,
+                                   tooltip="Which terms there are. default: the authors' of the method. uc_down_full: "
+                                   "nothing, then pose, then appearance (CFLD's paper). uc_full: nothing, then all. "
+                                   "updown_full: pose and biases, then the prompt. down_full: pose, then appearance (MCLD's "
+                                   "own). uc_source_fusion: nothing, then source and pose, then the fusion embedding "
+                                   "(FPDM's own). The two longest part query biases from prompt."),
                     weight("pose", "Weight of the pose against nothing."),
                     weight("appearance", "Weight of the full appearance against the term before it."),
                     weight("biases", "Weight of the query biases against the pose."),
-                    weight("prompt", "Weight of the coarse prompt against the pose.")],
+                    weight("prompt", "Weight of the coarse prompt against the pose."),
+                    weight("source", "Weight of source and pose against nothing.", optional=True),
+                    weight("fusion", "Weight of the fusion embedding against source and pose.", optional=True)],
             outputs=[io.Guider.Output(display_name="guider", tooltip="For SamplerCustomAdvanced or Masked Sampler."),
                      io.Latent.Output(display_name="latent", tooltip="Empty latents of the right size and number.")])
 
     @classmethod
     def execute(cls, model, cond, mode, **scales) -> io.NodeOutput:
-        used = {link.scale for link in GUIDANCE_MODES[mode][1:]}
-        guidance = cond.guidance(mode, **{name: scales[name] for name in SCALES if name in used}).needed()
+        module = cond.method.checkpoint.method
+        mode = module.guidance_modes[0] if mode == METHODS_OWN else mode
+        used = module.guidance_scales(mode)
+        guidance = cond.guidance(mode, **{name: scales[name] for name in SCALES if name in used and name in scales}).needed()
         patched, conds = bound(model, cond, guidance)
         guider = ChainGuider(patched)
         guider.set_chain(guidance, conds)

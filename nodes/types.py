@@ -53,7 +53,7 @@ class Cond:
     def guidance(self, mode: str | None = None, **scales: float) -> Guidance:
         """The method's guidance chain; its default mode when None."""
         module = self.method.checkpoint.method
-        return module.guidance(self.encoded, **({} if mode is None else {"mode": mode}), **scales)
+        return module.guidance(self.encoded, mode or module.guidance_modes[0], **scales)
 
 
 def on_cpu(value: Any) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .cfld_parts import BRANCH_SITES, HybridGranularityAppearanceEncoder, PerceptionRefinedDecoder, PoseAdapter
 from .guidance import Guidance, Term
 from .injections import Injections, everywhere
+from .pose_factored import FactoredRasters, join
 from .sites import SITES
 from .swin import SwinBackbone
 
@@ -180,8 +181,8 @@ class CFLD(nn.Module):
         biases = self.appearance_encoder(tuple(features[index] for index in self.config.appearance_features))
         return Appearance(self.decoder(features[-1]), biases, self.learnable_vector)
 
-    def encode_pose(self, pose: Tensor) -> tuple[Tensor, ...]:
-        """pose (B, 21, h, w) in [0, 1], of config.pose_size -> the maps for down blocks 0, 1 and 2."""
+    def encode_pose(self, pose: Tensor | FactoredRasters) -> tuple[Tensor, ...]:
+        """pose (B, 21, h, w) in [0, 1], of config.pose_size, full or factored -> the maps for down blocks 0, 1 and 2."""
         expected = (self.config.pose_channels, *self.config.pose_size)
         if pose.ndim != 4 or tuple(pose.shape[1:]) != expected:
             raise ValueError(f"pose raster has shape {tuple(pose.shape)}; expected (B, *{expected}): draw the "
@@ -200,6 +201,8 @@ class CFLD(nn.Module):
         return self.decoder.attention_maps(self.backbone(source)[-1]).unflatten(-1, self.backbone.grids[-1])
 
     # --- injections -----------------------------------------------------------------------------------------
+
+    guidance_modes = tuple(GUIDANCE_MODES)   # the first is the paper's
 
     def guidance(self, encoded: Encoded, mode: str = "uc_down_full", **scales: float) -> Guidance:
         """The guidance chain of one generation. Modes, with L the unconditional prompt and c, p, b what is encoded
@@ -236,7 +239,8 @@ class CFLD(nn.Module):
             raise ValueError(f"unknown guidance mode {mode!r}; expected one of {list(GUIDANCE_MODES)}")
         return [link.scale for link in GUIDANCE_MODES[mode][1:]]
 
-    def training_injections(self, source: Tensor, source_pose: Tensor | None, target_pose: Tensor,
+    def training_injections(self, source: Tensor, source_pose: Tensor | FactoredRasters | None,
+                            target_pose: Tensor | FactoredRasters,
                             drop_u: Tensor | None = None, appearance: Appearance | None = None) -> Injections:
         """Injections of 2B training items, B reconstructions of the source, then B transfers to the target pose.
 
@@ -250,7 +254,7 @@ class CFLD(nn.Module):
             raise ValueError(f"{len(source)} sources with {' source and '.join(str(len(pose)) for pose in poses)} target "
                              "poses; expected equal numbers")
         appearance = self.encode_appearance(source) if appearance is None else appearance
-        pose_maps = self.encode_pose(torch.cat(poses))
+        pose_maps = self.encode_pose(join(poses))
         items = pose_maps[0].shape[0]
         if drop_u is None:
             drop_u = torch.rand(items, device=source.device)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import attend
+from .pose_factored import FactoredRasters, stem
 
 # Branch k of the appearance encoder feeds the UNet's attention 11 - k in the published numbering, up.(i // 3).(i % 3).
 BRANCH_SITES = tuple(f"up.{index // 3}.{index % 3}" for index in range(11, 2, -1))
@@ -199,9 +200,10 @@ class PoseAdapter(nn.Module):
         self.resnets = nn.ModuleList(ResnetBlock(dim_in, dim_out, groups)
                                      for dim_in, dim_out in zip((dims[0],) + tuple(dims), dims))
 
-    def forward(self, pose: Tensor) -> tuple[Tensor, ...]:
-        """pose (B, C, H, W) in [0, 1] -> (B, D_i, h / 2**i, w / 2**i), h = H / unshuffle; odd sizes round up."""
-        h = self.conv_in(F.pixel_unshuffle(pose, self.unshuffle))
+    def forward(self, pose: Tensor | FactoredRasters) -> tuple[Tensor, ...]:
+        """pose (B, C, H, W) in [0, 1], full or factored -> (B, D_i, h / 2**i, w / 2**i), h = H / unshuffle; odd sizes
+        round up."""
+        h = stem(pose, self.conv_in.weight, self.conv_in.bias, self.unshuffle)
         maps = []
         for index, resnet in enumerate(self.resnets):
             if index:

@@ -260,17 +260,29 @@ class FPDM(nn.Module):
         zeros before the class MLP, which still adds its own constant."""
         return Injections(context=everywhere(tokens), stem=pose_map, time_embedding=self.class_mlp(fusion))
 
-    def guidance(self, encoded: Encoded, w_src: float = 2.0, w_fus: float = 2.0) -> Guidance:
-        """Null; source+pose; all. w_src weighs source and pose, w_fus the fusion embedding on top of them.
+    guidance_modes = ("uc_source_fusion",)
+
+    def guidance(self, encoded: Encoded, mode: str = "uc_source_fusion", source: float = 2.0,
+                 fusion: float = 2.0) -> Guidance:
+        """Null; source+pose; all. source weighs source and pose, fusion the fusion embedding on top of them.
 
         Equal weights, the authors' only case, telescope: `Guidance.needed` runs two terms, and with weights of 1 the
-        last one alone. (For weights below 1 the authors also run that one alone; here they interpolate.)
+        last one alone. (For weights below 1 the authors also run that one alone; here they interpolate.) Raises
+        ValueError for another mode.
         """
-        tokens, pose, fusion = encoded.tokens, encoded.pose_map, encoded.fusion
-        nothing = torch.zeros_like(tokens[:1]), torch.zeros_like(pose[:1]), torch.zeros_like(fusion[:1])
+        self.guidance_scales(mode)
+        tokens, pose = encoded.tokens, encoded.pose_map
+        nothing = torch.zeros_like(tokens[:1]), torch.zeros_like(pose[:1]), torch.zeros_like(encoded.fusion[:1])
         return Guidance((Term("null", self.injections(*nothing)),
-                         Term("source+pose", self.injections(tokens, pose, nothing[2]), w_src),
-                         Term("all", self.injections(tokens, pose, fusion), w_fus)))
+                         Term("source+pose", self.injections(tokens, pose, nothing[2]), source),
+                         Term("all", self.injections(tokens, pose, encoded.fusion), fusion)))
+
+    @classmethod
+    def guidance_scales(cls, mode: str) -> list[str]:
+        """Names of the scales that a mode of `guidance` uses. Raises ValueError for an unknown mode."""
+        if mode not in cls.guidance_modes:
+            raise ValueError(f"unknown guidance mode {mode!r}; expected {cls.guidance_modes[0]!r}, FPDM's only one")
+        return ["source", "fusion"]
 
     def training_injections(self, tokens: Tensor, pose: Tensor, fusion: Tensor, drop_u: Tensor | None = None,
                             per_sample: bool = False) -> Injections:

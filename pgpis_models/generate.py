@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="picture, or a folder when --pose is one")
     parser.add_argument("--base", default="", help="diffusers folder of the base model (not for demo checkpoints)")
     parser.add_argument("--vae", default="", help="autoencoder; default: that of the base")
-    parser.add_argument("--mode", default="uc_down_full", help="guidance mode of the method")
+    parser.add_argument("--mode", default=None, help="guidance mode; default: the authors' of the method")
     parser.add_argument("--weight", action="append", default=[], metavar="TERM=W", help="guidance weight, repeatable")
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--sampler", choices=("ddim", "ddpm"), default=None)

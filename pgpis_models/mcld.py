@@ -96,19 +96,21 @@ class Appearance:
     """What MCLD knows of a source person; it does not depend on pose or timestep. Batches are B or 1.
 
     image, texture: (B, 1, X) CLIP tokens I and A; A is zero when the texture was left out. face: (B, 16, X) tokens F.
-    reference: site -> (B, HW', C) features of the reference network; empty when the texture was left out.
+    reference: site -> (B, HW', C) features of the reference network; empty when the texture was left out. face_weight:
+    lambda of the face branch; 0 leaves it out, and no work is done for it.
     """
 
     image: Tensor
     texture: Tensor
     face: Tensor
     reference: Mapping[str, Tensor] = field(default_factory=dict)
+    face_weight: float = FACE_WEIGHT
 
     def with_pose(self, pose: Tensor) -> Encoded:
         """Joins the map of `encode_pose`; either batch may be 1. Raises ValueError for other differing numbers."""
         features = next(iter(self.reference.values()), self.texture)
         _common_batch(sources=self.image, textures=self.texture, faces=self.face, references=features, poses=pose)
-        return Encoded(self.image, self.texture, self.face, self.reference, pose=pose)
+        return Encoded(self.image, self.texture, self.face, self.reference, self.face_weight, pose=pose)
 
 
 @dataclass(frozen=True)
@@ -199,19 +201,21 @@ class MCLD(nn.Module):
 
     # --- injections -----------------------------------------------------------------------------------------
 
-    def injections(self, encoded: Encoded, face_weight: float = FACE_WEIGHT) -> Injections:
-        """All conditions. face_weight: lambda of the face branch, 0 leaves it out (no work is done for it)."""
+    guidance_modes = ("down_full",)
+
+    def injections(self, encoded: Encoded) -> Injections:
+        """All conditions."""
         batch = max(encoded.image.shape[0], encoded.texture.shape[0])
         both = torch.cat([x.expand(batch, -1, -1) for x in (encoded.image, encoded.texture)], dim=1)
         return Injections(context={"down": encoded.image, "mid": both, "up": encoded.texture},
-                          extra_attention=self._face_branch(encoded.face, face_weight),
+                          extra_attention=self._face_branch(encoded.face, encoded.face_weight),
                           self_reference=encoded.reference, stem=encoded.pose)
 
-    def null_injections(self, encoded: Encoded, face_weight: float = FACE_WEIGHT) -> Injections:
+    def null_injections(self, encoded: Encoded) -> Injections:
         """The unconditional row: zero tokens everywhere, the face's too, no reference features; the pose stays."""
         zero = torch.zeros_like(encoded.image[:1])
         return Injections(context={"down": zero, "mid": zero.expand(-1, 2, -1), "up": zero},
-                          extra_attention=self._face_branch(torch.zeros_like(encoded.face[:1]), face_weight),
+                          extra_attention=self._face_branch(torch.zeros_like(encoded.face[:1]), encoded.face_weight),
                           stem=encoded.pose)
 
     def _face_branch(self, tokens: Tensor, weight: float) -> dict[str, ExtraAttention]:
@@ -223,10 +227,19 @@ class MCLD(nn.Module):
             branch[site] = ExtraAttention(tokens, to_k.to(tokens.dtype), to_v.to(tokens.dtype), weight)
         return branch
 
-    def guidance(self, encoded: Encoded, weight: float = GUIDANCE_WEIGHT, face_weight: float = FACE_WEIGHT) -> Guidance:
-        """null + weight * (full - null). The terms are called "null" and "full"."""
-        return Guidance((Term("null", self.null_injections(encoded, face_weight)),
-                         Term("full", self.injections(encoded, face_weight), weight)))
+    def guidance(self, encoded: Encoded, mode: str = "down_full", appearance: float = GUIDANCE_WEIGHT) -> Guidance:
+        """pose + appearance * (pose+appearance - pose): the method's only chain, since its unconditional row keeps the
+        pose. Raises ValueError for another mode."""
+        self.guidance_scales(mode)
+        return Guidance((Term("pose", self.null_injections(encoded)),
+                         Term("pose+appearance", self.injections(encoded), appearance)))
+
+    @classmethod
+    def guidance_scales(cls, mode: str) -> list[str]:
+        """Names of the scales that a mode of `guidance` uses. Raises ValueError for an unknown mode."""
+        if mode not in cls.guidance_modes:
+            raise ValueError(f"unknown guidance mode {mode!r}; expected {cls.guidance_modes[0]!r}, MCLD's only one")
+        return ["appearance"]
 
     def forward(self, image: Tensor, pose: Tensor, texture: Tensor | None = None, texture_latent: Tensor | None = None,
                 face: Tensor | None = None, reference: ReferenceNetwork | None = None) -> Injections:

@@ -1,7 +1,9 @@
 """The methods of the pack by name. Their modules are imported when they are asked for.
 
 What a method module offers to the rest: it is built from its config dataclass alone (`module(config)`), keeps it as
-`config`, and names the UNet weights that belong to it in `unet_weight_shapes() -> {diffusers name: shape}`. Buffers
+`config`, and names the UNet weights that belong to it in `unet_weight_shapes() -> {diffusers name: shape}`. It lists
+its `guidance_modes`, the authors' first, names the scales of each in `guidance_scales(mode)`, and makes the chain of an
+encoded (source, pose) in `guidance(encoded, mode, **scales)`. Buffers
 that are not saved are made on the CPU by name in the constructor, so that a module built on the meta device has them.
 """
 
@@ -27,6 +29,16 @@ def method_classes(name: str) -> tuple[type, type[nn.Module]]:
     file, config, module = METHODS[name]
     loaded = import_module(f".{file}", __package__)
     return getattr(loaded, config), getattr(loaded, module)
+
+
+def guidance_modes() -> dict[str, dict[str, list[str]]]:
+    """All guidance modes of all methods: mode -> {method: names of its scales}."""
+    modes: dict[str, dict[str, list[str]]] = {}
+    for name in METHODS:
+        module = method_classes(name)[1]
+        for mode in getattr(module, "guidance_modes", ()):
+            modes.setdefault(mode, {})[name] = module.guidance_scales(mode)
+    return modes
 
 
 def method_name(module: nn.Module) -> str:

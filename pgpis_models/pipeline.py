@@ -45,17 +45,19 @@ class Generator:
         self.defaults = DEFAULTS["demo" if demo else "sd15"]
 
     @torch.no_grad()
-    def __call__(self, sources: Tensor, poses: Sequence[Keypoints], *, mode: str = "uc_down_full",
+    def __call__(self, sources: Tensor, poses: Sequence[Keypoints], *, mode: str | None = None,
                  weights: dict[str, float] | None = None, steps: int | None = None, sampler: str | None = None,
                  seed: int = 0, first: int = 0, callback: Callable[[int, int, Tensor], None] | None = None) -> Tensor:
         """sources (B or 1, 3, H, W) in -1..1 at the method's image size; B poses -> pictures (B, 3, h, w) in 0..1.
 
-        weights: guidance weight per scale of the mode; those not given, and steps and sampler, default to what suits the
-        base. first: number of the first picture, so that a seed gives the same picture whatever batches it is made in.
+        mode: guidance mode, the method's own when None. weights: guidance weight per scale of the mode; those not given,
+        and steps and sampler, default to what suits the base. first: number of the first picture, so that a seed gives
+        the same picture whatever batches it is made in.
         """
         config, count = self.method.config, max(len(poses), sources.shape[0])
         rasters = cfld_rasters(poses, config.pose_size).to(self.device)
         encoded = self.method.encode(sources.to(self.device), rasters)
+        mode = mode or self.method.guidance_modes[0]
         usual = {name: self.defaults["weights"].get(name, 2.0) for name in self.method.guidance_scales(mode)}
         guidance = self.method.guidance(encoded, mode, **(usual | (weights or {})))
         height, width = config.latent_size

@@ -19,7 +19,7 @@ from pgpis_models.checkpoint import write_atomically
 from pgpis_models.diffusers_binding import DiffusersBinding
 from pgpis_models.guidance import Guidance, Term
 from pgpis_models.injections import Injections, everywhere, harmonise
-from pgpis_models.pose import cfld_rasters
+from pgpis_models.pose import cfld_factored, cfld_rasters
 from pgpis_models.sampling import sample_latents
 from pgpis_models.schedule import NoiseSchedule, cubic_timesteps
 from training.config import TrainConfig
@@ -60,7 +60,7 @@ class BaseTask:
     def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
         who, view = rng.integers(self.bank.people, size=size), rng.integers(self.bank.views, size=size)
         return {"latents": self.latents[who, view], "caption": torch.from_numpy(self.bank.caption[who]),
-                "pose": cfld_rasters(self.bank.poses(who, view), raster_size(self.bank.size)),
+                "pose": cfld_factored(self.bank.poses(who, view), raster_size(self.bank.size)),
                 "person": self.bank.person(who, view)}
 
     def grid(self) -> np.ndarray:

@@ -6,6 +6,7 @@ interrupted and resumed sees the same batches, noise and drops as one that was n
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -89,6 +91,11 @@ def precision(config: TrainConfig) -> str:
     return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
 
 
+def attention_for(device: torch.device) -> contextlib.AbstractContextManager:
+    """Written-out attention on a CPU, where the backward pass of the fused kernel costs three times as much."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
+
+
 def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Task]) -> Path:
     """Trains `make_task(config, device)` and returns the path of the exported checkpoint.
 
@@ -116,7 +123,7 @@ def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Ta
         task = make_task(config, accelerator.device)
     parameters = [p for p in task.model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(task.groups(config.lr), lr=config.lr, betas=config.betas,
-                                  weight_decay=config.weight_decay, fused=accelerator.device.type == "cuda")
+                                  weight_decay=config.weight_decay, fused=accelerator.device.type in ("cuda", "cpu"))
     base_rates = [group["lr"] for group in optimiser.param_groups]
     model, optimiser = accelerator.prepare(task.model, optimiser)
     progress = Progress()
@@ -145,7 +152,7 @@ def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Ta
         set_seed(hash_seed(config.seed, accelerator.process_index, progress.images, index % config.accumulate))
         batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
         with accelerator.accumulate(model):
-            with accelerator.autocast():
+            with accelerator.autocast(), attention_for(accelerator.device):
                 loss, logs = model(batch)
             accelerator.backward(loss)
             if accelerator.sync_gradients and config.clip:

@@ -99,10 +99,10 @@ def part(golden, *prefixes: str) -> dict:
 @torch.no_grad()
 def test_guided_and_plain_runs_follow_the_authors(run, compare):
     encoded, scale, batch = run.encode(), run.info["guidance_scale"], len(run.golden["in.latents"])
-    chain = run.method.guidance(encoded, w_src=scale, w_fus=scale)
+    chain = run.method.guidance(encoded, source=scale, fusion=scale)
     assert len(chain.terms) == 3 and len(chain.needed().terms) == 2
     ours = run.sampled(run.binding.denoiser(chain, batch), "cfg")
-    alone = run.method.guidance(encoded, 1.0, 1.0)
+    alone = run.method.guidance(encoded, source=1.0, fusion=1.0)
     assert [term.name for term in alone.needed().terms] == ["all"]
     ours |= run.sampled(run.binding.denoiser(alone, batch), "nocfg")
     ours |= {"out.fusion_embed": encoded.fusion, "out.src_proj": encoded.tokens}
@@ -116,11 +116,11 @@ def test_guided_and_plain_runs_follow_the_authors(run, compare):
 def test_all_three_terms_give_what_the_shorter_chain_gives(run):
     """The authors run three; equal weights telescope."""
     encoded, batch, x = run.encode(), len(run.golden["in.latents"]), run.golden["in.latents"]
-    chain = run.method.guidance(encoded, 2.0, 2.0)
+    chain = run.method.guidance(encoded, source=2.0, fusion=2.0)
     rows = harmonise([term.injections for term in chain.terms], batch).stacked()
     every = run.binding(x.repeat(3, 1, 1, 1), torch.full((3 * batch,), 801), rows).chunk(3)
     assert torch.allclose(chain.combine(every), run.binding.denoiser(chain, batch)(x, 801), atol=1e-5)
-    uneven = Guidance(run.method.guidance(encoded, 2.0, 1.5).terms)
+    uneven = Guidance(run.method.guidance(encoded, source=2.0, fusion=1.5).terms)
     assert len(uneven.needed().terms) == 3
 
 

@@ -149,8 +149,9 @@ def test_both_unets_equal_the_authors(load_case, compare, networks):
         method = parts.method
         encoded = method.encode_appearance(golden["in.image_emb"], golden["in.texture_emb"], golden["in.texture_latent"],
                                            reference=parts.writer).with_pose(method.encode_pose(flat["in.pose"]))
-        encoded = dataclasses.replace(encoded, face=golden["in.face_tokens"])
-        guidance = method.guidance(encoded, face_weight=info["face_scale"])
+        encoded = dataclasses.replace(encoded, face=golden["in.face_tokens"],
+                                      face_weight=info["face_scale"])
+        guidance = method.guidance(encoded)
         stacked = harmonise([term.injections for term in guidance.terms], batch).stacked()
         ours[f"out.cfg_pred_bank_{name}"] = parts.binding(flat["in.latent"].repeat(2, 1, 1, 1), t, stacked)
         full = guidance.terms[1].injections
@@ -210,8 +211,8 @@ def test_sampling_equals_the_authors(load_case, compare, networks):
 
     encoded = method.encode(ours["out.image_emb"], golden["in.pose"], ours["out.texture_emb"], latent, golden["in.face"],
                             reference)
-    guidance = method.guidance(encoded, weight=info["guidance"])
-    assert [term.name for term in guidance.terms] == ["null", "full"]
+    guidance = method.guidance(encoded, appearance=info["guidance"])
+    assert [term.name for term in guidance.terms] == ["pose", "pose+appearance"]
     terms = [term.injections.map(lambda x: x.expand(batch, *x.shape[1:])) for term in guidance.terms]
     for stage in ("down", "mid", "up"):
         # Context and face tokens one after the other, as the authors hand them over.

@@ -227,7 +227,7 @@ def test_equal_weights_telescope_to_two_terms_with_the_same_result_in_float64(ti
                 + injections.time_embedding.double().sum(1).cos())
 
     for w_src, w_fus, terms in ((2.0, 2.0, 2), (1.0, 1.0, 1), (2.0, 3.5, 3)):
-        chain = tiny.guidance(encoded, w_src, w_fus)
+        chain = tiny.guidance(encoded, source=w_src, fusion=w_fus)
         null, seen, full = (prediction(term.injections) for term in chain.terms)
         expected = null + w_src * (seen - null) + w_fus * (full - seen)
         short = chain.needed()

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from pgpis_models.cfld_parts import PoseAdapter
 from pgpis_models.pose import (
     BODY_25_TO_COCO_18,
     JOINT_COLOURS,
     LIMB_COLOURS,
     LIMBS,
     Keypoints,
+    cfld_factored,
     cfld_raster,
     cfld_rasters,
     draw_cfld,
@@ -24,6 +26,7 @@ from pgpis_models.pose import (
     parse_cfld_annotation,
     to_pose_keypoint,
 )
+from pgpis_models.pose_factored import join
 
 CANVAS = (256, 176)
 
@@ -331,3 +334,23 @@ def test_without_opencv_the_error_names_the_package_and_the_command(monkeypatch)
     with pytest.raises(ImportError, match="opencv-python-headless.*pip install opencv-python-headless"):
         draw_cfld(some_pose())
     assert heatmaps(some_pose()).shape == (18, 256, 256)  # needs no OpenCV
+
+
+def test_factored_rasters_give_the_adapter_the_same_numbers_and_gradients():
+    poses = [some_pose(seed, missing=(seed,)) for seed in range(3)]
+    factored, full = cfld_factored(poses, (96, 64)), cfld_rasters(poses, (96, 64))
+    assert tuple(factored.shape) == tuple(full.shape) and torch.equal(factored.full(), full)
+    torch.manual_seed(0)
+    adapter = PoseAdapter(21, 16, (32, 32, 32), 32).double()
+    results = []
+    exact = factored.to(torch.float64)
+    for raster in (exact.full(), exact, join([exact])):
+        adapter.zero_grad()
+        maps = adapter(raster)
+        sum(m.square().mean() for m in maps).backward()
+        results.append([*(m.detach() for m in maps), adapter.conv_in.weight.grad.clone(), adapter.conv_in.bias.grad.clone()])
+    for ours in results[1:]:
+        for value, expected in zip(ours, results[0], strict=True):
+            assert (value - expected).abs().max() < 1e-12 * (1 + expected.abs().max())
+    doubled = join([factored, factored])
+    assert len(doubled) == 6 and torch.equal(doubled.full(), torch.cat([full, full]))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pgpis_models.base import VAE_STRIDE
 from pgpis_models.cfld import CFLDConfig
-from pgpis_models.pose import cfld_rasters
+from pgpis_models.pose import cfld_factored, cfld_rasters
 from training.config import TrainConfig
 from training.data.bank import Bank, open_bank
 from training.data.deepfashion import DeepFashion
@@ -83,8 +83,8 @@ class MannequinPairs:
         result = {"source": self.bank.images(who, source), "caption": torch.from_numpy(self.bank.caption[who])}
         if self.latents is not None:
             result |= {"source_latents": self.latents[who, source], "target_latents": self.latents[who, target],
-                       "source_pose": cfld_rasters(self.bank.poses(who, source), self.raster),
-                       "target_pose": cfld_rasters(self.bank.poses(who, target), self.raster)}
+                       "source_pose": cfld_factored(self.bank.poses(who, source), self.raster),
+                       "target_pose": cfld_factored(self.bank.poses(who, target), self.raster)}
             person = [self.bank.person(who, view) for view in (source, target)]
             result["person"] = torch.cat(person) if self.reconstruct else person[1]
         if self.flip:

@@ -9,7 +9,9 @@ that are not saved are made on the CPU by name in the constructor, so that a mod
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 from torch import nn
 
@@ -29,6 +31,21 @@ def method_classes(name: str) -> tuple[type, type[nn.Module]]:
     file, config, module = METHODS[name]
     loaded = import_module(f".{file}", __package__)
     return getattr(loaded, config), getattr(loaded, module)
+
+
+def picture_encoder(name: str) -> Callable[..., Any]:
+    """`encode_pictures` of a method, from `<method>_inputs.py`: photos and poses to what its `guidance` takes.
+
+    Raises ValueError for a name that makes no pictures from a photo and a pose.
+    """
+    method_classes(name)
+    try:
+        return import_module(f".{name}_inputs", __package__).encode_pictures
+    except ModuleNotFoundError as error:
+        if not (error.name or "").endswith(f"{name}_inputs"):
+            raise   # a package that the file itself needs
+        raise ValueError(f"a checkpoint of method {name!r} does not make pictures by itself; expected one of another "
+                         "method, such as cfld") from None
 
 
 def guidance_modes() -> dict[str, dict[str, list[str]]]:

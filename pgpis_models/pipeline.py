@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from .base import VAE_STRIDE, decode_latents, load_unet, load_vae
 from .checkpoint import load_checkpoint
 from .diffusers_binding import DiffusersBinding, swap_weights
-from .pose import Keypoints, cfld_rasters
+from .methods import picture_encoder
+from .pose import Keypoints
 from .sampling import sample_latents
 
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / "demo"
@@ -31,7 +33,8 @@ class Generator:
 
     def __init__(self, checkpoint: str | Path, base: str | Path = "", vae: str | Path = "",
                  device: str | torch.device = "cpu") -> None:
-        loaded = load_checkpoint(checkpoint, expect_method="cfld")
+        loaded = load_checkpoint(checkpoint)
+        self.encode = picture_encoder(loaded.meta.method)
         demo = loaded.meta.base == "demo"
         if not (base and vae) and not demo:
             raise ValueError(f"{checkpoint} was trained on {loaded.meta.base}; give base and vae as diffusers folders "
@@ -47,16 +50,17 @@ class Generator:
     @torch.no_grad()
     def __call__(self, sources: Tensor, poses: Sequence[Keypoints], *, mode: str | None = None,
                  weights: dict[str, float] | None = None, steps: int | None = None, sampler: str | None = None,
-                 seed: int = 0, first: int = 0, callback: Callable[[int, int, Tensor], None] | None = None) -> Tensor:
+                 seed: int = 0, first: int = 0, callback: Callable[[int, int, Tensor], None] | None = None,
+                 **extras: Any) -> Tensor:
         """sources (B or 1, 3, H, W) in -1..1 at the method's image size; B poses -> pictures (B, 3, h, w) in 0..1.
 
         mode: guidance mode, the method's own when None. weights: guidance weight per scale of the mode; those not given,
         and steps and sampler, default to what suits the base. first: number of the first picture, so that a seed gives
-        the same picture whatever batches it is made in.
+        the same picture whatever batches it is made in. extras: what the method needs beside photo and pose (see
+        `encode_pictures` in its inputs file).
         """
         config, count = self.method.config, max(len(poses), sources.shape[0])
-        rasters = cfld_rasters(poses, config.pose_size).to(self.device)
-        encoded = self.method.encode(sources.to(self.device), rasters)
+        encoded = self.encode(self.method, sources, poses, self.device, **extras)
         mode = mode or self.method.guidance_modes[0]
         usual = {name: self.defaults["weights"].get(name, 2.0) for name in self.method.guidance_scales(mode)}
         guidance = self.method.guidance(encoded, mode, **(usual | (weights or {})))

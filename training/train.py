@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,19 +17,17 @@ if str(ROOT) not in sys.path:  # run as a script from anywhere, without installi
 
 from training.config import TrainConfig, load_config  # noqa: E402
 
+# name -> (module, class); imported when asked for
+TASKS = {"autoencoder": ("training.autoencoder", "AutoencoderTask"), "base": ("training.base", "BaseTask"),
+         "cfld": ("training.cfld", "CFLDTask")}
+
 
 def task_class(name: str) -> type:
     """The class of a training task by its config name. Raises ValueError for unknown names."""
-    if name == "autoencoder":
-        from training.autoencoder import AutoencoderTask
-        return AutoencoderTask
-    if name == "base":
-        from training.base import BaseTask
-        return BaseTask
-    if name == "cfld":
-        from training.cfld import CFLDTask
-        return CFLDTask
-    raise ValueError(f"unknown task {name!r}; expected autoencoder, base or cfld")
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}; expected one of {', '.join(TASKS)}")
+    module, kind = TASKS[name]
+    return getattr(import_module(module), kind)
 
 
 def main(arguments: list[str] | None = None) -> Path:

@@ -112,7 +112,7 @@ def test_the_json_of_a_config_names_everything():
 
 
 def test_the_command_refuses_with_a_message_instead_of_a_traceback(page, capsys):
-    for arguments, message in ((["--config", str(page("task: juggle\n"))], "unknown task 'juggle'; expected one of autoencoder"),
+    for arguments, message in ((["--config", str(page("task: juggle\n"))], "unknown task 'juggle'; expected one of"),
                                (["--config", "nowhere.yaml"], "no config file nowhere.yaml"),
                                (["imges=3"], "did you mean 'images'")):
         with pytest.raises(SystemExit) as stopped:

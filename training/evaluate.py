@@ -2,8 +2,8 @@
 `python training/evaluate.py --generated DIR --targets DIR --size 256x176 --json F`.
 
 Pictures are paired by file name. SSIM and PSNR need nothing; LPIPS needs the package `lpips` with its weights; the
-papers' FID needs torchvision's Inception weights in torch's cache and a folder of real training pictures (--real). What
-cannot be had is left out and named, never replaced.
+papers' FID needs torchvision's Inception weights in torch's cache and a folder of real training pictures (--real); face
+similarity needs insightface and its models (--faces). What cannot be had is left out and named, never replaced.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from pgpis_models.face import find_face, load_app  # noqa: E402
 from pgpis_models.metrics import (  # noqa: E402
     frechet_distance,
     inception_input,
@@ -94,14 +97,32 @@ def lpips_network() -> torch.nn.Module | None:
     return lpips.LPIPS(net="alex", version="0.1", verbose=False).eval()
 
 
+def face_similarity(made: Tensor, target: Tensor, app: Any) -> tuple[float, float] | None:
+    """MCLD's measure of a face (1, 3, H, W) in 0..1 against another: cosine and Euclidean distance of the raw embeddings
+    of the largest faces, or None where either picture shows none. app: of `pgpis_models.face.load_app`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a picture without a face is counted, not warned of
+        faces = [find_face(app, (p[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)) for p in (made, target)]
+    if None in faces:
+        return None
+    a, b = (face.embedding.astype(np.float64) for face in faces)
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))), float(np.linalg.norm(a - b))
+
+
 @torch.no_grad()
-def measure(files: list[tuple[Path, Path]], size: tuple[int, int], real: Path | None = None) -> dict[str, object]:
-    """All measures that can be had -> name: mean over the pairs; `left_out` says what is missing and why."""
+def measure(files: list[tuple[Path, Path]], size: tuple[int, int], real: Path | None = None,
+            faces: Any = None) -> dict[str, object]:
+    """All measures that can be had -> name: mean over the pairs; `left_out` says what is missing and why.
+
+    faces: recogniser for `face_similarity`; pairs without a face in both pictures do not count there, `face_pairs` do.
+    """
     perceptual, network, left_out = lpips_network(), inception() if real else None, []
     if perceptual is None:
         left_out.append("lpips: the package lpips or AlexNet's weights are not here")
     if network is None:
         left_out.append("fid_papers: needs --real and torchvision's Inception weights in torch's cache")
+    if faces is None:
+        left_out.append("face_cosine, face_distance: they need --faces and the package insightface")
     rows: dict[str, list[float]] = {}
     features = []
     for made_file, target_file in tqdm(files, unit="pair"):
@@ -110,6 +131,8 @@ def measure(files: list[tuple[Path, Path]], size: tuple[int, int], real: Path | 
                "ssim_256": ssim_gauss(made, target, data_range="prediction")}
         if perceptual is not None:
             row["lpips"] = perceptual(made, target, normalize=True).flatten()
+        if faces is not None and (similar := face_similarity(made, target, faces)) is not None:
+            row["face_cosine"], row["face_distance"] = similar
         for name, value in row.items():
             rows.setdefault(name, []).append(float(value))
         if network is not None:
@@ -119,6 +142,8 @@ def measure(files: list[tuple[Path, Path]], size: tuple[int, int], real: Path | 
         photos = by_stem(real).values()
         truth = [network(inception_input(load(p, size, False)))[0] for p in tqdm(photos, unit="photo")]
         result["fid_papers"] = frechet_distance(torch.stack(truth), torch.stack(features))
+    if faces is not None:
+        result["face_pairs"] = len(rows.get("face_cosine", ()))
     return result | {"pairs": len(files), "size": list(size), "left_out": left_out}
 
 
@@ -127,6 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--generated", type=Path, required=True)
     parser.add_argument("--targets", type=Path, required=True)
     parser.add_argument("--real", type=Path, help="folder of training photos, the papers' real set for FID")
+    parser.add_argument("--faces", type=Path, help="insightface's folder (holds models/buffalo_s), for face similarity")
     parser.add_argument("--size", default="256x176", help="height x width at which pictures are measured")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
@@ -134,7 +160,8 @@ def main(arguments: list[str] | None = None) -> None:
     if not (height.isdigit() and width.isdigit()):
         parser.error(f"--size is {options.size!r}; expected HEIGHTxWIDTH, such as 256x176")
     try:
-        result = measure(pairs(options.generated, options.targets), (int(height), int(width)), options.real)
+        result = measure(pairs(options.generated, options.targets), (int(height), int(width)), options.real,
+                         load_app(options.faces, "buffalo_s") if options.faces else None)
     except ValueError as error:
         parser.error(str(error))
     for name, value in result.items():

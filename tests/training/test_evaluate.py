@@ -1,6 +1,7 @@
 """Evaluation: the papers' numbers, computed again with scikit-image and NumPy, and nothing pretended."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_generated_pictures_are_truncated_and_targets_resized_by_pillow(folders)
 def test_what_is_missing_is_named_and_left_out(folders, monkeypatch):
     result = measure(pairs(*folders), (80, 64), real=folders[1])
     assert not {"lpips", "fid_papers"} & result.keys()
-    assert [reason.split(":")[0] for reason in result["left_out"]] == ["lpips", "fid_papers"]
+    assert [reason.split(":")[0] for reason in result["left_out"]] == ["lpips", "fid_papers", "face_cosine, face_distance"]
 
 
 def test_networks_that_are_there_are_used(folders, monkeypatch):
@@ -89,7 +90,7 @@ def test_networks_that_are_there_are_used(folders, monkeypatch):
     made, truth = map(arrays, folders)
     result = measure(pairs(*folders), (80, 64), real=folders[1])
     distance = np.mean([np.abs(a - b).mean() for a, b in zip(made, truth, strict=True)])
-    assert result["lpips"] == pytest.approx(distance, abs=1e-6) and result["left_out"] == []
+    assert result["lpips"] == pytest.approx(distance, abs=1e-6) and [r for r in result["left_out"] if "face" not in r] == []
     assert seen == [(1, 3, 299, 299)] * 6 and result["fid_papers"] > 0
     same = measure(pairs(folders[1], folders[1]), (80, 64), real=folders[1])
     assert same["fid_papers"] == pytest.approx(0, abs=1e-6)
@@ -129,3 +130,27 @@ def test_the_command_prints_a_table_and_writes_json(folders, tmp_path, capsys):
         with pytest.raises(SystemExit) as stopped:
             main(["--generated", arguments[0], "--targets", str(folders[1]), "--size", arguments[1]])
         assert stopped.value.code == 2 and message in capsys.readouterr().err.replace("\n", " ")
+
+
+class Recogniser:
+    """A stand-in of insightface: 512 sums of the picture's rows; a second, smaller face; none in dark pictures."""
+
+    def get(self, bgr):
+        if bgr.mean() < 60:
+            return []
+        values = np.resize(bgr[..., ::-1].astype(np.float64).sum((1, 2)), 512)
+        small = SimpleNamespace(bbox=np.array([0, 0, 2, 2]), embedding=np.ones(512, np.float32))
+        return [small, SimpleNamespace(bbox=np.array([0, 0, 9, 9]), embedding=values.astype(np.float32))]
+
+
+def test_face_similarity_is_that_of_the_largest_faces_and_skips_pairs_without(folders):
+    Image.fromarray(np.zeros((80, 64, 3), np.uint8)).save(folders[1] / "1.png")
+    result = measure(pairs(*folders), (80, 64), faces=Recogniser())
+    made, truth = ([a[None] for a in arrays(folder)] for folder in folders)
+    vectors = [[np.resize((p[0] * 255).sum((1, 2)), 512) for p in side] for side in (made, truth)]
+    rows = [(a, b) for n, (a, b) in enumerate(zip(*vectors, strict=True)) if n != 1]
+    cosine = np.mean([np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b)) for a, b in rows])
+    distance = np.mean([np.sqrt(((a - b) ** 2).sum()) for a, b in rows])
+    assert result["face_pairs"] == 2 and result["face_cosine"] == pytest.approx(cosine, abs=1e-6)
+    assert result["face_distance"] == pytest.approx(distance, rel=1e-5) and cosine < 1 - 1e-6
+    assert any("face" in reason for reason in measure(pairs(*folders), (80, 64))["left_out"])

@@ -40,7 +40,7 @@ def tiny() -> FPDM:
 def pixels(config: FPDMConfig, batch: int, seed: int = 1):
     """(source, clip_source, pose, clip_pose) of random values."""
     random = torch.Generator().manual_seed(seed)
-    sizes = (config.source_size, config.fusion.clip.image, config.image_size, config.fusion.clip.image)
+    sizes = (config.source_size, config.fusion.image, config.image_size, config.fusion.image)
     return tuple(torch.rand((batch, 3, *size), generator=random) for size in sizes)
 
 

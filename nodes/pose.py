@@ -62,18 +62,18 @@ class LoadPose(io.ComfyNode):
         return io.Schema(
             node_id="PGPISLoadPose", display_name="Load Pose", category="PGPIS/pose",
             description="Reads poses from a file in the input folder, or from text. JSON: OpenPose's own, or a saved "
-                        "POSE_KEYPOINT. Text: 18 lines 'x y' (FPDM), rows 'name: [18 y]: [18 x]' of a DeepFashion annotation "
-                        "file, or 133 whole-body points. .npy: frames of 133 whole-body points, as for sign language "
-                        "(PHOENIX); hands and face are kept.",
+                        "POSE_KEYPOINT. Text: 18 lines 'x y' (FPDM), rows 'name: [18 y]: [18 x]' of a DeepFashion "
+                        "annotation file, or 133 whole-body points. .npy: frames of 133 whole-body points, as for sign "
+                        "language (PHOENIX); hands and face are kept.",
             inputs=[io.Combo.Input("file", options=[FROM_TEXT, *_pose_files()], default=FROM_TEXT,
                                    tooltip="A .json, .txt, .csv or .npy file in ComfyUI's input folder, or the text "
                                    "below."),
                     io.String.Input("text", multiline=True, default="", tooltip="Used when no file is chosen: pose JSON, 18 "
                                     "lines 'x y', or annotation rows, one person per line."),
                     io.Int.Input("canvas_width", default=176, min=1, max=16384,
-                                 tooltip="Width in pixels that the coordinates refer to, for JSON and points that do not say it."),
+                                 tooltip="Width in pixels that the coordinates refer to, where the file does not say it."),
                     io.Int.Input("canvas_height", default=256, min=1, max=16384,
-                                 tooltip="Height in pixels that the coordinates refer to, for JSON and points that do not say it.")],
+                                 tooltip="Height in pixels that the coordinates refer to, where the file does not say it.")],
             outputs=[PoseKeypointType.Output(display_name="pose", tooltip="One frame per pose, in pixels of its canvas.")])
 
     @classmethod

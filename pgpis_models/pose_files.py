@@ -84,7 +84,8 @@ def _frames(content: Any, canvas: tuple[int, int] | None) -> list[dict]:
 
 def _is_numbers(path: Path) -> bool:
     """Whether a JSON file holds lists of numbers rather than people."""
-    return path.read_bytes().lstrip()[:2].replace(b" ", b"").replace(b"\n", b"") == b"[["
+    with open(path, "rb") as file:
+        return b"".join(file.read(64).split())[:2] == b"[["
 
 
 def _needed(canvas: tuple[int, int] | None, what: str) -> tuple[int, int]:

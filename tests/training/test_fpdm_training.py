@@ -132,7 +132,7 @@ def test_stage_2_trains_the_unet_and_the_small_networks_and_nothing_else(folder,
     steps(task, 3)   # the pose guider's last convolution starts at zero and holds back what lies before it
     now = changed(task.model, before)
     frozen = {name for name in before if name.startswith(("method.fusion.", "method.source_tower."))}
-    still = set(before) - frozen - now   # of the deepest maps one pixel is left: a group norm makes it zero, times its weight
+    still = set(before) - frozen - now   # of maps of one pixel a group norm leaves nothing to weigh
     assert frozen and not now & frozen and len(still) < 12
     assert all(".norm" in name and name.startswith(("unet.down_blocks.3", "unet.mid_block")) for name in still)
     given = load_checkpoint(fusion).method.state_dict()

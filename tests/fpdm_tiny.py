@@ -49,6 +49,7 @@ def write_fpdm(folder: Path, seed: int = 3) -> Path:
     """demo_fpdm.safetensors beside the files of `tests.tiny.write_files`."""
     torch.manual_seed(seed)
     method = shaken(FPDM(fpdm_config()), 0.1)
+    torch.nn.init.normal_(method.pose_guider.conv_out.weight)   # poses are to be seen in the pictures
     weights = {name: 0.1 * torch.randn(shape) for name, shape in method.unet_weight_shapes().items()}
     path = folder / "demo_fpdm.safetensors"
     save_checkpoint(path, method, weights, base="demo", step=0, data="none", licence="test")

@@ -85,12 +85,12 @@ def test_the_conditions_are_those_of_the_method_and_the_similarity_is_a_cosine(h
     clip = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
     with torch.no_grad():
         tokens = method.source_mlp(method.source_tower(normal(scaled, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))))
-        halves = [torch.from_numpy(pose.resized(picture, (128, 96))).permute(2, 0, 1)[None].float() / 255
+        halves = [torch.from_numpy(pose.resized(picture, (128, 96)).copy()).permute(2, 0, 1)[None].float() / 255
                   for picture in pictures]
         fused = torch.cat([method.fusion(normal(scaled, *clip), normal(half, *clip)) for half in halves])
-        targets = [torch.from_numpy(pose.resized((one * 255).round().byte().numpy(), (128, 96))).permute(2, 0, 1)[None] / 255
-                   for one in target]
-        seen = torch.cat([method.fusion.embed(normal(one.float(), *clip)) for one in targets])
+        targets = [pose.resized((one * 255).round().byte().numpy(), (128, 96)).copy() for one in target]
+        seen = torch.cat([method.fusion.embed(normal(torch.from_numpy(one).permute(2, 0, 1)[None].float() / 255, *clip))
+                          for one in targets])
     assert torch.allclose(cond.encoded.tokens, tokens, atol=1e-5)
     assert torch.allclose(embedding, fused, atol=1e-5) and torch.allclose(embedding.norm(dim=1), torch.ones(3), atol=1e-5)
     cosines = [float(a @ b / a.norm() / b.norm()) for a, b in zip(fused.double(), seen.double(), strict=True)]

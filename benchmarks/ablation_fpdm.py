@@ -59,7 +59,8 @@ def main() -> None:
              for name, (path, weights) in cases.items()}
     show(table)
     if arguments.json:
-        settings = {"checkpoint": arguments.checkpoint.name, "people": bank.people, "weight": weight, "steps": arguments.steps}
+        settings = {"checkpoint": arguments.checkpoint.name, "people": bank.people, "weight": weight,
+                    "steps": arguments.steps}
         versions = {"torch": torch.__version__, "python": platform.python_version()}
         rows = [{"name": f"FPDM {name} the fusion embedding, {what}", "value": value, "unit": "dB" if "psnr" in what else "",
                  "settings": settings, "versions": versions} for name, row in table.items() for what, value in row.items()]

@@ -3,8 +3,8 @@
     python benchmarks/retrieval.py [--checkpoint FILE] [--json FILE] [--people 32] [--poses 8]
 
 Candidates are the embeddings of all photos, people times poses. For each of them the query is made of another photo of the
-person, which is not a candidate, and of the candidate's pose: the fusion embedding of both, or for comparison the embedding of
-that photo alone, which knows the person and nothing of the pose. The bar: the fusion's top-1 is at least 5 times the
+person, which is not a candidate, and of the candidate's pose: the fusion embedding of both, or for comparison the embedding
+of that photo alone, which knows the person and nothing of the pose. The bar: the fusion's top-1 is at least 5 times the
 photo's. The checkpoint is one of stage 1 or of stage 2, which holds stage 1.
 """
 
@@ -81,11 +81,13 @@ def main() -> None:
     results = {name: measures(ranks(made[name], made["target"]), arguments.poses, made[name], made["target"])
                for name in ("fusion", "source")}
     count = len(made["target"])
-    print(f"{count} candidates ({arguments.people} people never trained on, {arguments.poses} poses each), chance {1 / count:.4f}")
+    print(f"{count} candidates ({arguments.people} people never trained on, {arguments.poses} poses each), chance "
+           "{1 / count:.4f}")
     for name, row in results.items():
         print(f"{name:<8}" + "  ".join(f"{what} {value:.3f}" for what, value in row.items()))
     ratio = results["fusion"]["top1"] / max(results["source"]["top1"], 1 / count)
-    print(f"top-1 of the fusion over that of the source alone: {ratio:.1f}, bar {BAR}: {'met' if ratio >= BAR else 'MISSED'}")
+    print(f"top-1 of the fusion over that of the source alone: {ratio:.1f}, bar {BAR}: "
+           "{'met' if ratio >= BAR else 'MISSED'}")
     if arguments.json:
         settings = {"checkpoint": arguments.checkpoint.name, "people": arguments.people, "poses": arguments.poses,
                     "canvas": list(canvas)}

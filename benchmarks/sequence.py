@@ -127,9 +127,9 @@ def main() -> None:
         memory = {count: peak(count, arguments.chunk, Path(folder)) for count in MEMORY_FRAMES}
     ratios = [together / alone for together, alone in rounds]
     ratio, growth = statistics.median(ratios), memory[MEMORY_FRAMES[-1]] / memory[MEMORY_FRAMES[0]]
-    print(f"{arguments.frames} frames, UNet seconds: sequence {statistics.median(r[0] for r in rounds):.2f}, single pictures "
-          f"{statistics.median(r[1] for r in rounds):.2f}; ratio {ratio:.3f} ({min(ratios):.2f}..{max(ratios):.2f}), bar {BAR}: "
-          f"{'met' if ratio <= BAR else 'MISSED'}")
+    print(f"{arguments.frames} frames, UNet seconds: sequence {statistics.median(r[0] for r in rounds):.2f}, single "
+          f"pictures {statistics.median(r[1] for r in rounds):.2f}; ratio {ratio:.3f} "
+          f"({min(ratios):.2f}..{max(ratios):.2f}), bar {BAR}: {'met' if ratio <= BAR else 'MISSED'}")
     print("peak memory, MiB: " + ", ".join(f"{count} frames {value:.0f}" for count, value in memory.items())
           + f"; growth {growth:.3f}, bar {GROWTH_BAR}: {'met' if growth <= GROWTH_BAR else 'MISSED'}")
     rows = [{"name": "sequence, UNet time over single pictures", "value": ratio, "unit": "ratio", "bar": BAR}]

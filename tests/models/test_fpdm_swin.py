@@ -40,8 +40,8 @@ def test_one_vector_of_a_picture_keeps_places_apart(cfld):
     pixels = torch.rand(1, 3, *SIZE)
     with torch.no_grad():
         vector, turned = tower.pooled(pixels), tower.pooled(pixels.flip(-1))
-        deepest = cfld.backbone((pixels * torch.tensor(STD).view(1, 3, 1, 1) + torch.tensor(MEAN).view(1, 3, 1, 1)) * 2 - 1)[-1]
-    flat = deepest.flatten(1)
+        picture = pixels * torch.tensor(STD).view(1, 3, 1, 1) + torch.tensor(MEAN).view(1, 3, 1, 1)
+        flat = cfld.backbone(picture * 2 - 1)[-1].flatten(1)
     expected = (flat - flat.mean(1, keepdim=True)) / (flat.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
     assert torch.allclose(vector, expected, atol=1e-4) and not torch.allclose(vector, turned, atol=0.1)
 

@@ -1,6 +1,7 @@
 """FPDM's two training stages: what they change, what their losses are, and that stage 2 uses what stage 1 made."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from pgpis_models.fpdm import CONFIGS, FPDMConfig
 from tests.fpdm_tiny import MODEL, train_config
 from tests.tiny import write_files
 from training.cfld import caption_error
-from training.fpdm import FPDMTask, context_error
+from training.config import TrainConfig, build, load_config
+from training.fpdm import FPDMTask, context_error, identical
 from training.fpdm_fusion import FusionTask, load_published, sized
 from training.loop import learning_rate, run
 
 CPU = torch.device("cpu")
+CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "training" / "configs"
 
 
 @pytest.fixture(scope="module")
@@ -302,3 +305,71 @@ def test_the_authors_learning_rate(folder, files):
     config = train_config(folder, files, "fpdm", schedule="fpdm", images=1000, batch=10)
     rates = [learning_rate(config, images) for images in (0, 9, 10, 40, 50, 540, 550, 990)]
     assert rates == pytest.approx([0.2, 0.2, 0.4, 1.0, 1.0, 1.0, 0.1, 0.1])
+
+
+def test_the_full_size_configs_are_the_authors():
+    one, two = (load_config(CONFIG_FOLDER / f"fpdm_stage{n}_deepfashion.yaml") for n in (1, 2))
+    assert (one.batch, one.lr, one.weight_decay, one.betas, one.ema, one.seed) == (48, 1e-5, 1e-4, (0.9, 0.999), 0.0, 7)
+    assert 0 <= 5 * 101_966 - one.images < one.batch * 5 and one.images % one.batch == 0
+    assert {learning_rate(one, images) for images in range(0, one.images, 1000 * one.batch)} == {1.0}
+    assert learning_rate(one, one.images - one.batch) == 1.0
+    own = one.fpdm
+    assert (own.temperature, own.l1_weight, own.input_drop, own.pose_canvas) == (0.07, 1e-4, 0.0, (1101, 750))
+    assert own.source_enhanced and not own.gather
+    assert (two.batch, two.lr, two.weight_decay, two.schedule, two.ema, two.clip) == (126, 1e-4, 0.0, "fpdm", 0.0, 0.0)
+    assert 0 <= 100 * 101_966 - two.images < two.batch and not two.method.cubic_timesteps
+    own = two.fpdm
+    assert (own.noise_offset, own.joint_noise, own.flip, own.identity, own.low_share) == (0.1, 1.0, 0.5, 0.05, 0.5)
+    assert own.freeze_source and own.fusion_dropout and not own.per_sample_drops and own.low_size == (256, 256)
+    sizes = sized(FPDMConfig, CONFIGS, two)
+    assert sizes == CONFIGS["full"] and two.data.size == sizes.image_size == (512, 352)
+
+
+# --- photos -------------------------------------------------------------------------------------------------
+
+def test_photo_batches_of_both_stages_are_the_authors_tensors(tmp_path):
+    """A data set of two people drawn here, in the DeepFashion layout; stage 2 without augmentation, then mirrored."""
+    from PIL import Image
+
+    from pgpis_models.fpdm_pose import clip_pixels, draw_fpdm, source_pixels, target_pixels
+    from pgpis_models.pose_formats import Keypoints
+    from training.data.fpdm_pairs import Photos, diffusion_tensors, fusion_tensors, varied
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        (tmp_path / f"{split}_highres").mkdir()
+        rows = ["name:keypoints_y:keypoints_x"]
+        for name in "ab":
+            Image.fromarray(random.integers(0, 256, (110, 75, 3)).astype(np.uint8)).save(
+                tmp_path / f"{split}_highres" / f"{name}.png")
+            rows.append(f"{name}.png:{random.integers(20, 240, 18).tolist()}:{random.integers(10, 160, 18).tolist()}")
+        (tmp_path / f"fasion-resize-annotation-{split}.csv").write_text("\n".join(rows))
+        (tmp_path / f"fasion-resize-pairs-{split}.csv").write_text("from,to\na.png,b.png\n")
+    config = build(TrainConfig, {"data": {"kind": "deepfashion", "root": str(tmp_path), "workers": 1}}, "")
+    photos, full = Photos(config), CONFIGS["full"]
+    [pair] = photos.draw(np.random.default_rng(0), 1)
+    source, target = (np.asarray(Image.open(tmp_path / "train_highres" / f"{name}.png")) for name in "ab")
+    assert np.array_equal(pair.source, source) and np.array_equal(pair.target, target) and pair.where is None
+    made = fusion_tensors([pair], full.fusion)
+    assert torch.equal(made["source"], clip_pixels([source], (224, 224), crop=True))
+    assert torch.equal(made["pose"], clip_pixels([draw_fpdm(pair.pose, (1101, 750))], (224, 224)))
+    own = config.fpdm
+    plain = varied(pair, dataclasses.replace(own, joint_noise=0.0, flip=0.0), np.random.default_rng(0))
+    made = diffusion_tensors([plain], full)
+    assert torch.equal(made["source"], source_pixels([source])) and made["source"].shape == (1, 3, 512, 512)
+    assert made["pose"].shape == (1, 3, 512, 352)
+    low = diffusion_tensors([plain], full, low=np.array([True]))["source"]
+    assert torch.equal(low, source_pixels([source], read_size=(256, 256))) and not torch.equal(low, made["source"])
+    turned = varied(pair, dataclasses.replace(own, joint_noise=0.0, flip=1.0), np.random.default_rng(0))
+    assert np.array_equal(turned.source, source[:, ::-1]) and np.array_equal(turned.target, target[:, ::-1])
+    right, left = plain.pose.xy[4], turned.pose.xy[7]   # the right wrist becomes the left one
+    assert turned.pose.canvas == (550, 375) and np.allclose([375 - right[0], right[1]], left)
+    noisy = varied(pair, dataclasses.replace(own, flip=0.0), np.random.default_rng(0))
+    apart = (noisy.pose.xy - plain.pose.xy)[noisy.pose.present]
+    assert 0.4 < apart.std() < 2.0
+    assert isinstance(pair.source_pose, Keypoints) and not np.allclose(pair.source_pose.xy, pair.pose.xy)
+    same = {identical(pair, np.random.default_rng(seed)).source is pair.source for seed in range(8)}
+    assert same == {True, False}
+    for seed in range(8):
+        one = identical(pair, np.random.default_rng(seed))
+        assert one.source is one.target and np.allclose(one.pose.xy, one.source_pose.xy)
+    assert target_pixels([target]).shape == (1, 3, 512, 352)

@@ -95,7 +95,7 @@ def native_unet(path: Path) -> comfy.model_patcher.ModelPatcher:
     """
     sizes = read_sizes(path)
     config = comfy.supported_models.SD15(unet_config(sizes))
-    config.unet_config["num_heads"] = sizes.heads  # SD15 sets its own 8
+    config.unet_config |= unet_config(sizes)  # SD15 sets heads of its own
     config.set_inference_dtype(torch.float32, None)
     kind = {"epsilon": "EPS", "v_prediction": "V_PREDICTION"}[sizes.prediction]
     model = comfy.model_base.BaseModel(config, comfy.model_base.ModelType[kind])
@@ -130,7 +130,9 @@ def unet_config(sizes: BaseSizes) -> dict:
                 num_res_blocks=[layers] * 4, channel_mult=[width // first for width in widths],
                 transformer_depth=[1] * (3 * layers) + [0] * layers,
                 transformer_depth_output=[1] * (3 * (layers + 1)) + [0] * (layers + 1), transformer_depth_middle=1,
-                use_spatial_transformer=True, use_linear_in_transformer=False, context_dim=sizes.cross_attention_dim,
+                use_spatial_transformer=True, use_linear_in_transformer=sizes.linear_projection,
+                context_dim=sizes.cross_attention_dim, num_heads=-1 if sizes.head_dim else sizes.heads,
+                num_head_channels=sizes.head_dim or -1, attn_precision=torch.float32 if sizes.upcast_attention else None,
                 adm_in_channels=None, use_checkpoint=False, legacy=False, use_temporal_attention=False,
                 use_temporal_resblock=False)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import comfy.model_management
@@ -14,13 +13,8 @@ import torch
 from comfy_api.latest import io
 
 from ..pgpis_models.detect import joints_of
-from ..pgpis_models.pose import (
-    draw_openpose,
-    from_pose_keypoint,
-    load_openpose_json,
-    parse_cfld_annotation,
-    to_pose_keypoint,
-)
+from ..pgpis_models.pose import draw_openpose, from_pose_keypoint
+from ..pgpis_models.pose_files import KINDS, POSE_SUFFIXES, load_poses, parse_poses
 from .appearance import PERSON_TOOLTIP, person_choice
 from .inputs import rgb
 from .types import PoseKeypointType
@@ -31,53 +25,55 @@ DETECTOR_FILE = "body_pose_model.pth"
 
 def _pose_files() -> list[str]:
     folder = Path(folder_paths.get_input_directory())
-    return sorted(path.name for path in folder.glob("*.json")) if folder.is_dir() else []
+    return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in POSE_SUFFIXES) \
+        if folder.is_dir() else []
 
 
 def _input_file(name: str) -> Path:
     """A file of the listing, so that no other path can be read through the widget."""
     if name not in _pose_files():
         raise ValueError(f"no pose file {name!r} in {folder_paths.get_input_directory()}; expected one of "
-                         f"{_pose_files()[:10]}. Put the .json file into ComfyUI's input folder and press R")
+                         f"{_pose_files()[:10]}. Put the file into ComfyUI's input folder and press R")
     return Path(folder_paths.get_input_directory()) / name
 
 
 def poses_from_text(text: str, canvas: tuple[int, int]) -> list[dict]:
-    """POSE_KEYPOINT frames from JSON text, or from rows of CFLD's annotation files, one per line.
+    """POSE_KEYPOINT frames from text of any kind that `parse_poses` reads.
 
-    canvas: (H, W), for frames that do not say their own. Raises ValueError when the text is neither.
+    canvas: (H, W), for frames that do not say their own. Raises ValueError when the text is none of them.
     """
     if not text.strip():
-        raise ValueError("the pose text is empty; expected OpenPose JSON, POSE_KEYPOINT JSON, or rows 'name: [18 y]: [18 "
-                         "x]'. Paste one, or choose a file")
-    if text.lstrip().startswith("{") or '"people"' in text:
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the pose text is not JSON ({error}); expected POSE_KEYPOINT or OpenPose JSON") from error
-        frames = content if isinstance(content, list) else [content]
-        return [{"canvas_height": canvas[0], "canvas_width": canvas[1], **frame} if isinstance(frame, dict) else frame
-                for frame in frames]
-    return to_pose_keypoint([parse_cfld_annotation(row) for row in text.strip().splitlines() if row.strip()])
+        raise ValueError(f"the pose text is empty; expected {KINDS}. Paste one, or choose a file")
+    return parse_poses(text, canvas)
+
+
+def checked(frames: list[dict]) -> list[dict]:
+    """The frames, if one at least shows somebody: what is wrong with a pose is said here rather than nodes later, but a
+    sequence may have empty frames, which the nodes for sequences can hold."""
+    from_pose_keypoint(frames, empty="hold")
+    return frames
 
 
 class LoadPose(io.ComfyNode):
-    """JSON file, JSON text or annotation rows -> POSE_KEYPOINT."""
+    """A pose file or pose text of any known kind -> POSE_KEYPOINT."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISLoadPose", display_name="Load Pose", category="PGPIS/pose",
-            description="Reads poses from a JSON file in the input folder (OpenPose's own, or a saved POSE_KEYPOINT), or "
-                        "from text: the same JSON, or rows 'name: [18 y]: [18 x]' of a DeepFashion annotation file.",
+            description="Reads poses from a file in the input folder, or from text. JSON: OpenPose's own, or a saved "
+                        "POSE_KEYPOINT. Text: 18 lines 'x y' (FPDM), rows 'name: [18 y]: [18 x]' of a DeepFashion "
+                        "annotation file, or 133 whole-body points. .npy: frames of 133 whole-body points, as for sign "
+                        "language (PHOENIX); hands and face are kept.",
             inputs=[io.Combo.Input("file", options=[FROM_TEXT, *_pose_files()], default=FROM_TEXT,
-                                   tooltip="A .json file in ComfyUI's input folder, or the text below."),
-                    io.String.Input("text", multiline=True, default="", tooltip="Used when no file is chosen: pose JSON, or "
-                                    "annotation rows, one person per line."),
+                                   tooltip="A .json, .txt, .csv or .npy file in ComfyUI's input folder, or the text "
+                                   "below."),
+                    io.String.Input("text", multiline=True, default="", tooltip="Used when no file is chosen: pose JSON, 18 "
+                                    "lines 'x y', or annotation rows, one person per line."),
                     io.Int.Input("canvas_width", default=176, min=1, max=16384,
-                                 tooltip="Width in pixels that the coordinates refer to, for JSON that does not say it."),
+                                 tooltip="Width in pixels that the coordinates refer to, where the file does not say it."),
                     io.Int.Input("canvas_height", default=256, min=1, max=16384,
-                                 tooltip="Height in pixels that the coordinates refer to, for JSON that does not say it.")],
+                                 tooltip="Height in pixels that the coordinates refer to, where the file does not say it.")],
             outputs=[PoseKeypointType.Output(display_name="pose", tooltip="One frame per pose, in pixels of its canvas.")])
 
     @classmethod
@@ -88,9 +84,8 @@ class LoadPose(io.ComfyNode):
     @classmethod
     def execute(cls, file, text, canvas_width, canvas_height) -> io.NodeOutput:
         canvas = (canvas_height, canvas_width)
-        frames = poses_from_text(text, canvas) if file == FROM_TEXT else load_openpose_json(_input_file(file), canvas)
-        from_pose_keypoint(frames)  # complains here rather than nodes later
-        return io.NodeOutput(frames)
+        return io.NodeOutput(checked(poses_from_text(text, canvas) if file == FROM_TEXT
+                                     else load_poses(_input_file(file), canvas)))
 
 
 class DrawPose(io.ComfyNode):

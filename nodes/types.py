@@ -15,6 +15,7 @@ from ..pgpis_models.guidance import Guidance
 
 MethodType = io.Custom("PGPIS_METHOD")
 CondType = io.Custom("PGPIS_COND")
+EmbeddingType = io.Custom("PGPIS_EMBEDDING")   # Tensor (B, E), rows of length 1
 PoseKeypointType = io.Custom("POSE_KEYPOINT")  # the type of controlnet_aux's nodes and of the host's own
 
 

@@ -7,12 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, count: Tensor | None = None) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, count: Tensor | None = None,
+           upcast: bool = False) -> Tensor:
     """softmax(Q K^T / sqrt(d)) V on projected tokens.
 
     query (R, L, D), key and value (R, N, D), heads divides D; count (R,) int64: only the first `count` keys of a
-    row are seen. Returns (R, L, D).
+    row are seen. upcast: in float32 whatever the tensors' type and the autocast around (Stable Diffusion 2.1, whose
+    attention weights overflow in half precision). Returns (R, L, D) of the query's type.
     """
+    if upcast:
+        with torch.autocast(query.device.type, enabled=False):
+            return attend(query.float(), key.float(), value.float(), heads, count).to(query.dtype)
     rows, length, width = query.shape
     q, k, v = (t.view(rows, -1, heads, width // heads).transpose(1, 2) for t in (query, key, value))
     mask = None
@@ -29,39 +34,41 @@ def lookup(rows: dict[str, Tensor], field: str, site: str, stage: str) -> Tensor
 
 
 def cross_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, rows: dict[str, Tensor], site: str,
-                    stage: str) -> Tensor:
+                    stage: str, upcast: bool = False) -> Tensor:
     """Cross-attention of one site with its injections, on projected tokens.
 
     query (R, HW, D), key and value (R, N, D). Adds the query bias (CFLD: hybrid-granularity attention) before the
-    heads are split, and the extra attention (MCLD eq. 8) after. Returns (R, HW, D), to go through to_out.
+    heads are split, and the extra attention (MCLD eq. 8) after. upcast: see `attend`. Returns (R, HW, D), to go through
+    to_out.
     """
     bias = rows.get(f"query_bias.{site}")
     if bias is not None:
         query = query + bias.to(query.dtype)
-    out = attend(query, key, value, heads, lookup(rows, "context_count", site, stage))
+    out = attend(query, key, value, heads, lookup(rows, "context_count", site, stage), upcast)
     scale = rows.get(f"extra_scale.{site}")
     if scale is not None:
         extra_key, extra_value = rows[f"extra_k.{site}"], rows[f"extra_v.{site}"]
-        extra = attend(query, extra_key.to(query.dtype), extra_value.to(query.dtype), heads)
+        extra = attend(query, extra_key.to(query.dtype), extra_value.to(query.dtype), heads, upcast=upcast)
         out = out + scale.to(out.dtype) * extra
     return out
 
 
 def self_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, reference_key: Tensor,
-                   reference_value: Tensor, on: Tensor) -> Tensor:
+                   reference_value: Tensor, on: Tensor, upcast: bool = False) -> Tensor:
     """Self-attention whose rows with `on` also see reference tokens; the other rows see only their own.
 
-    query, key, value (R, HW, D); reference_* (R, HW', D); on (R,) int64. The rows are split because zero keys would
-    still take weight in the softmax. Returns (R, HW, D).
+    query, key, value (R, HW, D); reference_* (R, HW', D); on (R,) int64; upcast: see `attend`. The rows are split because
+    zero keys would still take weight in the softmax. Returns (R, HW, D).
     """
     extended = on.bool()
     if bool(extended.all()):
-        return attend(query, torch.cat([key, reference_key], 1), torch.cat([value, reference_value], 1), heads)
+        return attend(query, torch.cat([key, reference_key], 1), torch.cat([value, reference_value], 1), heads,
+                      upcast=upcast)
     out = torch.empty_like(query)
     plain = ~extended
-    out[plain] = attend(query[plain], key[plain], value[plain], heads)
+    out[plain] = attend(query[plain], key[plain], value[plain], heads, upcast=upcast)
     if bool(extended.any()):
         keys = torch.cat([key[extended], reference_key[extended]], 1)
         values = torch.cat([value[extended], reference_value[extended]], 1)
-        out[extended] = attend(query[extended], keys, values, heads)
+        out[extended] = attend(query[extended], keys, values, heads, upcast=upcast)
     return out

@@ -1,4 +1,4 @@
-"""The demo's base models as files: a tiny UNet of the SD1.5 topology and a TAESD-layout autoencoder.
+"""Base models as files: the demo's tiny UNet of the Stable Diffusion topology and a TAESD-layout autoencoder.
 
 The UNet file holds diffusers' parameter names and its sizes in the metadata; the autoencoder file is in the layout that
 ComfyUI loads as it is. `load_unet` and `load_vae` also take a diffusers folder, for full-size work.
@@ -26,7 +26,13 @@ VAE_STRIDE = 8           # image pixels per latent pixel
 
 @dataclass(frozen=True)
 class BaseSizes:
-    """Sizes of a base UNet, as stored in its file's metadata under `pgpis.config`."""
+    """Sizes of a base UNet, as stored in its file's metadata under `pgpis.config`.
+
+    heads: attention heads at every site, as in Stable Diffusion 1.x; head_dim: channels of a head at every site instead,
+    as in 2.x, where the number of heads grows with the width; 0 for the former. linear_projection: the projections around
+    a transformer block are matrices, not 1 x 1 convolutions (2.x). upcast_attention: attention weights are made in float32
+    whatever the model's precision (2.1, which overflows in half precision without). prediction: epsilon or v_prediction.
+    """
 
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     layers_per_block: int = 2
@@ -37,6 +43,20 @@ class BaseSizes:
     out_channels: int = 4
     caption_tokens: int = 0  # demo: tokens of the caption that the base was trained with
     caption_std: float = 1.0
+    head_dim: int = 0
+    linear_projection: bool = False
+    upcast_attention: bool = False
+
+    def __post_init__(self) -> None:
+        wrong = [width for width in self.block_out_channels if self.head_dim and width % self.head_dim]
+        if wrong:
+            raise ValueError(f"head_dim is {self.head_dim}, which does not divide the widths {wrong} of a UNet; expected a "
+                             "divisor of every width")
+
+    @property
+    def heads_of(self) -> tuple[int, ...]:
+        """Attention heads of each level, finest first."""
+        return tuple(width // self.head_dim if self.head_dim else self.heads for width in self.block_out_channels)
 
     def build(self) -> nn.Module:
         """A diffusers UNet2DConditionModel of these sizes with fresh weights."""
@@ -46,7 +66,8 @@ class BaseSizes:
             down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
             up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
             block_out_channels=tuple(self.block_out_channels), layers_per_block=self.layers_per_block,
-            attention_head_dim=self.heads,  # diffusers' name for the NUMBER of heads in SD1.5 configs
+            attention_head_dim=self.heads_of,  # diffusers' name for the NUMBER of heads in Stable Diffusion's configs
+            use_linear_projection=self.linear_projection, upcast_attention=self.upcast_attention,
             cross_attention_dim=self.cross_attention_dim, norm_num_groups=32)
 
     def schedule(self) -> NoiseSchedule:
@@ -212,7 +233,24 @@ def _diffusers_unet(path: Path) -> tuple[nn.Module, BaseSizes]:
     unet = UNet2DConditionModel.from_pretrained(path / "unet" if (path / "unet").is_dir() else path).eval()
     scheduler = path / "scheduler" / "scheduler_config.json"
     prediction = json.loads(scheduler.read_text()).get("prediction_type", "epsilon") if scheduler.is_file() else "epsilon"
-    heads = unet.config.attention_head_dim
-    sizes = BaseSizes(tuple(unet.config.block_out_channels), unet.config.layers_per_block,
-                      heads if isinstance(heads, int) else heads[0], unet.config.cross_attention_dim, prediction)
-    return unet, sizes
+    return unet, sizes_of(unet, prediction)
+
+
+def sizes_of(unet: nn.Module, prediction: str) -> BaseSizes:
+    """The sizes of a diffusers UNet2DConditionModel. Raises ValueError when they are not of Stable Diffusion's kinds: one
+    number of heads, or one width of a head, at all levels."""
+    config = unet.config
+    widths, heads = tuple(config.block_out_channels), config.attention_head_dim
+    heads = (heads,) * len(widths) if isinstance(heads, int) else tuple(heads)
+    dims = {width // count for width, count in zip(widths, heads, strict=True)}
+    if len(set(heads)) > 1 and len(dims) > 1:
+        raise ValueError(f"this UNet has {heads} attention heads at widths {widths}; expected one number of heads at all "
+                         "levels (Stable Diffusion 1.x) or one width of a head (2.x)")
+    return BaseSizes(widths, config.layers_per_block, heads[0], config.cross_attention_dim, prediction,
+                     head_dim=0 if len(set(heads)) == 1 else dims.pop(), linear_projection=config.use_linear_projection,
+                     upcast_attention=config.upcast_attention)
+
+
+# Stable Diffusion 2.1 at 768 pixels, FPDM's base.
+SD21 = BaseSizes(cross_attention_dim=1024, prediction="v_prediction", heads=5, head_dim=64, linear_projection=True,
+                 upcast_attention=True)

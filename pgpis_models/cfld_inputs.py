@@ -7,10 +7,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .cfld import CFLD, Encoded
+from .cfld import CFLD, Appearance, Encoded
 from .pose import Keypoints, cfld_rasters
 
 
 def encode_pictures(method: CFLD, sources: Tensor, poses: Sequence[Keypoints], device: torch.device) -> Encoded:
     """sources (B or 1, 3, H, W) in -1..1 at the method's image size, B or 1 poses -> Encoded, on the device."""
-    return method.encode(sources.to(device), cfld_rasters(poses, method.config.pose_size).to(device))
+    return encode_poses(method, encode_source(method, sources, device), poses, device)
+
+
+def encode_source(method: CFLD, sources: Tensor, device: torch.device) -> Appearance:
+    """sources (B, 3, H, W) as in `encode_pictures` -> Appearance, once for any number of poses."""
+    return method.encode_appearance(sources.to(device))
+
+
+def encode_poses(method: CFLD, source: Appearance, poses: Sequence[Keypoints], device: torch.device) -> Encoded:
+    """An Appearance with poses: one source with B poses, B with one, or B with B."""
+    return source.with_pose(method.encode_pose(cfld_rasters(poses, method.config.pose_size).to(device)))

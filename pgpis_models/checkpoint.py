@@ -238,6 +238,8 @@ def _typed(hint: Any, value: Any, what: str) -> Any:
         return config_from_json(hint, value, what)
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for option in options:
+        if is_dataclass(option) and isinstance(value, Mapping):
+            return config_from_json(option, value, what)
         origin = typing.get_origin(option) or option
         if origin is tuple and isinstance(value, (list, tuple)):
             entries = typing.get_args(option)

@@ -35,19 +35,20 @@ class SiteProcessor:
         rows = pgpis or {}
         name, stage = self.site.name, self.site.stage
         query = attn.to_q(hidden_states)
+        upcast = bool(getattr(attn, "upcast_attention", False))
         if self.cross:
             context = lookup(rows, "context", name, stage)
             context = encoder_hidden_states if context is None else context.to(hidden_states.dtype)
-            out = cross_attention(query, attn.to_k(context), attn.to_v(context), attn.heads, rows, name, stage)
+            out = cross_attention(query, attn.to_k(context), attn.to_v(context), attn.heads, rows, name, stage, upcast)
         else:
             key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
             tokens = rows.get(f"self_reference.{name}")
             if tokens is None:
-                out = attend(query, key, value, attn.heads)
+                out = attend(query, key, value, attn.heads, upcast=upcast)
             else:
                 tokens = tokens.to(hidden_states.dtype)
                 out = self_attention(query, key, value, attn.heads, attn.to_k(tokens), attn.to_v(tokens),
-                                     rows["self_reference_on"])
+                                     rows["self_reference_on"], upcast)
         out = attn.to_out[1](attn.to_out[0](out))
         return out / attn.rescale_output_factor
 

@@ -1,6 +1,6 @@
 """FPDM: fusion embedding for pose-guided person image synthesis with a diffusion model (Lee et al., arXiv 2412.07333).
 
-Stage 1 (`FusionModel`) learns to predict, from a source photo and a target pose picture, CLIP's embedding of the target
+Stage 1 (`fpdm_fusion.py`) learns to predict, from a source photo and a target pose picture, CLIP's embedding of the target
 photo. Stage 2 (`FPDM`) shows a Stable Diffusion 2.1 UNet three things: tokens of the source photo in the cross-attention,
 the pose at the stem, and that fusion embedding added to the time embedding. Where paper and released code disagree this
 follows the code, since published weights depend on it. `fpdm_pose.py` draws the poses and makes the tensors.
@@ -8,31 +8,21 @@ follows the code, since published weights depend on it. `fpdm_pose.py` draws the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .convert import unet_shapes
-from .fpdm_parts import ClassMLP, Combiner, PoseGuider, SourceMLP, TowerSizes, VisionTower
+from .fpdm_fusion import FUSION_CONFIGS, FusionConfig, FusionLoss, FusionModel, fusion_loss, gather_rows
+from .fpdm_parts import ClassMLP, PoseGuider, SourceMLP, TowerSizes, VisionTower
+from .fpdm_swin import SwinSizes, SwinTower
 from .guidance import Guidance, Term
 from .injections import Injections, everywhere
 
-
-@dataclass(frozen=True)
-class FusionConfig:
-    """Sizes of stage 1; the defaults are the authors' (CLIP ViT-L/14).
-
-    clip: the vision tower that source, pose picture and target photo share. embed: width of its projected embeddings.
-    projection, hidden: widths inside the combiner.
-    """
-
-    clip: TowerSizes = field(default_factory=TowerSizes)
-    embed: int = 768
-    projection: int = 768
-    hidden: int = 768
+__all__ = ["CONFIGS", "Encoded", "FPDM", "FPDMConfig", "FUSION_CONFIGS", "FusionConfig", "FusionLoss", "FusionModel",
+           "Source", "fusion_loss", "gather_rows"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +37,8 @@ class FPDMConfig:
     unet_widths, unet_layers, context, linear_projection: of the UNet; the time embedding is 4 * unet_widths[0] wide.
     unet_trained: parts of names of the UNet weights that belong to the method; all of them when empty.
     pose_drop, source_drop, fusion_drop: chance that a condition is null in training.
+    source_swin: in place of `source` a Swin transformer that reads the photo into a few tokens (the demo's).
+    source_dropout: of the source MLP.
     """
 
     fusion: FusionConfig = field(default_factory=FusionConfig)
@@ -65,6 +57,8 @@ class FPDMConfig:
     pose_drop: float = 0.2
     source_drop: float = 0.2
     fusion_drop: float = 0.2
+    source_swin: SwinSizes | None = None
+    source_dropout: float = 0.2
 
     def __post_init__(self) -> None:
         for name in ("source_size", "image_size", "pose_canvas", "pose_widths", "unet_widths", "unet_trained"):
@@ -81,105 +75,31 @@ class FPDMConfig:
         """(height, width) of the latents and of the pose guider's map."""
         return self.image_size[0] // 8, self.image_size[1] // 8
 
+    @property
+    def photo_size(self) -> tuple[int, int]:
+        """(height, width) that source photos are squashed to before anything else; (512, 512) in the authors' code."""
+        return self.source_size
 
-_DEMO_CLIP = TowerSizes(image=(128, 96), patch=8, width=128, depth=4, heads=4, mlp=256)
-_TINY = TowerSizes(image=(56, 56), patch=14, width=32, depth=2, heads=2, mlp=48)
-FUSION_CONFIGS: Mapping[str, FusionConfig] = {
-    "full": FusionConfig(),
-    "demo": FusionConfig(_DEMO_CLIP, embed=128, projection=128, hidden=128),
-    "tiny": FusionConfig(_TINY, embed=24, projection=16, hidden=20),
-}
+    @property
+    def source_width(self) -> int:
+        """Channels of a token of the source tower."""
+        return self.source_swin.token_width if self.source_swin else self.source.width
+
+
 CONFIGS: Mapping[str, FPDMConfig] = {
     "full": FPDMConfig(),
-    # The mannequin world at 128x96: both towers are small and trained from nothing, poses drawn at twice that size.
-    "demo": FPDMConfig(FUSION_CONFIGS["demo"], TowerSizes((128, 96), 8, 128, 4, 4, 256), source_size=(128, 96),
-                       source_hidden=96, image_size=(128, 96), pose_canvas=(256, 192), pose_widths=(16, 32, 48, 64),
-                       class_hidden=128, unet_widths=(64, 64, 64, 64), context=64, linear_projection=False),
+    # The mannequin world at 128x96: both towers are small, poses are drawn at twice that size. The source tower has the
+    # sizes of the demo's CFLD (backbone and decoder), so that it can start from that.
+    "demo": FPDMConfig(FUSION_CONFIGS["demo"], source_size=(128, 96), source_hidden=256, image_size=(128, 96),
+                       pose_canvas=(256, 192), pose_widths=(16, 32, 48, 64), class_hidden=128,
+                       unet_widths=(64, 64, 64, 64), context=64, linear_projection=False, source_dropout=0.0,
+                       pose_drop=0.1, source_drop=0.1, fusion_drop=0.1, source_swin=SwinSizes(
+                           (128, 96), window=(8, 6), width=32, depths=(2, 2, 4, 2), heads=(1, 2, 4, 8), tokens=16,
+                           token_width=64, decoder_depth=4, decoder_heads=2)),
     "tiny": FPDMConfig(FUSION_CONFIGS["tiny"], TowerSizes((70, 70), 14, 32, 2, 2, 48), source_size=(64, 64),
                        source_hidden=20, image_size=(64, 48), pose_widths=(4, 8, 8, 12), class_hidden=16,
                        unet_widths=(32, 32, 32, 32), context=24),
 }
-
-
-# --- stage 1 ------------------------------------------------------------------------------------------------
-
-class FusionModel(nn.Module):
-    """Stage 1: one CLIP vision tower for photos and pose pictures alike, and the combiner."""
-
-    def __init__(self, config: FusionConfig = FUSION_CONFIGS["full"]) -> None:
-        super().__init__()
-        self.config = config
-        self.tower = VisionTower(config.clip, "clip")
-        self.projection = nn.Linear(config.clip.width, config.embed, bias=False)
-        self.combiner = Combiner(config.embed, config.projection, config.hidden)
-
-    def embed(self, pixels: Tensor) -> Tensor:
-        """Photos or pose pictures (B, 3, H, W) of config.clip.image, with CLIP's mean and deviation -> (B, E), not
-        normalised."""
-        return self.projection(self.tower.norm_out(self.tower.hidden(pixels)[:, 0]))
-
-    def forward(self, source: Tensor, pose: Tensor) -> Tensor:
-        """Pixels of source photo and pose picture, as in `embed` -> the fusion embedding (B, E), of length 1."""
-        return self.combiner(self.embed(source), self.embed(pose))
-
-    def unet_weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """None: stage 1 has no UNet."""
-        return {}
-
-
-@dataclass(frozen=True)
-class FusionLoss:
-    """loss = contrastive + l1_weight * l1, with a gradient; top1, top5: shares of targets whose fusion is the nearest,
-    or among the five nearest, of all candidates; mean_rank: 1 is best. Scalars; the last three without a gradient."""
-
-    loss: Tensor
-    contrastive: Tensor
-    l1: Tensor
-    top1: Tensor
-    top5: Tensor
-    mean_rank: Tensor
-
-
-def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
-    """rows (B, E) of this process -> (those of all processes, index of the first of ours). Gradients flow back to the
-    process that each row came from. One process alone gives its rows back. All must have the same B."""
-    import torch.distributed as distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return rows, 0
-    from torch.distributed.nn.functional import all_gather
-    return torch.cat(all_gather(rows)), distributed.get_rank() * len(rows)
-
-
-def fusion_loss(target: Tensor, fusion: Tensor, source: Tensor, *, temperature: float = 0.07, l1_weight: float = 1e-4,
-                source_enhanced: bool = True,
-                gather: Callable[[Tensor], tuple[Tensor, int]] | None = None) -> FusionLoss:
-    """The contrastive loss of stage 1, source-enhanced InfoNCE (FPDM spec, section 3).
-
-    target, fusion, source: (B, E), embeddings of the target photo, fusion embedding, embedding of the source photo.
-    source_enhanced: the sources join both sides, so that targets must tell fusions from sources, and sources from the
-    fusions of others. Rows are targets, columns fusions: one direction only. l1 is the mean distance between source and
-    fusion, unnormalised against length 1, as in the code. gather: `gather_rows` takes the candidates of all processes,
-    which the authors do not; with averaged gradients the result is the loss of the joint batch. Raises ValueError for
-    embeddings of different shapes.
-    """
-    if not target.shape == fusion.shape == source.shape or target.ndim != 2:
-        raise ValueError(f"target, fusion and source embeddings are {tuple(target.shape)}, {tuple(fusion.shape)} and "
-                         f"{tuple(source.shape)}; expected one shape (B, E)")
-    own = torch.arange(len(target), device=target.device)
-    candidates, first = (fusion, 0) if gather is None else gather(fusion)
-    rows, labels, difference = target, own + first, source - fusion
-    if source_enhanced:
-        sources = source if gather is None else gather(source)[0]
-        rows = torch.cat([target, source])
-        labels = torch.cat([labels, labels + len(candidates)])
-        candidates = torch.cat([candidates, sources])
-        difference = torch.cat([difference, torch.zeros_like(difference)])  # second half: sources against themselves
-    similarity = F.cosine_similarity(rows[:, None], candidates[None], dim=-1)
-    contrastive, l1 = F.cross_entropy(similarity / temperature, labels), difference.abs().mean()
-    with torch.no_grad():
-        ranks = 1 + (similarity > similarity.gather(1, labels[:, None])).sum(1)
-    return FusionLoss(contrastive + l1_weight * l1, contrastive, l1, (ranks == 1).float().mean(),
-                      (ranks <= 5).float().mean(), ranks.float().mean())
 
 
 # --- stage 2 ------------------------------------------------------------------------------------------------
@@ -210,8 +130,8 @@ class FPDM(nn.Module):
         super().__init__()
         self.config = config
         self.fusion = FusionModel(config.fusion)
-        self.source_tower = VisionTower(config.source, "dinov2")
-        self.source_mlp = SourceMLP(config.source.width, config.source_hidden, config.context)
+        self.source_tower = SwinTower(config.source_swin) if config.source_swin else VisionTower(config.source, "dinov2")
+        self.source_mlp = SourceMLP(config.source_width, config.source_hidden, config.context, config.source_dropout)
         self.pose_guider = PoseGuider(config.pose_widths, config.unet_widths[0])
         self.class_mlp = ClassMLP(config.fusion.embed, config.class_hidden, 4 * config.unet_widths[0])
 

@@ -131,6 +131,10 @@ class VisionTower(nn.Module):
             h = block(h)
         return h
 
+    def pooled(self, pixels: Tensor) -> Tensor:
+        """pixels as in `embed` -> the class token after the last norm, (B, C)."""
+        return self.norm_out(self.hidden(pixels)[:, 0])
+
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels as in `embed` -> tokens (B, 1 + h w, C), class token first, after the last norm."""
         return self.norm_out(self.hidden(pixels))
@@ -171,18 +175,18 @@ def published_tower_shape(name: str, shape: Sequence[int], kind: str) -> tuple[i
 class Combiner(nn.Module):
     """Joins the embeddings of a source person and a pose picture, after CLIP4Cir's combiner (Baldrati et al. 2022).
 
-    width: of the embeddings. projection, hidden: widths inside. Dropout of 0.5 in four places. Published names.
+    width: of the embeddings. projection, hidden: widths inside. dropout: in four places. Published names.
     """
 
-    def __init__(self, width: int, projection: int, hidden: int) -> None:
+    def __init__(self, width: int, projection: int, hidden: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.kpt_projection_layer = nn.Linear(width, projection)
         self.image_projection_layer = nn.Linear(width, projection)
         self.combiner_layer = nn.Linear(2 * projection, hidden)
         self.output_layer = nn.Linear(hidden, width)
-        self.dynamic_scalar = nn.Sequential(nn.Linear(2 * projection, hidden), nn.ReLU(), nn.Dropout(0.5),
+        self.dynamic_scalar = nn.Sequential(nn.Linear(2 * projection, hidden), nn.ReLU(), nn.Dropout(dropout),
                                             nn.Linear(hidden, 1), nn.Sigmoid())
-        self.dropout = nn.Dropout(0.5)
+        self.dropout = nn.Dropout(dropout)
 
     def raw(self, source: Tensor, pose: Tensor) -> Tensor:
         """source, pose (B, E), not normalised -> (B, E), not normalised."""

@@ -2,6 +2,7 @@
 
     python -m pgpis_models.generate --checkpoint C --source A.png --pose B.json --out O.png
     python -m pgpis_models.generate --checkpoint C --source A.png --pose POSES/ --out PICTURES/
+    python -m pgpis_models.generate --checkpoint C --source A.png --pose VIDEO.npy --canvas 260x210 --sequence --out O.webp
 """
 
 from __future__ import annotations
@@ -16,20 +17,25 @@ from tqdm import tqdm
 
 from .pipeline import Generator, open_photo
 from .pose import Keypoints
-from .pose_formats import from_pose_keypoint, load_openpose_json
+from .pose_files import POSE_SUFFIXES, load_poses
+from .pose_formats import EMPTY, from_pose_keypoint
 
-POSE_FILES = (".json", ".png", ".jpg", ".jpeg", ".webp")
+PHOTO_FILES = (".png", ".jpg", ".jpeg", ".webp")
+POSE_FILES = (".json", *PHOTO_FILES)                     # what a folder of poses is made of
+OTHER_POSE_FILES = tuple(kind for kind in POSE_SUFFIXES if kind not in POSE_FILES)   # or else of these
+ANIMATED = (".webp", ".gif")
 
 
 def read_pose(path: Path, canvas: tuple[int, int] | None = None) -> Keypoints:
-    """A pose from an OpenPose JSON file, or from a photo where controlnet-aux is installed.
+    """A pose from a file that `load_poses` reads, its first frame, or from a photo where controlnet-aux is installed.
 
-    canvas: (height, width) that a JSON file refers to when it does not say. Raises ValueError for other files.
+    canvas: (height, width) that a file refers to when it does not say. Raises ValueError for other files.
     """
-    if path.suffix.lower() == ".json":
-        return from_pose_keypoint(load_openpose_json(path, canvas))[0]
+    if path.suffix.lower() in POSE_SUFFIXES:
+        return from_pose_keypoint(load_poses(path, canvas))[0]
     if path.suffix.lower() not in POSE_FILES:
-        raise ValueError(f"pose {path} is a {path.suffix or 'nameless'} file; expected one of {', '.join(POSE_FILES)}")
+        raise ValueError(f"pose {path} is a {path.suffix or 'nameless'} file; expected one of "
+                         f"{', '.join((*POSE_FILES, *OTHER_POSE_FILES))}")
     from .detect import detect_pose  # only photos need the detector
     with Image.open(path) as file:
         return detect_pose(np.asarray(ImageOps.exif_transpose(file).convert("RGB")))
@@ -39,7 +45,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m pgpis_models.generate", description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="a method checkpoint of this pack")
     parser.add_argument("--source", type=Path, required=True, help="photo of the person")
-    parser.add_argument("--pose", type=Path, required=True, help="OpenPose JSON or photo, or a folder of them")
+    parser.add_argument("--pose", type=Path, required=True, help="pose file (JSON, txt, npy) or photo, or a folder of them")
+    parser.add_argument("--sequence", action="store_true", help="all frames of the pose file or folder, in order, as one "
+                        "moving picture: --out is a .webp or .gif file, or a folder of numbered frames")
+    parser.add_argument("--empty", choices=EMPTY, default="error", help="a frame of a sequence without a person: an error "
+                        "that names it, or the pose before it held")
+    parser.add_argument("--noise", choices=("same", "frame"), default="same", help="a sequence's frames start from one "
+                        "noise, or each from its own")
+    parser.add_argument("--fps", type=float, default=12.0, help="frames per second of a .webp or .gif")
     parser.add_argument("--canvas", default="", metavar="HxW",
                         help="height x width in pixels that pose files refer to; for OpenPose's own, which do not say")
     parser.add_argument("--out", type=Path, required=True, help="picture, or a folder when --pose is one")
@@ -63,6 +76,8 @@ def run(options: argparse.Namespace) -> None:
     """Everything after the command line is read."""
     weights = dict(read_weight(item) for item in options.weight)
     canvas = read_canvas(options.canvas) if options.canvas else None
+    if options.sequence:
+        return run_sequence(options, weights, canvas)
     folder = options.pose.is_dir()
     files = pose_files(options.pose) if folder else [options.pose]
     poses = [read_pose(path, canvas) for path in files]   # all of them first: a bad one is known before hours of work
@@ -80,6 +95,40 @@ def run(options: argparse.Namespace) -> None:
                              callback=lambda *_, n=count: bar.update(n))
             for path, picture in zip(outputs[chunk], made, strict=True):
                 save(picture, path)
+
+
+def run_sequence(options: argparse.Namespace, weights: dict[str, float], canvas: tuple[int, int] | None) -> None:
+    """--sequence: frames leave memory as soon as they are written, but for those of one animated file."""
+    poses = sequence_poses(options.pose, canvas, options.empty)
+    if options.out.suffix and options.out.suffix.lower() not in ANIMATED:
+        raise ValueError(f"--out is {options.out}; expected a {' or '.join(ANIMATED)} file, or a folder for numbered frames")
+    generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
+    source = generator.prepare(open_photo(options.source))
+    (options.out.parent if options.out.suffix else options.out).mkdir(parents=True, exist_ok=True)
+    steps, frames = options.steps or generator.defaults["steps"], []
+    with tqdm(total=len(poses) * steps, unit="step") as bar:
+        made = generator.sequence(source, poses, chunk=options.batch, same_noise=options.noise == "same", mode=options.mode,
+                                  weights=weights, steps=steps, sampler=options.sampler, seed=options.seed,
+                                  callback=lambda _step, _total, x: bar.update(len(x)))
+        number = 0
+        for pictures in made:
+            for picture in pictures:
+                if options.out.suffix:
+                    frames.append(as_file(picture))
+                else:
+                    save(picture, options.out / f"{number:05d}.png")
+                number += 1
+    if frames:
+        part = options.out.with_name(f".{options.out.name}.part")
+        frames[0].save(part, format=options.out.suffix[1:].upper(), save_all=True, append_images=frames[1:], loop=0,
+                       duration=round(1000 / options.fps))
+        part.replace(options.out)
+
+
+def sequence_poses(path: Path, canvas: tuple[int, int] | None, empty: str) -> list[Keypoints]:
+    """All frames of a pose file, or of the files of a folder in the order of their names. Raises ValueError for photos."""
+    files = pose_files(path) if path.is_dir() else [path]
+    return from_pose_keypoint([frame for file in files for frame in load_poses(file, canvas)], empty=empty)
 
 
 def read_weight(text: str) -> tuple[str, float]:
@@ -105,7 +154,9 @@ def pose_files(folder: Path) -> list[Path]:
     Raises ValueError when there is none, or two photos share a stem.
     """
     files: dict[str, Path] = {}
-    found = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in POSE_FILES]
+    everything = sorted(folder.iterdir())
+    found = [path for path in everything if path.suffix.lower() in POSE_FILES] \
+        or [path for path in everything if path.suffix.lower() in OTHER_POSE_FILES]
     described = {path.stem for path in found if path.suffix.lower() == ".json"}
     for path in found:
         if path.stem in described and path.suffix.lower() != ".json":
@@ -114,16 +165,20 @@ def pose_files(folder: Path) -> list[Path]:
             raise ValueError(f"{files[path.stem]} and {path.name} would both make {path.stem}.png; rename one")
         files[path.stem] = path
     if not files:
-        raise ValueError(f"no poses in {folder}; expected files ending in {', '.join(POSE_FILES)}")
+        raise ValueError(f"no poses in {folder}; expected files ending in {', '.join((*POSE_FILES, *OTHER_POSE_FILES))}")
     return sorted(files.values())
 
 
 def save(picture: torch.Tensor, path: Path) -> None:
     """Writes (3, H, W) in 0..1 as a picture; a file that exists is replaced only when the new one is whole."""
     part = path.with_name(f".{path.name}.part")
-    Image.fromarray((picture.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)).save(
-        part, format=Image.registered_extensions().get(path.suffix.lower(), "PNG"))
+    as_file(picture).save(part, format=Image.registered_extensions().get(path.suffix.lower(), "PNG"))
     part.replace(path)
+
+
+def as_file(picture: torch.Tensor) -> Image.Image:
+    """(3, H, W) in 0..1 -> 8 bits."""
+    return Image.fromarray((picture.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8))
 
 
 if __name__ == "__main__":

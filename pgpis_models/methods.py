@@ -48,6 +48,19 @@ def picture_encoder(name: str) -> Callable[..., Any]:
                          "method, such as cfld") from None
 
 
+def sequence_encoders(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`encode_source` and `encode_poses` of a method, from `<method>_inputs.py`: the halves of `encode_pictures`, so that
+    a source is read once for many chunks of poses.
+
+    Raises ValueError for a method whose source cannot be read apart from the pose.
+    """
+    module = import_module(picture_encoder(name).__module__)
+    if not hasattr(module, "encode_source"):
+        raise ValueError(f"method {name!r} cannot make a sequence of one source; expected a method that reads the source "
+                         "apart from the pose, such as fpdm or cfld")
+    return module.encode_source, module.encode_poses
+
+
 def guidance_modes() -> dict[str, dict[str, list[str]]]:
     """All guidance modes of all methods: mode -> {method: names of its scales}."""
     modes: dict[str, dict[str, list[str]]] = {}

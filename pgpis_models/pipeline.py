@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from .base import VAE_STRIDE, decode_latents, load_unet, load_vae
 from .checkpoint import load_checkpoint
 from .diffusers_binding import DiffusersBinding, swap_weights
-from .methods import picture_encoder
+from .methods import picture_encoder, sequence_encoders
 from .pose import Keypoints
 from .sampling import sample_latents
 
@@ -21,7 +21,8 @@ DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / "demo"
 # What a generation uses when nothing is asked for: the authors' settings, and what suits the demo's v-prediction.
 DEFAULTS = {"sd15": {"steps": 50, "sampler": "ddpm", "spacing": "leading", "weights": {"pose": 2.0, "appearance": 2.0}},
             "demo": {"steps": 20, "sampler": "ddim", "spacing": "trailing",
-                     "weights": {"pose": 1.0, "appearance": 1.2}}}
+                     "weights": {"pose": 1.0, "appearance": 1.2, "source": 1.2, "fusion": 1.2}},
+            "sd21": {"steps": 20, "sampler": "ddpm", "spacing": "leading", "weights": {"source": 2.0, "fusion": 2.0}}}
 
 
 class Generator:
@@ -45,38 +46,66 @@ class Generator:
         self.method, self.meta, self.device = loaded.method.to(device), loaded.meta, torch.device(device)
         self.unet.to(device)
         self.binding = DiffusersBinding(self.unet)
-        self.defaults = DEFAULTS["demo" if demo else "sd15"]
+        self.defaults = DEFAULTS.get(loaded.meta.base, DEFAULTS["sd15"])
 
     @torch.no_grad()
     def __call__(self, sources: Tensor, poses: Sequence[Keypoints], *, mode: str | None = None,
                  weights: dict[str, float] | None = None, steps: int | None = None, sampler: str | None = None,
                  seed: int = 0, first: int = 0, callback: Callable[[int, int, Tensor], None] | None = None,
                  **extras: Any) -> Tensor:
-        """sources (B or 1, 3, H, W) in -1..1 at the method's image size; B poses -> pictures (B, 3, h, w) in 0..1.
+        """sources (B or 1, 3, H, W) in -1..1 as `prepare` makes them; B poses -> pictures (B, 3, h, w) in 0..1.
 
         mode: guidance mode, the method's own when None. weights: guidance weight per scale of the mode; those not given,
         and steps and sampler, default to what suits the base. first: number of the first picture, so that a seed gives
         the same picture whatever batches it is made in. extras: what the method needs beside photo and pose (see
         `encode_pictures` in its inputs file).
         """
-        config, count = self.method.config, max(len(poses), sources.shape[0])
         encoded = self.encode(self.method, sources, poses, self.device, **extras)
+        return self._made(encoded, max(len(poses), sources.shape[0]), mode, weights, steps, sampler, seed, first, callback)
+
+    @torch.no_grad()
+    def sequence(self, source: Tensor, poses: Sequence[Keypoints], *, chunk: int = 8, same_noise: bool = True,
+                 mode: str | None = None, weights: dict[str, float] | None = None, steps: int | None = None,
+                 sampler: str | None = None, seed: int = 0,
+                 callback: Callable[[int, int, Tensor], None] | None = None) -> Iterator[Tensor]:
+        """One source (1, 3, H, W) in many poses, in order -> chunks of pictures (chunk or fewer, 3, h, w) in 0..1.
+
+        The source is encoded once; poses are encoded and sampled `chunk` at a time, so that memory does not grow with their
+        number. same_noise: all frames start from one noise, so that what the pose leaves open stays the same; otherwise
+        each has its own, as when made one by one. Other arguments as in a call. Raises ValueError for more than one source
+        and for a chunk below 1.
+        """
+        if source.shape[0] != 1 or chunk < 1:
+            raise ValueError(f"{source.shape[0]} sources in chunks of {chunk} frames; expected one source, and 1 or more")
+        encode_source, encode_poses = sequence_encoders(self.meta.method)
+        read = encode_source(self.method, source, self.device)
+        for first in range(0, len(poses), chunk):
+            some = poses[first:first + chunk]
+            yield self._made(encode_poses(self.method, read, some, self.device), len(some), mode, weights, steps, sampler,
+                             seed, first, callback, same_noise)
+
+    def _made(self, encoded: Any, count: int, mode: str | None, weights: dict[str, float] | None, steps: int | None,
+              sampler: str | None, seed: int, first: int, callback: Callable | None, same_noise: bool = False) -> Tensor:
+        """Encoded pairs, `count` of them -> pictures; see `__call__`."""
         mode = mode or self.method.guidance_modes[0]
         usual = {name: self.defaults["weights"].get(name, 2.0) for name in self.method.guidance_scales(mode)}
         guidance = self.method.guidance(encoded, mode, **(usual | (weights or {})))
-        height, width = config.latent_size
+        height, width = self.method.config.latent_size
         latents = sample_latents(
             self.binding.denoiser(guidance, count), self.sizes.schedule(), (count, 4, height, width),
             steps=steps or self.defaults["steps"], sampler=sampler or self.defaults["sampler"],
-            spacing=self.defaults["spacing"], seed=seed, first=first, device=self.device, callback=callback)
+            spacing=self.defaults["spacing"], seed=seed, first=first, device=self.device, same_noise=same_noise,
+            callback=callback)
         return decode_latents(self.vae, latents)
 
     def prepare(self, image: np.ndarray) -> Tensor:
-        """A photo (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16 -> (1, 3, h, w) in -1..1 at the method's image size.
+        """A photo (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16 -> (1, 3, h, w) in -1..1 at the size that the method
+        reads photos in.
 
         The aspect ratio is not kept, as in the authors' code. Transparency is laid over white.
         """
-        return read_photo(image, self.method.config.image_size)
+        config = self.method.config
+        return read_photo(image, getattr(config, "photo_size", config.image_size))
 
     @property
     def picture_size(self) -> tuple[int, int]:

@@ -33,6 +33,7 @@ CFLD_FRAME = (256, 176)
 
 # Farther out than one whole canvas no detector puts a joint, and no person is two pixels tall: this parts 0..1
 # coordinates from pixels even where some joints lie off the canvas.
+EMPTY = ("error", "hold")   # what to do with a frame without the person
 NORMALISED_LIMIT = 2.0
 
 
@@ -124,7 +125,12 @@ def checked_size(size, name: str) -> tuple[int, int]:
     return height, width
 
 
-def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: float = 0.3) -> list[Keypoints]:
+class EmptyFrame(ValueError):
+    """A frame of a POSE_KEYPOINT that is well formed but has not the person asked for."""
+
+
+def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: float = 0.3,
+                       empty: str = "error") -> list[Keypoints]:
     """ComfyUI's POSE_KEYPOINT -> one Keypoints per frame.
 
     frames:         list of dicts with canvas_width, canvas_height and people; each person has pose_keypoints_2d, a list
@@ -133,6 +139,8 @@ def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: fl
     person:         index of the person to take in every frame, or "largest": the one with the largest box.
     min_confidence: joints below are missing. SDPose reports all 18 joints always, unseen ones with a low score; 0.3 is
                     the threshold of its own drawing node. controlnet_aux writes 1 or 0 only.
+    empty:          what a frame without the person is: "error" raises EmptyFrame, "hold" gives it the pose of the frame
+                    before it, and those before the first pose that first one. Frames of another form are errors always.
 
     Missing: confidence 0, below min_confidence or None; a coordinate that is None or not finite; x = y = -1.
     Units: a frame is in 0..1 when all its present coordinates are within +-2 (off-canvas joints are allowed to exceed
@@ -153,10 +161,22 @@ def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: fl
                          "Check that the pose node before this one received a picture.")
     if isinstance(person, bool) or not (person == "largest" or (isinstance(person, int) and person >= 0)):
         raise ValueError(f"person is {person!r}; expected 'largest' or an index from 0.")
-    return [
-        _read_frame(frame, f"frame {number} of {len(frames)}", person, min_confidence)
-        for number, frame in enumerate(frames, start=1)
-    ]
+    if empty not in EMPTY:
+        raise ValueError(f"empty is {empty!r}; expected one of {EMPTY}.")
+    poses: list[Keypoints | None] = []
+    missed = None
+    for number, frame in enumerate(frames, start=1):
+        try:
+            poses.append(_read_frame(frame, f"frame {number} of {len(frames)}", person, min_confidence))
+        except EmptyFrame as error:
+            if empty == "error":
+                raise
+            missed = missed or error
+            poses.append(poses[-1] if poses else None)
+    first = next((pose for pose in poses if pose is not None), None)
+    if first is None:
+        raise missed  # nothing to hold
+    return [first if pose is None else pose for pose in poses]
 
 
 def _read_frame(frame, where: str, person: int | str, min_confidence: float) -> Keypoints:
@@ -183,14 +203,14 @@ def _read_frame(frame, where: str, person: int | str, min_confidence: float) -> 
     if person == "largest":
         found = [keypoints for keypoints in found if keypoints.present.any()]
         if not found:
-            raise ValueError(
+            raise EmptyFrame(
                 f"No person in {where} (people listed: {len(people)}); expected one with joints of confidence "
                 f"{min_confidence} or more. Use a picture that shows a person, leave this frame out, or lower the "
                 f"confidence threshold."
             )
         return max(found, key=_box_area)
     if person >= len(found) or not found[person].present.any():
-        raise ValueError(
+        raise EmptyFrame(
             f"Person {person} asked for, but {where} has {len(found)} with a body"
             f"{' and this one has no joint' if person < len(found) else ''}. Choose a smaller index or 'largest', or "
             f"leave this frame out."

@@ -97,7 +97,7 @@ def load_wholebody(path: str | Path, canvas: tuple[int, int]) -> list[dict]:
         elif kind == ".json":
             points = json.loads(path.read_text(encoding="utf-8"))
         elif kind == ".txt":
-            points = _rows(path.read_text(encoding="utf-8").splitlines())
+            points = point_rows(path.read_text(encoding="utf-8").splitlines())
         else:
             raise ValueError(f"its name ends in {kind!r}; expected .npy, .json or .txt")
         return wholebody_to_pose_keypoint(points, canvas)
@@ -105,7 +105,8 @@ def load_wholebody(path: str | Path, canvas: tuple[int, int]) -> list[dict]:
         raise ValueError(f"{path.name}: {error}") from error
 
 
-def _rows(lines: Iterable[str]) -> Sequence[Sequence[float]]:
+def point_rows(lines: Iterable[str]) -> Sequence[Sequence[float]]:
+    """133 lines "x y" or "x y confidence" of one frame -> numbers. Raises ValueError for anything else."""
     rows = []
     for number, line in enumerate(lines, start=1):
         fields = line.replace(",", " ").split()

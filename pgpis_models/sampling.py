@@ -26,21 +26,24 @@ def start_noise(shape: tuple[int, ...], seed: int, first: int = 0) -> Tensor:
 
 def sample_latents(denoise: Callable[[Tensor, int], Tensor], schedule: NoiseSchedule, shape: tuple[int, ...], *,
                    steps: int = 20, seed: int = 0, first: int = 0, sampler: str = "ddim", spacing: str = "trailing",
-                   device: torch.device | str = "cpu",
+                   device: torch.device | str = "cpu", same_noise: bool = False,
                    callback: Callable[[int, int, Tensor], None] | None = None) -> Tensor:
     """Samples latents of `shape` (B, 4, h, w).
 
     denoise: f(x, t) -> guided prediction of the schedule's kind. first: number of the first row, for pictures made in
-    several batches: noise of start and steps depends on (seed, first + row) alone, not on the batch. Raises ValueError
-    for unknown samplers or spacings.
+    several batches: noise of start and steps depends on (seed, first + row) alone, not on the batch. same_noise: every row
+    gets the noise of row 0, whatever `first` is, as for the frames of a sequence. Raises ValueError for unknown samplers or
+    spacings.
     """
     if sampler not in SAMPLERS or spacing not in SPACINGS:
         raise ValueError(f"sampler {sampler!r} with spacing {spacing!r}; expected one of {sorted(SAMPLERS)} with one of "
                          f"{sorted(SPACINGS)}")
-    start = start_noise(shape, seed, first).to(device)
+    shape = tuple(shape)
+    drawn, first = ((1, *shape[1:]), 0) if same_noise else (shape, first)
+    start = start_noise(drawn, seed, first).expand(shape).to(device)
     step_noise = None
     if sampler == "ddpm":
-        rows = start_noise((shape[0], steps, *shape[1:]), seed, first + STEP_NOISE)
-        step_noise = rows.transpose(0, 1)  # (steps, B, 4, h, w)
+        rows = start_noise((drawn[0], steps, *shape[1:]), seed, first + STEP_NOISE)
+        step_noise = rows.expand(shape[0], steps, *shape[1:]).transpose(0, 1)  # (steps, B, 4, h, w)
     return sample(denoise, start, schedule, SPACINGS[spacing](steps, schedule.steps), SAMPLERS[sampler],
                   noise=step_noise, callback=callback)

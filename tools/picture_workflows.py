@@ -27,9 +27,11 @@ if str(ROOT) not in sys.path:
 
 from tests.browser.chromium import drive, missing_tools  # noqa: E402
 from tests.host.http_host import (  # noqa: E402
+    DEMO,
     WORKFLOWS,
     Host,
     add_random_demo,
+    add_random_fpdm,
     demo_is_trained,
     make_base,
     serve,
@@ -45,6 +47,7 @@ CLOTHED = (1, 2, *range(7, 19))        # DensePose parts: torso, thighs, shanks,
 BARE = (3, 4, 5, 6, *range(19, 25))    # hands, feet, lower arms, head
 ROOM = 2                               # pixels by which the mask exceeds the clothes, for its feathered edge
 NEEDS_DOWNLOADS = {"cfld_sd15"}        # workflows whose models are not in this repository
+ANIMATED = {"fpdm_sequence"}           # workflows whose result is a film
 
 
 # --- inputs -------------------------------------------------------------------------------------------------
@@ -105,6 +108,7 @@ def host_of(url: str | None):
         if not demo_is_trained():
             print("models/demo is not complete: random models stand in for it, and the results mean nothing")
             add_random_demo(base)
+        add_random_fpdm(base)
         with serve(base) as host:
             yield host
 
@@ -119,8 +123,20 @@ def stand_in(base: Path) -> None:
                     (base / "models" / folder / node["widgets_values"][0]).touch()
 
 
+def result_kind(name: str) -> str:
+    """The ending of the file that shows a workflow's result."""
+    return "webp" if name in ANIMATED else "png"
+
+
+def runs(path: Path) -> bool:
+    """Whether the pack ships the demo models that a workflow names; so do those whose models are a download."""
+    named = [node["widgets_values"][0] for node in json.loads(path.read_text())["nodes"]
+             if node["type"] == "PGPISLoadCheckpoint"]
+    return path.stem in NEEDS_DOWNLOADS or all((DEMO / name).is_file() for name in named)
+
+
 def result_of(host: Host, path: Path) -> bytes:
-    """Runs a workflow; the file of its grid, or of its last picture if it has none."""
+    """Runs a workflow; the file of its film, of its grid, or of its last picture if it has neither."""
     workflow = json.loads(path.read_text())
     prompt = to_api(workflow, host.object_info)
     outputs = host.run(prompt)
@@ -128,7 +144,8 @@ def result_of(host: Host, path: Path) -> bytes:
     shown = {number: files["images"] for number, files in outputs.items() if files.get("images")}
     of_grid = [files for number, files in shown.items()
                if any(isinstance(value, list) and value[0] in grids for value in prompt[number]["inputs"].values())]
-    return host.picture_bytes((of_grid or list(shown.values()))[-1][-1])
+    of_film = [files for number, files in shown.items() if prompt[number]["class_type"] == "SaveAnimatedWEBP"]
+    return host.picture_bytes((of_film or of_grid or list(shown.values()))[-1][-1])
 
 
 def main() -> None:
@@ -152,11 +169,11 @@ def main() -> None:
     with host_of(options.host) as host:
         jobs = []
         for path in workflow_files():
-            runs = path.stem not in NEEDS_DOWNLOADS
-            jobs.append({"name": path.stem, "workflow": json.loads(path.read_text()), "queue": runs, "width": options.width,
+            queue = path.stem not in NEEDS_DOWNLOADS
+            jobs.append({"name": path.stem, "workflow": json.loads(path.read_text()), "queue": queue, "width": options.width,
                          "screenshot": str(options.out / f"{path.stem}.graph.png")})
-            if runs:
-                (options.out / f"{path.stem}.result.png").write_bytes(result_of(host, path))
+            if queue:
+                (options.out / f"{path.stem}.result.{result_kind(path.stem)}").write_bytes(result_of(host, path))
         report = drive(host.url, jobs)
         for job, seen in zip(jobs, report["workflows"], strict=True):
             if seen["missing"] or (job["queue"] and seen["execution"] != "execution_success"):

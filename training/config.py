@@ -83,10 +83,36 @@ class MethodConfig:
 
 
 @dataclass(frozen=True)
+class FPDMSettings:
+    """FPDM, both stages; the defaults are the authors'."""
+
+    temperature: float = 0.07           # stage 1: of the contrastive loss
+    l1_weight: float = 1e-4             # stage 1: of the distance between source and fusion embedding
+    source_enhanced: bool = True        # stage 1: sources join both sides of the loss
+    gather: bool = False                # stage 1: candidates of all processes (authors: of this one alone)
+    pairs_per_person: int = 1           # stage 1: pairs of one mannequin in a batch, so that the pose must tell them apart
+    input_drop: float = 0.0             # stage 1: share of source photos, and of pose pictures, that are zeroed
+    clip: str = ""                      # stage 1: CLIP's weights to start from, a safetensors file in the published layout
+    dinov2: str = ""                    # stage 2: weights of the source tower, a safetensors file in the published layout
+    fusion: str = ""                    # stage 2: checkpoint of stage 1, which stays frozen
+    init_tower: str = ""                # demo only: checkpoint or encoder run with backbone.* that starts the Swin tower
+    pose_canvas: tuple[int, ...] = ()   # height, width that poses are drawn on; the method's own when empty
+    freeze_source: bool = True          # stage 2: the source tower is not trained
+    fusion_dropout: bool = True         # stage 2: the frozen combiner keeps its dropout, as in the authors' training
+    per_sample_drops: bool = False      # stage 2: conditions are dropped item by item, not for a whole batch at once
+    noise_offset: float = 0.1           # stage 2: one random number per latent channel, times this, on top of the noise
+    joint_noise: float = 1.0            # stage 2: std of the noise on joints, pixels of the canvas
+    flip: float = 0.5                   # stage 2: share of pairs that are mirrored, photos and pose alike
+    identity: float = 0.05              # stage 2: share of pairs whose source and target are one photo
+    low_share: float = 0.5              # stage 2: share of sources that are first squashed to low_size
+    low_size: tuple[int, int] = (256, 256)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run."""
 
-    task: str = "cfld"                  # autoencoder | base | cfld
+    task: str = "cfld"                  # a task of training/train.py
     name: str = "run"                   # folder below `output`
     output: str = "output/train"
     export: str = ""                    # where the finished checkpoint goes; default <output>/<name>/<name>.safetensors
@@ -94,13 +120,15 @@ class TrainConfig:
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
+    fpdm: FPDMSettings = field(default_factory=FPDMSettings)
     images: int = 100_000               # length of the run, target images seen; a pair is two where reconstruct is on
     batch: int = 32                     # images of one optimiser step, over all processes and accumulated passes
     accumulate: int = 1                 # forward passes that make up one step
     lr: float = 1e-3
     warmup_images: int = 3_000          # linear warm-up
     decay_share: float = 0.25           # last share of the run over which the rate falls linearly to zero
-    schedule: str = "linear"            # linear (warm-up, constant, decay) | cfld (authors': 1000 steps up, /10 at half)
+    schedule: str = "linear"            # linear (warm-up, constant, decay) | cfld (authors': 1000 steps up, /10 at half) |
+                                        # fpdm (authors': five stairs up in 5 % of the run, /10 from 55 %)
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     clip: float = 1.0                   # gradient norm; 0 = none
@@ -115,7 +143,7 @@ class TrainConfig:
     resume: bool = True                 # go on from the newest state of this run, if there is one; else replace them
 
     def __post_init__(self) -> None:
-        for name, options in {"schedule": ("linear", "cfld"), "precision": ("auto", "no", "bf16", "fp16")}.items():
+        for name, options in {"schedule": ("linear", "cfld", "fpdm"), "precision": ("auto", "no", "bf16", "fp16")}.items():
             if getattr(self, name) not in options:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(options)}")
         for name in ("images", "batch", "accumulate", "log_every"):

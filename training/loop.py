@@ -71,8 +71,12 @@ class Progress:
 def learning_rate(config: TrainConfig, images: int) -> float:
     """Factor of the base learning rate for the step after `images` images, 0..1.
 
-    `cfld` counts optimiser steps, as the authors do: 1000 of warm-up whatever the batch, a tenth from half time on.
+    `cfld` counts optimiser steps, as the authors do: 1000 of warm-up whatever the batch, a tenth from half time on. `fpdm`
+    counts epochs of which a run has 100, as theirs: stairs of a fifth in the first five, a tenth from the 55th on.
     """
+    if config.schedule == "fpdm":
+        epoch = 100 * images // config.images
+        return (epoch + 1) / 5 if epoch < 5 else 1.0 if epoch < 55 else 0.1
     if config.schedule == "cfld":
         steps = math.ceil(config.images / config.batch)
         return cfld_lr(images // config.batch, base=1.0, warmup=1000, decay_at=steps // 2)

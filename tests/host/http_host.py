@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import socket
@@ -73,6 +74,24 @@ def add_random_demo(folder: Path, seed: int = 5) -> None:
     if not (DEMO / DEMO_FILES[1]).is_file():
         save_vae(models / DEMO_FILES[1], tiny(16), step=0, data="none")
     save_checkpoint(models / DEMO_FILES[2], method, weights, base="demo", step=0, data="none", licence="none")
+
+
+def add_random_fpdm(folder: Path, seed: int = 6) -> None:
+    """A random demo_fpdm.safetensors into models/pgpis of a base directory, unless the pack ships one."""
+    if (DEMO / "demo_fpdm.safetensors").is_file():
+        return
+    import torch
+
+    from pgpis_models.checkpoint import save_checkpoint
+    from pgpis_models.fpdm import CONFIGS, FPDM
+    torch.manual_seed(seed)
+    method = FPDM(CONFIGS["demo"])
+    torch.nn.init.normal_(method.pose_guider.conv_out.weight, std=0.05)  # it starts at zero
+    weights = {name: torch.randn(shape) / math.sqrt(max(1, math.prod(shape[1:]))) if len(shape) > 1 else
+               torch.full(shape, float("norm" in name and name.endswith("weight")))
+               for name, shape in method.unet_weight_shapes().items()}
+    save_checkpoint(folder / "models" / "pgpis" / "demo_fpdm.safetensors", method, weights, base="demo", step=0, data="none",
+                    licence="none", dtype=torch.float16)
 
 
 # --- the server ---------------------------------------------------------------------------------------------

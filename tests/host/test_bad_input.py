@@ -166,8 +166,8 @@ def test_other_things_in_place_of_a_pose_are_refused(pose, words, nodes, method)
 
 
 def test_text_that_is_no_pose_is_refused(nodes):
-    for text, words in (("", "empty.*expected.*Paste"), ("hello", "expected 'name"), ('{"people": [', "not JSON"),
-                        ("a: [1, 2]: [3, 4]", "expected 18")):
+    for text, words in (("", "empty.*expected.*Paste"), ("hello", "begins with 'hello'; expected .*rows 'name"),
+                        ('{"people": [', "not JSON"), ("a: [1, 2]: [3, 4]", "expected 18")):
         with pytest.raises(ValueError, match=words):
             nodes.pose.LoadPose.execute("(the text below)", text, 176, 256)
 

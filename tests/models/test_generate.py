@@ -78,7 +78,7 @@ def test_photos_of_other_kinds_are_read(folder):
 @pytest.mark.parametrize("arguments, files, message", [
     ([], {"source": "nobody.png"}, "nobody.png"),
     ([], {"source": "poses/p0.json"}, "cannot identify image file"),
-    ([], {"target": "person.txt"}, "is a .txt file; expected one of .json, .png"),
+    ([], {"target": "person.doc"}, "is a .doc file; expected one of .json, .png"),
     ([], {"target": "poses/p9.json"}, "p9.json"),
     ([], {"target": "person.png"}, "controlnet-aux"),
     (["--weight", "appearance"], {}, "--weight 'appearance'; expected TERM=NUMBER"),

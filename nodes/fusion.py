@@ -1,0 +1,79 @@
+"""The node that makes PGPIS_COND with FPDM, and shows how well its fusion embedding foresees a target."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from comfy_api.latest import io
+
+from ..pgpis_models.fpdm import FPDM
+from ..pgpis_models.fpdm_inputs import embed_photos, encode_pictures
+from ..pgpis_models.fpdm_pose import draw_batch
+from ..pgpis_models.pose_formats import EMPTY, from_pose_keypoint
+from .appearance import PERSON_TOOLTIP, PIXELS_PER_LATENT, person_choice
+from .inputs import matched, rgb
+from .types import Cond, CondType, EmbeddingType, MethodType, PoseKeypointType, on_cpu
+
+EMPTY_TOOLTIP = ("What a frame without a person is. error: stops and names the frame. hold: it gets the pose of the frame "
+                 "before it; frames before the first pose get that one.")
+
+
+class FusionEmbedding(io.ComfyNode):
+    """FPDM: source IMAGE and target POSE_KEYPOINT -> PGPIS_COND and the fusion embedding."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISFusionEmbedding", display_name="FPDM Fusion Embedding", category="PGPIS/conditioning",
+            description="Encodes a source person and a target pose with an FPDM checkpoint. One source with many poses, "
+                        "many sources with one pose, or equal numbers of both make a batch; for the frames of a video take "
+                        "Pose Sequence Sampler. With a target picture it says how near the fusion embedding comes to it.",
+            inputs=[MethodType.Input("method", tooltip="An FPDM checkpoint from Load PGPIS Checkpoint."),
+                    io.Image.Input("source", tooltip="Photo(s) of the person. Squashed to the checkpoint's own size, as in "
+                                   "training; transparent parts become white."),
+                    PoseKeypointType.Input("pose", tooltip="Target pose(s), one frame per picture, on a canvas of any size. "
+                                           "They are drawn as the method was trained: its own canvas, line width and "
+                                           "colours."),
+                    io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP),
+                    io.Combo.Input("empty_frames", options=list(EMPTY), default="error", tooltip=EMPTY_TOOLTIP),
+                    io.Image.Input("target", optional=True, tooltip="True picture(s) of the person in the pose, to compare "
+                                   "the embedding with; one, or one per pose.")],
+            outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS or PGPIS Guider."),
+                     io.Int.Output(display_name="width", tooltip="Width in pixels of the pictures this will make."),
+                     io.Int.Output(display_name="height", tooltip="Height in pixels of the pictures this will make."),
+                     EmbeddingType.Output(display_name="embedding", tooltip="The fusion embedding of each pair, of length "
+                                                                            "1."),
+                     io.Float.Output(display_name="similarity", tooltip="Mean cosine similarity of fusion embedding and "
+                                     "target, -1 to 1; 0 without a target."),
+                     io.String.Output(display_name="similarities", tooltip="The cosine similarity of each pair, one per "
+                                      "line; empty without a target."),
+                     io.Image.Output(display_name="pose_image", tooltip="The pose pictures as the method sees them, red and "
+                                     "blue swapped against OpenPose's.")])
+
+    @classmethod
+    def execute(cls, method, source, pose, person, empty_frames, target=None) -> io.NodeOutput:
+        module = method.checkpoint.method
+        if not isinstance(module, FPDM):
+            raise ValueError(f"the checkpoint is {method.name}; FPDM Fusion Embedding expects one of method fpdm. Load "
+                             "another file, or use the embedding node of that method")
+        config = module.config
+        photos = rgb(source, "the source IMAGE")
+        poses = from_pose_keypoint(pose, person_choice(person), empty=empty_frames)
+        counts = (photos.shape[0], len(poses))
+        if counts[0] != counts[1] and 1 not in counts:
+            raise ValueError(f"{counts[0]} sources and {counts[1]} poses; expected equal numbers, or one of either. Repeat "
+                             "or drop some (Repeat Image Batch, Image From Batch)")
+        pictures = None if target is None else matched(max(counts), rgb(target, "the target IMAGE"), "the target IMAGE")
+        device = method.load()
+        with torch.no_grad():
+            encoded = on_cpu(encode_pictures(module, photos * 2 - 1, poses, device))
+            near = torch.zeros(0) if pictures is None else F.cosine_similarity(
+                encoded.fusion, on_cpu(embed_photos(module.fusion, pictures * 2 - 1, device)), dim=-1)
+        height, width = config.latent_size
+        drawn = torch.from_numpy(draw_batch(poses, config.pose_canvas)).float() / 255
+        return io.NodeOutput(Cond(method, encoded, max(counts), config.latent_size), width * PIXELS_PER_LATENT,
+                             height * PIXELS_PER_LATENT, encoded.fusion, float(near.mean()) if len(near) else 0.0,
+                             "\n".join(f"{value:.4f}" for value in near.tolist()), drawn)
+
+
+NODES = [FusionEmbedding]

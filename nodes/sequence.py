@@ -1,0 +1,138 @@
+"""The node that makes the frames of a sequence: one source, many poses, a few at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..pgpis_models.guidance import Guidance
+from ..pgpis_models.injections import harmonise
+from ..pgpis_models.methods import sequence_encoders
+from ..pgpis_models.pose_formats import EMPTY, from_pose_keypoint
+from .appearance import PERSON_TOOLTIP, person_choice
+from .binding import apply_injections, conditionings
+from .fusion import EMPTY_TOOLTIP
+from .guider import ChainGuider
+from .inputs import resized, rgb
+from .types import Cond, MethodType, PoseKeypointType, on_cpu
+
+SAME, OWN = "same for all frames", "new for each frame"
+LARGEST_CHUNK = 16   # frames at once; more gain no speed
+MEMORY_MARGIN = 1.5  # the host's own, where it decides how many terms to batch
+
+
+class PoseSequenceSampler(io.ComfyNode):
+    """MODEL, PGPIS_METHOD, one source IMAGE and N frames of POSE_KEYPOINT -> N latents."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISPoseSequenceSampler", display_name="Pose Sequence Sampler", category="PGPIS/sampling",
+            description="Makes one person in a sequence of poses, such as a video of sign language. The source is encoded "
+                        "once; poses are encoded and sampled in chunks, so that memory does not grow with the number of "
+                        "frames. Takes the place of embedding node, Apply PGPIS and KSampler; LoRAs and other patches on "
+                        "the MODEL keep working. Decode with VAE Decode, show with Save Animated WEBP.",
+            inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or "
+                                   "LoRA of it."),
+                    MethodType.Input("method", tooltip="A checkpoint from Load PGPIS Checkpoint: FPDM, or another method "
+                                     "that reads the source apart from the pose."),
+                    io.Image.Input("source", tooltip="One photo of the person."),
+                    PoseKeypointType.Input("pose", tooltip="The frames, in order."),
+                    io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP),
+                    io.Combo.Input("empty_frames", options=list(EMPTY), default="hold", tooltip=EMPTY_TOOLTIP),
+                    io.Int.Input("seed", default=0, min=0, max=0xffffffffffffffff, control_after_generate=True,
+                                 tooltip="Seed of the noise."),
+                    io.Combo.Input("noise", options=[SAME, OWN], default=SAME, tooltip="Start noise. Same: what the pose "
+                                   "leaves open stays the same from frame to frame (with samplers that add no noise of "
+                                   "their own, such as euler and ddim). New: each frame has its own, as in a batch."),
+                    io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps of each frame."),
+                    io.Float.Input("cfg", default=2.0, min=0.0, max=100.0, step=0.1, tooltip="Weight of source and pose "
+                                   "against neither."),
+                    io.Combo.Input("sampler_name", options=comfy.samplers.SAMPLER_NAMES, default="euler",
+                                   tooltip="The host's sampler."),
+                    io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, default="normal",
+                                   tooltip="The host's noise schedule."),
+                    io.Int.Input("chunk", default=0, min=0, max=4096, tooltip="Frames made at once; 0 takes as many as fit "
+                                 f"into the free memory, {LARGEST_CHUNK} at most. It changes speed and memory, not the "
+                                  "result.")],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per frame, in order.")])
+
+    @classmethod
+    def execute(cls, model, method, source, pose, person, empty_frames, seed, noise, steps, cfg, sampler_name, scheduler,
+                chunk) -> io.NodeOutput:
+        config = method.checkpoint.method.config
+        encode_source, _ = sequence_encoders(method.checkpoint.meta.method)
+        photo = rgb(source, "the source IMAGE")
+        if len(photo) != 1:
+            raise ValueError(f"{len(photo)} sources for one sequence; expected one. Choose it with Image From Batch")
+        poses = from_pose_keypoint(pose, person_choice(person), empty=empty_frames)
+        if not hasattr(config, "photo_size"):  # methods with one squash photos themselves, as their training did
+            photo = resized(photo, config.image_size)
+        with torch.no_grad():
+            read = encode_source(method.checkpoint.method, photo * 2 - 1, method.load())
+        chunk = chunk or chunk_that_fits(model, config.latent_size, len(poses))
+        empty = torch.zeros(1 if noise == SAME else len(poses), 4, *config.latent_size)
+        start = comfy.sample.prepare_noise(empty, seed).expand(len(poses), -1, -1, -1)
+        sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler_name, scheduler, 1.0,
+                                         model.model_options).sigmas
+        guider, latents = None, []
+        progress = Progress(model, len(poses), sigmas)
+        for first in range(0, len(poses), chunk):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            frames = slice(first, first + chunk)
+            cond = encoded_chunk(method, read, poses[frames])
+            terms = cond.guidance().terms
+            chain = Guidance((terms[0], replace(terms[-1], weight=cfg, minus=None))).needed()
+            rows = harmonise([term.injections for term in chain.terms], cond.batch)
+            if guider is None:  # all chunks patch the same sites, so the MODEL is patched once
+                guider = ChainGuider(apply_injections(model, rows, method.checkpoint.unet_weights, method.name))
+            guider.set_chain(chain, conditionings(rows, cond.latent_size))
+            made = guider.sample(start[frames], torch.zeros_like(start[frames]), comfy.samplers.sampler_object(sampler_name),
+                                 sigmas, callback=progress.step, disable_pbar=True, seed=seed)
+            latents.append(made.to(comfy.model_management.intermediate_device()))
+            progress.frames += cond.batch
+        return io.NodeOutput({"samples": torch.cat(latents)})
+
+
+def encoded_chunk(method, read, poses: list) -> Cond:
+    """A source that was read, with some poses -> PGPIS_COND."""
+    module = method.checkpoint.method
+    _, encode_poses = sequence_encoders(method.checkpoint.meta.method)
+    device = method.load()  # sampling the chunk before may have moved the encoders out
+    with torch.no_grad():
+        return Cond(method, on_cpu(encode_poses(module, read, poses, device)), len(poses), module.config.latent_size)
+
+
+def chunk_that_fits(model, latent_size: tuple[int, int], frames: int, terms: int = 2) -> int:
+    """How many frames to sample at once: a power of two whose terms fit into the free memory as one batch, by the host's own
+    estimate, and no more than LARGEST_CHUNK."""
+    free = comfy.model_management.get_free_memory(model.load_device) - max(0, model.model_size() - model.loaded_size())
+    chunk = LARGEST_CHUNK
+    while chunk > 1 and (chunk >= 2 * frames or
+                         MEMORY_MARGIN * model.memory_required([terms * chunk, 4, *latent_size]) > free):
+        chunk //= 2
+    return chunk
+
+
+class Progress:
+    """One progress bar over all chunks, with a preview of the first frame of the current one."""
+
+    def __init__(self, model, total: int, sigmas: Tensor) -> None:
+        self.frames, self.steps = 0, max(1, len(sigmas) - 1)
+        self.bar = comfy.utils.ProgressBar(total * self.steps)
+        self.previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+
+    def step(self, step: int, x0: Tensor, x: Tensor, _total: int) -> None:
+        preview = self.previewer.decode_latent_to_preview_image("JPEG", x0) if self.previewer else None
+        self.bar.update_absolute(self.frames * self.steps + (step + 1) * len(x0), None, preview)
+
+
+NODES = [PoseSequenceSampler]

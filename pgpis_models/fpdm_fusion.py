@@ -1,0 +1,127 @@
+"""Stage 1 of FPDM: the fusion model, which foresees the embedding of the target photo, and its contrastive loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .fpdm_parts import Combiner, TowerSizes, VisionTower
+from .fpdm_pose import CLIP_MEAN, CLIP_STD
+from .fpdm_swin import SwinSizes, SwinTower
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Sizes of stage 1; the defaults are the authors' (CLIP ViT-L/14).
+
+    clip: the vision tower that source, pose picture and target photo share. swin: a Swin transformer in its place (the
+    demo's; it learns faster from nothing). embed: width of its projected embeddings. projection, hidden: widths inside the
+    combiner. dropout: of the combiner. crop: photos are cropped to the tower's size in the training of this stage, not
+    squashed.
+    """
+
+    clip: TowerSizes = field(default_factory=TowerSizes)
+    embed: int = 768
+    projection: int = 768
+    hidden: int = 768
+    swin: SwinSizes | None = None
+    dropout: float = 0.5
+    crop: bool = True
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """(height, width) in pixels of the pictures that the tower reads."""
+        return self.swin.image if self.swin else self.clip.image
+
+
+_TINY = TowerSizes(image=(56, 56), patch=14, width=32, depth=2, heads=2, mlp=48)
+FUSION_CONFIGS: Mapping[str, FusionConfig] = {
+    "full": FusionConfig(),
+    "demo": FusionConfig(embed=128, projection=128, hidden=128, dropout=0.1, crop=False, swin=SwinSizes(
+        (128, 96), window=(8, 6), width=16, depths=(2, 2, 2, 2), heads=(1, 2, 4, 8))),
+    "tiny": FusionConfig(_TINY, embed=24, projection=16, hidden=20),
+}
+
+
+class FusionModel(nn.Module):
+    """Stage 1: one CLIP vision tower for photos and pose pictures alike, and the combiner."""
+
+    def __init__(self, config: FusionConfig = FUSION_CONFIGS["full"]) -> None:
+        super().__init__()
+        self.config = config
+        self.tower = SwinTower(config.swin, CLIP_MEAN, CLIP_STD) if config.swin else VisionTower(config.clip, "clip")
+        width = config.swin.pooled_width if config.swin else config.clip.width
+        self.projection = nn.Linear(width, config.embed, bias=False)
+        self.combiner = Combiner(config.embed, config.projection, config.hidden, config.dropout)
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Photos or pose pictures (B, 3, H, W) of config.image, with CLIP's mean and deviation -> (B, E), not
+        normalised."""
+        return self.projection(self.tower.pooled(pixels))
+
+    def forward(self, source: Tensor, pose: Tensor) -> Tensor:
+        """Pixels of source photo and pose picture, as in `embed` -> the fusion embedding (B, E), of length 1."""
+        return self.combiner(self.embed(source), self.embed(pose))
+
+    def unet_weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """None: stage 1 has no UNet."""
+        return {}
+
+
+@dataclass(frozen=True)
+class FusionLoss:
+    """loss = contrastive + l1_weight * l1, with a gradient; top1, top5: shares of targets whose fusion is the nearest,
+    or among the five nearest, of all candidates; mean_rank: 1 is best. Scalars; the last three without a gradient."""
+
+    loss: Tensor
+    contrastive: Tensor
+    l1: Tensor
+    top1: Tensor
+    top5: Tensor
+    mean_rank: Tensor
+
+
+def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """rows (B, E) of this process -> (those of all processes, index of the first of ours). Gradients flow back to the
+    process that each row came from. One process alone gives its rows back. All must have the same B."""
+    import torch.distributed as distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return rows, 0
+    from torch.distributed.nn.functional import all_gather
+    return torch.cat(all_gather(rows)), distributed.get_rank() * len(rows)
+
+
+def fusion_loss(target: Tensor, fusion: Tensor, source: Tensor, *, temperature: float = 0.07, l1_weight: float = 1e-4,
+                source_enhanced: bool = True,
+                gather: Callable[[Tensor], tuple[Tensor, int]] | None = None) -> FusionLoss:
+    """The contrastive loss of stage 1, source-enhanced InfoNCE (FPDM spec, section 3).
+
+    target, fusion, source: (B, E), embeddings of the target photo, fusion embedding, embedding of the source photo.
+    source_enhanced: the sources join both sides, so that targets must tell fusions from sources, and sources from the
+    fusions of others. Rows are targets, columns fusions: one direction only. l1 is the mean distance between source and
+    fusion, unnormalised against length 1, as in the code. gather: `gather_rows` takes the candidates of all processes,
+    which the authors do not; with averaged gradients the result is the loss of the joint batch. Raises ValueError for
+    embeddings of different shapes.
+    """
+    if not target.shape == fusion.shape == source.shape or target.ndim != 2:
+        raise ValueError(f"target, fusion and source embeddings are {tuple(target.shape)}, {tuple(fusion.shape)} and "
+                         f"{tuple(source.shape)}; expected one shape (B, E)")
+    own = torch.arange(len(target), device=target.device)
+    candidates, first = (fusion, 0) if gather is None else gather(fusion)
+    rows, labels, difference = target, own + first, source - fusion
+    if source_enhanced:
+        sources = source if gather is None else gather(source)[0]
+        rows = torch.cat([target, source])
+        labels = torch.cat([labels, labels + len(candidates)])
+        candidates = torch.cat([candidates, sources])
+        difference = torch.cat([difference, torch.zeros_like(difference)])  # second half: sources against themselves
+    similarity = F.cosine_similarity(rows[:, None], candidates[None], dim=-1)
+    contrastive, l1 = F.cross_entropy(similarity / temperature, labels), difference.abs().mean()
+    with torch.no_grad():
+        ranks = 1 + (similarity > similarity.gather(1, labels[:, None])).sum(1)
+    return FusionLoss(contrastive + l1_weight * l1, contrastive, l1, (ranks == 1).float().mean(),
+                      (ranks <= 5).float().mean(), ranks.float().mean())

@@ -1,0 +1,95 @@
+"""Poses from files and text of any kind that this pack knows, as POSE_KEYPOINT frames.
+
+OpenPose's JSON and saved POSE_KEYPOINT; FPDM's text of 18 lines "x y"; rows of CFLD's annotation files; 133 whole-body
+points, as sign-language data sets such as PHOENIX are labelled with, in .npy, JSON or text.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .fpdm_pose import parse_fpdm_txt
+from .pose_formats import load_openpose_json, parse_cfld_annotation, to_pose_keypoint
+from .pose_wholebody import load_wholebody, point_rows, wholebody_to_pose_keypoint
+
+POSE_SUFFIXES = (".json", ".txt", ".npy", ".csv")
+KINDS = "OpenPose or POSE_KEYPOINT JSON, 18 lines 'x y', 133 lines 'x y', or rows 'name: [18 y]: [18 x]'"
+CSV_HEADER = "name:keypoints_y:keypoints_x"
+MANY_LINES = 60   # text with more lines than this was meant to be 133 points, with fewer 18
+
+
+def load_poses(path: str | Path, canvas: tuple[int, int] | None = None) -> list[dict]:
+    """A pose file -> POSE_KEYPOINT frames, in order. Frames may lack people.
+
+    canvas: (H, W) in pixels that coordinates refer to, for files that do not say; 133 points need it. FPDM's text and CFLD's
+    rows have a frame of their own. Raises ValueError that names the file for anything else.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind not in POSE_SUFFIXES:
+        raise ValueError(f"pose {path.name} is a {kind or 'nameless'} file; expected one of {', '.join(POSE_SUFFIXES)}")
+    if kind == ".json" and not _is_numbers(path):
+        return load_openpose_json(path, canvas)
+    if kind in (".json", ".npy"):
+        return load_wholebody(path, _needed(canvas, path.name))
+    try:
+        return parse_poses(path.read_text(encoding="utf-8"), canvas, path.name)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is not text ({error}); expected {KINDS}") from error
+
+
+def parse_poses(text: str, canvas: tuple[int, int] | None = None, what: str = "the pose text") -> list[dict]:
+    """Pose text -> POSE_KEYPOINT frames; see `load_poses`. Raises ValueError, beginning with `what`."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"{what} is empty; expected {KINDS}")
+    if text.lstrip().startswith("{") or '"people"' in text:
+        return _frames(_json(text, what), canvas)
+    if text.lstrip().startswith("[") and ":" not in text:
+        return _named(what, wholebody_to_pose_keypoint, _json(text, what), _needed(canvas, what))
+    if ":" in lines[0]:
+        return _named(what, _annotations, lines[lines[0].replace(" ", "") == CSV_HEADER:])
+    if not lines[0].replace(",", " ").split()[0].lstrip("+-").replace(".", "", 1).isdigit():
+        raise ValueError(f"{what} begins with {lines[0][:60]!r}; expected {KINDS}")
+    if len(lines) > MANY_LINES:
+        return _named(what, lambda: wholebody_to_pose_keypoint(point_rows(lines), _needed(canvas, what)))
+    return to_pose_keypoint(parse_fpdm_txt(text, what))
+
+
+def _named(what: str, function: Any, *arguments: Any) -> list[dict]:
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        raise error if str(error).startswith(what) else ValueError(f"{what}: {error}") from error
+
+
+def _annotations(rows: list[str]) -> list[dict]:
+    return to_pose_keypoint([parse_cfld_annotation(row) for row in rows])
+
+
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{what} is not JSON ({error}); expected {KINDS}") from error
+
+
+def _frames(content: Any, canvas: tuple[int, int] | None) -> list[dict]:
+    frames = content if isinstance(content, list) else [content]
+    known = {} if canvas is None else {"canvas_height": canvas[0], "canvas_width": canvas[1]}
+    return [known | frame if isinstance(frame, dict) else frame for frame in frames]
+
+
+def _is_numbers(path: Path) -> bool:
+    """Whether a JSON file holds lists of numbers rather than people."""
+    with open(path, "rb") as file:
+        return b"".join(file.read(64).split())[:2] == b"[["
+
+
+def _needed(canvas: tuple[int, int] | None, what: str) -> tuple[int, int]:
+    if canvas is None:
+        raise ValueError(f"{what} holds points without the size of their picture; expected it beside them: give the canvas, "
+                         "height and width in pixels")
+    return canvas

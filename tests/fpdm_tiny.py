@@ -1,0 +1,56 @@
+"""A tiny FPDM that fits the base of tests/tiny.py, and configs of its training on tiny mannequins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from pgpis_models.checkpoint import save_checkpoint
+from pgpis_models.fpdm import CONFIGS, FPDM, FPDMConfig
+from tests.tiny import SIZE, Files, shaken
+from training.config import TrainConfig, build
+from training.fpdm_fusion import sized
+
+SWIN = {"image": [64, 64], "window": [4, 4], "width": 8, "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2]}
+# Overrides of FPDM's preset "demo" that fit the tiny sizes.
+FUSION = {"swin": SWIN, "embed": 24, "projection": 16, "hidden": 16}
+MODEL = {"fusion": FUSION, "source_swin": SWIN | {"decoder_depth": 1}, "source_size": [64, 64], "source_hidden": 32,
+         "image_size": [64, 64], "pose_canvas": [128, 128], "pose_widths": [4, 4, 8, 8], "class_hidden": 16,
+         "unet_widths": [32, 32, 32, 32]}
+
+
+def tree(folder: Path, files: Files, task: str, **changes) -> dict:
+    """A training config as nested dicts; changes as nested dicts."""
+    result = {
+        "task": task, "name": f"tiny_{task}", "output": str(folder / "out"), "precision": "no", "batch": 4, "images": 8,
+        "warmup_images": 0, "sample_every": 0, "save_every": 0, "lr": 1e-3, "ema": 0.0,
+        "data": {"size": list(SIZE), "identities": 6, "views": 4, "cache": str(folder / "cache"), "workers": 1},
+        "method": {"preset": "demo", "model": FUSION if task == "fpdm_fusion" else MODEL},
+        "fpdm": {"pose_canvas": [128, 128]},
+    }
+    if task == "fpdm":
+        result["method"] |= {"base": str(files.base), "vae": str(files.vae)}
+        result["fpdm"] |= {"flip": 0.0, "low_share": 0.0}
+    for name, value in changes.items():
+        result[name] = result[name] | value if isinstance(value, dict) else value
+    return result
+
+
+def train_config(folder: Path, files: Files, task: str, **changes) -> TrainConfig:
+    return build(TrainConfig, tree(folder, files, task, **changes), "")
+
+
+def fpdm_config(folder: Path = Path()) -> FPDMConfig:
+    return sized(FPDMConfig, CONFIGS, train_config(folder, Files(*(Path(),) * 3), "fpdm"))
+
+
+def write_fpdm(folder: Path, seed: int = 3) -> Path:
+    """demo_fpdm.safetensors beside the files of `tests.tiny.write_files`."""
+    torch.manual_seed(seed)
+    method = shaken(FPDM(fpdm_config()), 0.1)
+    torch.nn.init.normal_(method.pose_guider.conv_out.weight)   # poses are to be seen in the pictures
+    weights = {name: 0.1 * torch.randn(shape) for name, shape in method.unet_weight_shapes().items()}
+    path = folder / "demo_fpdm.safetensors"
+    save_checkpoint(path, method, weights, base="demo", step=0, data="none", licence="test")
+    return path

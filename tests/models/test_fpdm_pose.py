@@ -1,0 +1,137 @@
+"""FPDM's pose pictures and tensors, and whole-body points, against plain formulas; bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pgpis_models.fpdm_pose import augmented, clip_pixels, draw_batch, draw_fpdm, on_canvas, parse_fpdm_txt, unit_tensor
+from pgpis_models.pose import MIRROR, Keypoints, from_pose_keypoint
+from pgpis_models.pose_wholebody import load_wholebody, wholebody_to_pose_keypoint
+
+
+def standing(canvas=(256, 176)) -> Keypoints:
+    """A person with all joints, scaled to the canvas."""
+    x = [.5, .5, .4, .35, .33, .6, .65, .67, .43, .42, .42, .57, .58, .58, .48, .52, .45, .55]
+    y = [.12, .2, .2, .35, .5, .2, .35, .5, .5, .7, .92, .5, .7, .92, .1, .1, .11, .11]
+    return Keypoints(np.stack([np.array(x) * canvas[1], np.array(y) * canvas[0]], 1), np.ones(18, bool), canvas)
+
+
+# --- poses --------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("1 2\n" * 17, "17 lines; expected 18"), ("1 2\n" * 19, "19 lines; expected 18"), ("", "0 lines"),
+    ("1 2\n" * 17 + "1 2 3\n", "line 18 is '1 2 3'; expected 'x y'"), ("1 2\n" * 17 + "nose\n", "line 18 is 'nose'"),
+    ("1 2\n" * 17 + "nan 2\n", "line 18 is 'nan 2'; expected finite")])
+def test_a_pose_text_that_is_not_18_pairs_is_refused(text, says):
+    with pytest.raises(ValueError, match=says):
+        parse_fpdm_txt(text)
+
+
+def test_a_joint_with_one_coordinate_of_minus_one_is_missing():
+    pose = parse_fpdm_txt("-1 -1\n-1 30\n" + "128 64\n" * 16)
+    assert pose.present.tolist() == [False, False] + [True] * 16
+    assert pose.xy[2].tolist() == [88, 64] and pose.canvas == (256, 176)
+
+
+def test_poses_on_other_canvases_are_scaled_to_the_one_drawn_on():
+    small, large = standing(), standing((1024, 704))
+    apart = np.abs(draw_fpdm(small).astype(int) - draw_fpdm(large)).max(2) > 0
+    assert draw_fpdm(large).any() and apart.mean() < 0.01  # rounding of the scale only
+    batch = draw_batch([small, large], (64, 48))
+    assert batch.shape == (2, 64, 48, 3) and batch[0].any() and batch[1].any()
+    far = Keypoints(standing().xy + 1e6, np.ones(18, bool), (256, 176))
+    assert not draw_fpdm(far).any()
+
+
+def test_red_and_blue_are_swapped_and_lone_limbs_have_60_percent():
+    pose = np.zeros((18, 2))
+    pose[0] = 20, 20
+    nose = draw_fpdm(Keypoints(pose, np.arange(18) == 0, (64, 64)), (64, 64))
+    assert nose[20, 20].tolist() == [0, 0, 255] and nose[20, 24].any() and not nose[20, 26].any()
+    pose[1] = 50, 20
+    limb = draw_fpdm(Keypoints(pose, np.arange(18) < 2, (64, 64)), (64, 64))
+    assert limb[20, 35].tolist() == [153, 0, 0]  # the neck-nose limb takes the thirteenth colour, (0, 0, 255) swapped
+
+
+def test_blending_inside_a_box_equals_blending_the_whole_picture():
+    import cv2
+
+    from pgpis_models.fpdm_pose import COLOURS, LIMBS, RADIUS
+    pose = on_canvas(standing(), (120, 90)).shifted(-25, 20)  # some of it off the canvas
+    whole = np.zeros((120, 90, 3), np.uint8)
+    for (x, y), colour in zip(pose.xy.tolist(), COLOURS, strict=True):
+        cv2.circle(whole, (int(x), int(y)), RADIUS, colour, -1)
+    for (a, b), colour in zip(LIMBS, COLOURS[:17], strict=True):
+        (ax, ay), (bx, by) = pose.xy[a], pose.xy[b]
+        angle = int(np.degrees(np.arctan2(ay - by, ax - bx)))
+        outline = cv2.ellipse2Poly((int((ax + bx) / 2), int((ay + by) / 2)),
+                                   (int(np.hypot(ax - bx, ay - by) / 2), RADIUS), angle, 0, 360, 1)
+        cover = whole.copy()
+        cv2.fillConvexPoly(cover, outline, colour)
+        whole = cv2.addWeighted(whole, 0.4, cover, 0.6, 0)
+    assert whole.any() and np.array_equal(draw_fpdm(pose, (120, 90)), whole)
+
+
+def test_training_noise_drops_joints_that_leave_to_the_left_and_keeps_the_others():
+    pose, noise = on_canvas(standing()), np.zeros((18, 2))
+    noise[4], noise[7], noise[10] = (-1000, 0), (1000, 0), (0, 1000)
+    moved = augmented(pose, noise)
+    assert not moved.present[4] and moved.present.sum() == 17
+    assert moved.xy[7, 0] == 374 and moved.xy[10, 1] == 549
+    flipped = augmented(pose, flip=True)
+    assert np.allclose(flipped.xy[:, 0], 375 - pose.xy[list(MIRROR), 0])
+    assert np.allclose(augmented(flipped, flip=True).xy, pose.xy)
+    with pytest.raises(ValueError, match=r"\(17, 2\); expected \(18, 2\)"):
+        augmented(pose, np.zeros((17, 2)))
+
+
+def test_pictures_become_tensors_in_their_ranges():
+    picture = draw_fpdm(standing())
+    pose = unit_tensor([picture, picture], (64, 48))
+    assert pose.shape == (2, 3, 64, 48) and 0 <= pose.min() and pose.max() <= 1
+    assert clip_pixels([picture], (56, 56), crop=True).shape == (1, 3, 56, 56)
+    with pytest.raises(ValueError, match="float64.*expected uint8"):
+        unit_tensor([picture / 255.0], (64, 48))
+    with pytest.raises(ValueError, match="no poses"):
+        draw_batch([])
+
+
+# --- whole-body points --------------------------------------------------------------------------------------
+
+def people(frames: int) -> np.ndarray:
+    points = np.random.default_rng(0).uniform(20, 200, (frames, 133, 2))
+    points[0, 9] = 0  # the left wrist
+    return points
+
+
+def test_133_points_become_18_joints_with_hands_and_face(tmp_path):
+    points = people(2)
+    frames = wholebody_to_pose_keypoint(points, (260, 210))
+    first, second = from_pose_keypoint(frames)
+    assert first.canvas == (260, 210) and not first.present[7] and first.present.sum() == 17
+    assert np.allclose(second.xy[0], points[1, 0]) and np.allclose(second.xy[2], points[1, 6])
+    assert np.allclose(second.xy[1], (points[1, 5] + points[1, 6]) / 2) and np.allclose(second.xy[14], points[1, 2])
+    person = frames[1]["people"][0]
+    assert [len(person[f"{part}_keypoints_2d"]) for part in ("pose", "face", "hand_left", "hand_right")] == \
+        [54, 210, 63, 63]
+    assert np.allclose(np.reshape(person["hand_right_keypoints_2d"], (21, 3))[:, :2], points[1, 112:])
+    assert np.allclose(np.reshape(person["face_keypoints_2d"], (70, 3))[:68, :2], points[1, 23:91])
+    np.save(tmp_path / "video.npy", points)
+    assert load_wholebody(tmp_path / "video.npy", (260, 210)) == frames
+    (tmp_path / "one.txt").write_text("\n".join(f"{x} {y}" for x, y in points[0]))
+    assert load_wholebody(tmp_path / "one.txt", (260, 210)) == frames[:1]
+    scored = wholebody_to_pose_keypoint(points, (260, 210), np.full((2, 133), 0.4))
+    assert scored[1]["people"][0]["pose_keypoints_2d"][2] == 0.4
+    assert wholebody_to_pose_keypoint(np.zeros((133, 3)), (260, 210))[0]["people"] == []
+
+
+def test_other_numbers_of_whole_body_points_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"shape \(17, 2\); expected \(133, 2"):
+        wholebody_to_pose_keypoint(np.zeros((17, 2)), (260, 210))
+    (tmp_path / "one.txt").write_text("1 2\n" * 132)
+    with pytest.raises(ValueError, match="one.txt: 132 lines.*expected 133"):
+        load_wholebody(tmp_path / "one.txt", (260, 210))
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="objects.npy"):
+        load_wholebody(tmp_path / "objects.npy", (260, 210))

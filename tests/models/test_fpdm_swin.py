@@ -1,0 +1,71 @@
+"""The Swin tower of the demo's FPDM: what CFLD's backbone and decoder say, from pixels in another range."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from pgpis_models.cfld import CFLD
+from pgpis_models.checkpoint import config_from_json, load_checkpoint, save_checkpoint
+from pgpis_models.fpdm import CONFIGS, FPDMConfig, FusionConfig
+from pgpis_models.fpdm_fusion import FusionModel
+from pgpis_models.fpdm_swin import SwinSizes, SwinTower
+from tests.fpdm_tiny import fpdm_config
+from tests.tiny import SIZE, cfld_config, shaken
+
+MEAN, STD = (0.48, 0.45, 0.4), (0.26, 0.25, 0.27)
+
+
+@pytest.fixture(scope="module")
+def cfld():
+    torch.manual_seed(0)
+    return shaken(CFLD(cfld_config())).eval()
+
+
+def test_a_tower_started_from_cfld_says_its_prompt(cfld):
+    tower = SwinTower(fpdm_config().source_swin, MEAN, STD).eval()
+    tower.load_parts(cfld.state_dict(), "cfld")
+    picture = torch.rand(2, 3, *SIZE)
+    pixels = (picture - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+    with torch.no_grad():
+        assert torch.allclose(tower(pixels), cfld.encode_appearance(picture * 2 - 1).prompt, atol=1e-4)
+
+
+def test_one_vector_of_a_picture_keeps_places_apart(cfld):
+    sizes = dataclasses.replace(fpdm_config().fusion.swin, width=8)
+    tower = SwinTower(sizes, MEAN, STD).eval()
+    tower.load_parts(cfld.state_dict(), "cfld")
+    assert sizes.grid == (2, 2) and sizes.pooled_width == 2 * 2 * 64
+    pixels = torch.rand(1, 3, *SIZE)
+    with torch.no_grad():
+        vector, turned = tower.pooled(pixels), tower.pooled(pixels.flip(-1))
+        picture = pixels * torch.tensor(STD).view(1, 3, 1, 1) + torch.tensor(MEAN).view(1, 3, 1, 1)
+        flat = cfld.backbone(picture * 2 - 1)[-1].flatten(1)
+    expected = (flat - flat.mean(1, keepdim=True)) / (flat.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
+    assert torch.allclose(vector, expected, atol=1e-4) and not torch.allclose(vector, turned, atol=0.1)
+
+
+def test_towers_say_what_they_cannot():
+    sizes = fpdm_config().fusion.swin
+    with pytest.raises(ValueError, match="has no tokens; set tokens"):
+        SwinTower(sizes)(torch.rand(1, 3, *SIZE))
+    with pytest.raises(ValueError, match="gives tokens; one with tokens = 0"):
+        SwinTower(fpdm_config().source_swin).pooled(torch.rand(1, 3, *SIZE))
+    with pytest.raises(ValueError, match="tower of 16 tokens has token_width 0"):
+        dataclasses.replace(sizes, tokens=16)
+    with pytest.raises(ValueError, match=r"\(1, 3, 32, 32\); expected \(B, 3, 64, 64\)"):
+        SwinTower(sizes).pooled(torch.rand(1, 3, 32, 32))
+
+
+def test_configs_with_a_swin_tower_come_back_from_files(tmp_path):
+    for config in (fpdm_config(), CONFIGS["demo"], CONFIGS["full"]):
+        assert config_from_json(FPDMConfig, json.loads(json.dumps(dataclasses.asdict(config))), "file") == config
+    model = FusionModel(FusionConfig(embed=8, projection=8, hidden=8, swin=SwinSizes((64, 64), (4, 4), 8, (1, 1), (1, 1))))
+    save_checkpoint(tmp_path / "a.safetensors", model, {}, base="demo", step=0, data="none", licence="none")
+    loaded = load_checkpoint(tmp_path / "a.safetensors").method
+    pixels = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert loaded.config == model.config and torch.equal(loaded.embed(pixels), model.eval().embed(pixels))
+    with pytest.raises(ValueError, match="swin: unknown key 'windw'"):
+        config_from_json(FusionConfig, {"swin": {"windw": 3}}, "file")

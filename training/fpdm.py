@@ -1,0 +1,270 @@
+"""Task `fpdm`: stage 2 of FPDM on a base UNet (FPDM spec, section 4), on mannequins or on DeepFashion.
+
+Trained are the UNet weights that the method's config names, the source MLP, the pose guider and the class MLP; the fusion
+model of stage 1 stays frozen, and so does the source tower where it is DINOv2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pgpis_models.base import BaseSizes, decode_latents, load_unet, load_vae
+from pgpis_models.checkpoint import save_checkpoint, write_atomically
+from pgpis_models.diffusers_binding import DiffusersBinding, swap_weights
+from pgpis_models.fpdm import CONFIGS, FPDM, FPDMConfig
+from pgpis_models.injections import harmonise
+from pgpis_models.sampling import sample_latents
+from pgpis_models.schedule import cubic_timesteps
+from training.base import diffusion_loss, person_weight
+from training.cfld import base_name, caption_error, swatches, trained_weights
+from training.config import FPDMSettings, MethodConfig, TrainConfig
+from training.data.fpdm_pairs import (
+    MannequinPictures,
+    Pair,
+    Photos,
+    diffusion_tensors,
+    latent_targets,
+    open_pictures,
+    varied,
+)
+from training.fpdm_fusion import load_published, sized, start_from, start_tower
+from training.latents import bank_latents, draw, posterior
+from training.picture import grid
+
+SHOWN = 18         # pairs of the sample grid
+DEMO_SCALE = 1.2   # guidance of the sample grids on the demo's base; others: as published
+
+
+class FPDMTask:
+    """Trains stage 2.
+
+    Raises ValueError when config, data, base and starting weights do not fit together, before the first step.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        self.config, self.device, settings, own = config, device, config.method, config.fpdm
+        sizes: FPDMConfig = sized(FPDMConfig, CONFIGS, config)
+        self.check(sizes)
+        self.pictures = open_pictures(config)
+        self.loader_workers = self.pictures.loader_workers
+        self.canvas = tuple(own.pose_canvas) or sizes.pose_canvas
+        latents = bank_latents(self.pictures.bank, settings.vae, config.data, device) \
+            if isinstance(self.pictures, MannequinPictures) and not settings.encoder_only else None
+        self.batch = DiffusionBatches(self.pictures, sizes, own, self.canvas, latents)
+        method, unet_weights = FPDM(sizes), {}
+        if settings.init:
+            unet_weights = start_from(method, settings.init, "fpdm")
+        if own.dinov2:
+            load_published(method.source_tower, None, own.dinov2)
+        if own.init_tower:
+            start_tower(method.source_tower, own.init_tower)
+        if settings.init_encoder:
+            load_encoder(method, settings.init_encoder)
+        if own.fusion:
+            start_from(method.fusion, own.fusion, "fpdm_fusion")
+        if settings.encoder_only:
+            self.model = SourceTraining(method).to(device)
+            return
+        for name in ("base", "vae"):
+            if not getattr(settings, name) or not Path(getattr(settings, name)).exists():
+                raise ValueError(f"method.{name} is {getattr(settings, name)!r}, which is not there; expected a file that "
+                                 "training/train.py made, or a diffusers folder (the configs say which, and how to get it)")
+        unet, self.sizes = load_unet(settings.base)
+        self.base_name = base_name(Path(settings.base), self.sizes)
+        trained = trained_weights(method, unet, settings)
+        swap_weights(unet, unet_weights)
+        self.stored = sorted({*trained, *unet_weights})
+        self.vae = load_vae(settings.vae).to(device)
+        self.model = FPDMTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), config).to(device)
+        if config.checkpointing:
+            unet.enable_gradient_checkpointing()
+
+    def check(self, sizes: FPDMConfig) -> None:
+        """Whether data and method agree. Raises ValueError."""
+        data, settings, own = self.config.data, self.config.method, self.config.fpdm
+        if data.size != sizes.image_size:
+            raise ValueError(f"data.size is {data.size}, the method makes pictures of {sizes.image_size} (height, width); "
+                             "set data.size to that, or method.model.image_size to fit")
+        told = {"caption_loss": settings.caption_loss, "encoder_only": settings.encoder_only,
+                "foreground": settings.foreground != 1.0}
+        if data.kind != "mannequins" and any(told.values()):
+            raise ValueError(f"{[name for name, on in told.items() if on]} need captions or person masks, which only "
+                             f"mannequins have; data.kind is {data.kind!r}")
+        if data.kind == "mannequins" and own.flip and not settings.encoder_only:
+            raise ValueError(f"fpdm.flip is {own.flip}, but the latents of mannequins are made once and cannot be mirrored; "
+                             "set fpdm.flip=0")
+        if not own.fusion and not settings.init and not settings.encoder_only:
+            raise ValueError("fpdm.fusion is empty; expected a checkpoint of stage 1, which task fpdm_fusion makes, or an "
+                             "earlier checkpoint of this stage in method.init")
+
+    def groups(self, lr: float) -> list[dict]:
+        return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": lr}]
+
+    def grid(self) -> np.ndarray:
+        """Pairs never trained on: source, pose, made, target; or how the source tokens name their colours."""
+        pairs = self.pictures.held_out()[:SHOWN]
+        method, sizes = self.model.method, self.model.method.config
+        tensors = {name: value.to(self.device) for name, value in diffusion_tensors(pairs, sizes, self.canvas).items()}
+        target = latent_targets(pairs, sizes)
+        source = latent_targets([replace(pair, target=pair.source) for pair in pairs], sizes)
+        read = method.encode_source(tensors["source"], tensors["clip_source"])
+        if self.config.method.encoder_only:
+            captions = torch.from_numpy(self.pictures.test.caption[:SHOWN])
+            return grid([source, swatches(read.tokens, source), swatches(captions, source)], ["source", "named", "truth"],
+                        per_row=6)
+        encoded = method.encode(read, tensors["pose"], tensors["clip_pose"])
+        scales = {"source": DEMO_SCALE, "fusion": DEMO_SCALE} if self.base_name == "demo" else {}
+        latents = sample_latents(self.model.binding.denoiser(method.guidance(encoded, **scales), len(pairs)),
+                                 self.sizes.schedule(), (len(pairs), 4, *sizes.latent_size), steps=20, device=self.device)
+        made = decode_latents(self.vae, latents) * 2 - 1
+        return grid([source, tensors["pose"] * 2 - 1, made, target], ["source", "pose", "FPDM", "target"],
+                    scale=2 if target.shape[-1] < 200 else 1, per_row=3)
+
+    def export(self, path: Path, images: int) -> None:
+        if self.config.method.encoder_only:
+            state = {name: value.detach().cpu().contiguous() for name, value in self.model.method.state_dict().items()
+                     if name.startswith(ENCODER_PARTS)}
+            write_atomically(path, state, {"pgpis.format": "1", "pgpis.kind": '"encoder"'})
+            return
+        unet = dict(self.model.unet.named_parameters())
+        save_checkpoint(path, self.model.method, {name: unet[name] for name in self.stored}, base=self.base_name,
+                        step=images, data=self.config.data.kind, licence=self.pictures.licence,
+                        dtype=torch.float16 if self.base_name == "demo" else None)
+
+
+@dataclass(frozen=True)
+class DiffusionBatches:
+    """Training batches of stage 2. canvas: (height, width) that poses are drawn on. latents: of a bank of mannequins,
+    (N, V, 4, h, w); None where a batch brings the target's pictures, or nothing of them (encoder_only)."""
+
+    pictures: MannequinPictures | Photos
+    sizes: FPDMConfig
+    own: FPDMSettings
+    canvas: tuple[int, ...]
+    latents: Tensor | None
+
+    def __call__(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
+        own = self.own
+        pairs = [identical(pair, rng) if rng.random() < own.identity else pair for pair in self.pictures.draw(rng, size)]
+        pairs = [varied(pair, own, rng, self.canvas) for pair in pairs]
+        result = diffusion_tensors(pairs, self.sizes, self.canvas, rng.random(size) < own.low_share, own.low_size)
+        if not isinstance(self.pictures, MannequinPictures):
+            return result | {"target_image": latent_targets(pairs, self.sizes)}
+        who, view = (np.array([pair.where[n] for pair in pairs]) for n in (0, 2))
+        result |= {"caption": torch.from_numpy(self.pictures.bank.caption[who]),
+                   "person": self.pictures.bank.person(who, view)}
+        return result if self.latents is None else result | {"target_latents": self.latents[who, view]}
+
+
+ENCODER_PARTS = ("source_tower.", "source_mlp.")   # what encoder_only trains and init_encoder loads
+
+
+def load_encoder(method: FPDM, path: str) -> None:
+    """Source tower and source MLP from a run with encoder_only. Raises ValueError when it is not there."""
+    from safetensors.torch import load_file
+    if not Path(path).is_file():
+        raise ValueError(f"method.init_encoder is {path}, which is not there; run the config with encoder_only first, or "
+                         "leave it empty, which takes more images to the same result")
+    state = load_file(path)
+    for part in ENCODER_PARTS:
+        getattr(method, part[:-1]).load_state_dict({name.removeprefix(part): value for name, value in state.items()
+                                                    if name.startswith(part)})
+
+
+def identical(pair: Pair, rng: np.random.Generator) -> Pair:
+    """A pair of one photo and its own pose: the source's or the target's, each half of the time."""
+    if rng.random() < 0.5:
+        where = pair.where and (pair.where[0], pair.where[1], pair.where[1])
+        return replace(pair, target=pair.source, pose=pair.source_pose, where=where)
+    where = pair.where and (pair.where[0], pair.where[2], pair.where[2])
+    return replace(pair, source=pair.target, source_pose=pair.pose, where=where)
+
+
+class FPDMTraining(nn.Module):
+    """The training loss of stage 2.
+
+    trained: names of the UNet weights to train. encode: pictures -> posteriors of their latents, for batches that bring
+    pictures; it is no submodule, so the autoencoder is neither trained nor saved.
+    """
+
+    def __init__(self, method: FPDM, unet: nn.Module, sizes: BaseSizes, trained: list[str],
+                 encode: Callable[[Tensor], Tensor], config: TrainConfig) -> None:
+        super().__init__()
+        self.method, self.unet, self.schedule = method, unet, sizes.schedule()
+        self.settings: MethodConfig = config.method
+        self.own, self.encode = config.fpdm, encode
+        names = set(trained)
+        for name, parameter in unet.named_parameters():
+            parameter.requires_grad_(name in names)
+        method.fusion.requires_grad_(False)
+        method.source_tower.requires_grad_(not self.own.freeze_source)
+        self.binding = DiffusersBinding(unet)
+
+    def train(self, mode: bool = True) -> FPDMTraining:
+        """Evaluation mode for the UNet and for what is frozen, but for the dropout of the frozen combiner, which the
+        authors' training keeps (FPDM spec, section 4)."""
+        super().train(mode)
+        self.unet.eval()
+        self.method.fusion.eval()
+        self.method.fusion.combiner.train(mode and self.own.fusion_dropout)
+        if self.own.freeze_source:
+            self.method.source_tower.eval()
+        return self
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """A batch of `FPDMTask` -> (loss, its parts)."""
+        method, logs = self.method, {}
+        latents = batch.get("target_latents")
+        if latents is None:
+            posteriors = self.encode(batch["target_image"])
+            latents = draw(posteriors, torch.randn_like(posteriors[:, 0]))
+        rows = len(latents)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.own.freeze_source):
+            tokens = method.source_tower(batch["source"])
+        with torch.no_grad():
+            fusion = method.fusion(batch["clip_source"], batch["clip_pose"])
+        loss = torch.zeros((), device=latents.device)
+        if self.settings.caption_loss:
+            caption = context_error(method, tokens, batch["caption"])
+            loss, logs["caption"] = loss + self.settings.caption_loss * caption, caption.detach()
+        injected = method.training_injections(tokens, batch["pose"], fusion, per_sample=self.own.per_sample_drops)
+        timesteps = None   # uniform, as in the authors' code
+        if self.settings.cubic_timesteps:
+            timesteps = cubic_timesteps(torch.rand(rows, device=latents.device), self.schedule.steps)
+        weight = person_weight(batch["person"], self.settings.foreground) if "person" in batch else None
+        denoising = diffusion_loss(self.binding, self.schedule, latents, harmonise([injected], rows).stacked(), timesteps,
+                                   weight, self.own.noise_offset)
+        logs["denoising"] = denoising.detach()
+        return loss + denoising, logs
+
+
+class SourceTraining(nn.Module):
+    """Demo only: source tower and source MLP learn to say the caption of the person that they see."""
+
+    def __init__(self, method: FPDM) -> None:
+        super().__init__()
+        self.method = method
+        method.requires_grad_(False)
+        method.source_tower.requires_grad_(True)
+        method.source_mlp.requires_grad_(True)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        return context_error(self.method, self.method.source_tower(batch["source"]), batch["caption"]), {}
+
+
+def context_error(method: FPDM, tokens: Tensor, caption: Tensor) -> Tensor:
+    """How far the first context tokens are from the caption (B, T, C): the base was told captions, so it listens at once.
+
+    Raises ValueError when there are fewer tokens than the caption has.
+    """
+    if tokens.shape[1] < caption.shape[1]:
+        raise ValueError(f"the source tower gives {tokens.shape[1]} tokens, a caption has {caption.shape[1]}; expected as "
+                         "many or more: set method.model.source_swin.tokens, or caption_loss to 0")
+    return caption_error(method.source_mlp(tokens)[:, :caption.shape[1]], caption)

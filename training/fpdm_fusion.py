@@ -1,0 +1,168 @@
+"""Task `fpdm_fusion`: stage 1 of FPDM. One tower and the combiner learn to foresee the embedding of the target photo from
+the source photo and the target's pose picture, by source-enhanced InfoNCE (FPDM spec, section 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pgpis_models.checkpoint import config_from_json, difference, load_checkpoint, save_checkpoint, shapes_of
+from pgpis_models.fpdm_fusion import FUSION_CONFIGS, FusionConfig, FusionModel, fusion_loss, gather_rows
+from pgpis_models.fpdm_parts import VisionTower, published_tower_name, published_tower_shape
+from pgpis_models.fpdm_swin import SwinTower
+from training.config import FPDMSettings, TrainConfig
+from training.data.fpdm_pairs import MannequinPictures, Photos, fusion_tensors, open_pictures
+from training.picture import grid
+
+SHOWN = 18   # pairs of the sample grid
+
+
+class FusionTask:
+    """Trains the fusion model on source-target pairs.
+
+    Raises ValueError when config, data and starting weights do not fit together, before the first step.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        self.config, self.device, settings = config, device, config.fpdm
+        sizes = sized(FusionConfig, FUSION_CONFIGS, config)
+        if config.batch // 2 < settings.pairs_per_person:
+            raise ValueError(f"a batch of {config.batch} with {settings.pairs_per_person} pairs of each person leaves "
+                             "nobody to tell apart; expected a batch of at least two people")
+        self.pictures = open_pictures(config)
+        self.loader_workers = self.pictures.loader_workers
+        self.batch = FusionBatches(self.pictures, sizes, settings)
+        method = FusionModel(sizes)
+        if config.method.init:
+            start_from(method, config.method.init, "fpdm_fusion")
+        if settings.clip:
+            load_published(method.tower, method.projection, settings.clip)
+        if settings.init_tower:
+            start_tower(method.tower, settings.init_tower)
+        self.model = FusionTraining(method, settings).to(device)
+
+    def groups(self, lr: float) -> list[dict]:
+        return [{"params": list(self.model.parameters()), "lr": lr}]
+
+    def grid(self) -> np.ndarray:
+        """Pairs never trained on: source, pose, target, and the picture whose embedding is nearest to the fusion."""
+        pairs = self.pictures.held_out()
+        tensors = fusion_tensors(pairs, self.model.method.config, self.config.fpdm.pose_canvas)
+        method = self.model.method
+        fusion = method(tensors["source"].to(self.device), tensors["pose"].to(self.device))
+        targets = F.normalize(method.embed(tensors["target"].to(self.device)), dim=-1)
+        found = tensors["target"][(fusion @ targets.T).argmax(1).cpu()]
+        columns = [tensors["source"], tensors["pose"], tensors["target"], found]
+        return grid([pixels[:SHOWN] / 2 for pixels in columns], ["source", "pose", "target", "found"], scale=1, per_row=3)
+
+    def export(self, path: Path, images: int) -> None:
+        demo = self.config.data.kind == "mannequins"
+        save_checkpoint(path, self.model.method, {}, base="demo" if demo else "sd21", step=images,
+                        data=self.config.data.kind, licence=self.pictures.licence, dtype=torch.float16 if demo else None)
+
+
+@dataclass(frozen=True)
+class FusionBatches:
+    """Training batches of stage 1."""
+
+    pictures: MannequinPictures | Photos
+    sizes: FusionConfig
+    own: FPDMSettings
+
+    def __call__(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
+        pairs = self.pictures.draw(rng, size, self.own.pairs_per_person)
+        tensors = fusion_tensors(pairs, self.sizes, self.own.pose_canvas)
+        for name in ("source", "pose"):
+            kept = torch.from_numpy(rng.random(size) >= self.own.input_drop)
+            tensors[name] = tensors[name] * kept[:, None, None, None]
+        return tensors
+
+
+class FusionTraining(nn.Module):
+    """The loss of stage 1, with its measures: top1 and top5 (shares of targets whose own fusion is the nearest, or among the
+    five nearest, of all candidates), rank (mean, 1 is best) and l1."""
+
+    def __init__(self, method: FusionModel, settings: FPDMSettings) -> None:
+        super().__init__()
+        self.method, self.settings = method, settings
+
+    def train(self, mode: bool = True) -> FusionTraining:
+        """The tower stays in evaluation mode, as Lightning leaves it in the authors' training."""
+        super().train(mode)
+        self.method.tower.eval()
+        return self
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """source, pose and target (B, 3, H, W) -> (loss, its parts)."""
+        method, settings = self.method, self.settings
+        rows = len(batch["source"])  # one call for all three: the tower is shared
+        source, pose, target = method.embed(torch.cat([batch["source"], batch["pose"], batch["target"]])).split(rows)
+        fusion = method.combiner(source, pose)
+        found = fusion_loss(target.float(), fusion.float(), source.float(), temperature=settings.temperature,
+                            l1_weight=settings.l1_weight, source_enhanced=settings.source_enhanced,
+                            gather=gather_rows if settings.gather else None)
+        return found.loss, {"top1": found.top1, "top5": found.top5, "rank": found.mean_rank, "l1": found.l1.detach()}
+
+
+# --- sizes and starting weights, of both stages -----------------------------------------------------------
+
+def sized(kind: type, presets: dict[str, Any], config: TrainConfig) -> Any:
+    """The method's config: its preset with the settings of method.model over it, at any depth. Raises ValueError for an
+    unknown preset or setting."""
+    settings = config.method
+    if settings.preset not in presets:
+        raise ValueError(f"method.preset is {settings.preset!r}; expected one of {sorted(presets)}")
+
+    def over(below: Any, above: Any) -> Any:
+        both = isinstance(below, dict) and isinstance(above, dict)
+        return below | {name: over(below.get(name), value) for name, value in above.items()} if both else above
+    return config_from_json(kind, over(dataclasses.asdict(presets[settings.preset]), settings.model), "method.model")
+
+
+def start_from(module: nn.Module, path: str, method: str) -> dict[str, Tensor]:
+    """Loads an earlier checkpoint of the method into the module; returns its UNet weights. Raises ValueError when it has
+    other sizes."""
+    earlier = load_checkpoint(path, expect_method=method)
+    wrong = difference(shapes_of(module.state_dict()), shapes_of(earlier.method.state_dict()))
+    if wrong:
+        raise ValueError(f"{path} has other sizes than this run: {wrong}; use its preset")
+    module.load_state_dict(earlier.method.state_dict())
+    return earlier.unet_weights
+
+
+def start_tower(tower: nn.Module, path: str) -> None:
+    """A Swin tower from the backbone and decoder of an encoder run or of a checkpoint such as the demo's CFLD."""
+    if not isinstance(tower, SwinTower):
+        raise ValueError(f"fpdm.init_tower is {path}, but the tower is a vision transformer; expected a Swin tower, as in "
+                         "the preset demo (for the others see fpdm.clip and fpdm.dinov2)")
+    if not Path(path).is_file():
+        raise ValueError(f"fpdm.init_tower is {path}, which is not there; expected a checkpoint with backbone.* such as "
+                         "models/demo/demo_cfld.safetensors, or an empty setting to start from nothing")
+    tower.load_parts({name.removeprefix("method."): value.float() for name, value in load_file(path).items()}, path)
+
+
+def load_published(tower: VisionTower, projection: nn.Linear | None, path: str) -> None:
+    """CLIP's or DINOv2's published weights (a safetensors file as transformers saves them) into a tower, and CLIP's
+    projection. Other entries, such as CLIP's text half, are left. Raises ValueError for missing or unfitting ones."""
+    state = load_file(path)
+    prefix = next((p for p in ("vision_model.", "dinov2.") if any(name.startswith(p) for name in state)), "")
+    wanted = {name: (prefix + published_tower_name(name, tower.kind), value.shape)
+              for name, value in tower.state_dict().items()}
+    shapes = {theirs: published_tower_shape(name, shape, tower.kind) for name, (theirs, shape) in wanted.items()}
+    if projection is not None:
+        shapes["visual_projection.weight"] = tuple(projection.weight.shape)
+    wrong = difference(shapes, shapes_of(state), extras=True)
+    if wrong:
+        raise ValueError(f"{path} does not hold the tower of the method: {wrong}; expected the published weights of its "
+                         f"kind ({tower.kind}) and size")
+    tower.load_state_dict({name: state[theirs].float().reshape(shape) for name, (theirs, shape) in wanted.items()})
+    if projection is not None:
+        projection.load_state_dict({"weight": state["visual_projection.weight"].float()})

@@ -81,7 +81,7 @@ class ControlBranch(nn.Module):
                  and (name not in unet or unet[name].shape != value.shape)]
         if wrong:
             raise ValueError(f"the base's encoder does not fit a control branch of {self.sizes}: {len(wrong)} weights "
-                             f"differ, such as {wrong[:5]}; set method.model.unet_widths, unet_heads and prompt_width to the base's")
+                             f"differ, such as {wrong[:5]}; set unet_widths and prompt_width to the base's")
         for name, value in own.items():
             value.zero_() if name.startswith(ZERO) else value.copy_(unet[name])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import appearance, image, loaders, pose, sampling
+from . import appearance, image, loaders, pose, queries, sampling
 
 
 class PGPISExtension(ComfyExtension):
@@ -13,4 +13,4 @@ class PGPISExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The node classes, in the order of the menu."""
         loaders.register_folder()
-        return [node for group in (loaders, pose, appearance, sampling, image) for node in group.NODES]
+        return [node for group in (loaders, pose, appearance, queries, sampling, image) for node in group.NODES]

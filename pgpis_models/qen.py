@@ -207,8 +207,8 @@ class QEN(nn.Module):
         config = self.config
         expected = (config.pose_channels, *config.pose_size)
         if pose.ndim != 4 or tuple(pose.shape[1:]) != expected:
-            raise ValueError(f"pose raster has shape {tuple(pose.shape)}; expected (B, *{expected}): draw the keypoints at "
-                             f"(height, width) {config.pose_size}")
+            raise ValueError(f"pose raster has shape {tuple(pose.shape)}; expected (B, {', '.join(map(str, expected))}): "
+                             f"draw the keypoints at (height, width) {config.pose_size}")
         drawn = pose.picture if isinstance(pose, FactoredRasters) else pose[:, :3]
         if region is None:
             region = skeleton_region(drawn, config.image_size, config.mask_sigma, config.mask_threshold)

@@ -83,10 +83,17 @@ class MethodConfig:
 
 
 @dataclass(frozen=True)
+class QENTrainConfig:
+    """What task qen has beside MethodConfig."""
+
+    backbone_rate: float = 0.1          # learning rate of the backbone, as a share of lr (the paper does not state rates)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run."""
 
-    task: str = "cfld"                  # autoencoder | base | cfld
+    task: str = "cfld"                  # autoencoder | base | cfld | qen
     name: str = "run"                   # folder below `output`
     output: str = "output/train"
     export: str = ""                    # where the finished checkpoint goes; default <output>/<name>/<name>.safetensors
@@ -94,6 +101,7 @@ class TrainConfig:
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
+    qen: QENTrainConfig = field(default_factory=QENTrainConfig)
     images: int = 100_000               # length of the run, target images seen; a pair is two where reconstruct is on
     batch: int = 32                     # images of one optimiser step, over all processes and accumulated passes
     accumulate: int = 1                 # forward passes that make up one step

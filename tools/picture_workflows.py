@@ -29,6 +29,7 @@ from tests.browser.chromium import drive, missing_tools  # noqa: E402
 from tests.host.http_host import (  # noqa: E402
     WORKFLOWS,
     Host,
+    add_missing_methods,
     add_random_demo,
     demo_is_trained,
     make_base,
@@ -105,6 +106,8 @@ def host_of(url: str | None):
         if not demo_is_trained():
             print("models/demo is not complete: random models stand in for it, and the results mean nothing")
             add_random_demo(base)
+        for name in add_missing_methods(base):
+            print(f"models/demo has no {name}: a random one stands in for it, and its results mean nothing")
         with serve(base) as host:
             yield host
 

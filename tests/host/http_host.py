@@ -75,6 +75,29 @@ def add_random_demo(folder: Path, seed: int = 5) -> None:
     save_checkpoint(models / DEMO_FILES[2], method, weights, base="demo", step=0, data="none", licence="none")
 
 
+def add_missing_methods(folder: Path, seed: int = 6) -> list[str]:
+    """Random checkpoints, into models/pgpis of a base directory, in place of those that the pack's demo set does not hold
+    yet: the names of those files."""
+    import torch
+
+    from pgpis_models.checkpoint import save_checkpoint
+    from pgpis_models.qen import CONFIGS, QEN
+    made = []
+    for name, build in {"demo_qen.safetensors": lambda: QEN(CONFIGS["demo"])}.items():
+        if (DEMO / name).is_file():
+            continue
+        torch.manual_seed(seed)
+        method = build()
+        with torch.no_grad():
+            for value in method.parameters():
+                value += 0.02 * torch.randn_like(value)   # convolutions that start at zero would hide the pose
+        weights = {key: 0.1 * torch.randn(shape) for key, shape in method.unet_weight_shapes().items()}
+        save_checkpoint(folder / "models" / "pgpis" / name, method, weights, base="demo", step=0, data="none",
+                        licence="none")
+        made.append(name)
+    return made
+
+
 # --- the server ---------------------------------------------------------------------------------------------
 
 class Host:

@@ -20,7 +20,7 @@ from training.train import task_class
 
 CPU = torch.device("cpu")
 MODEL = {"image_size": [64, 64], "window": [4, 4], "swin_width": 8, "swin_depths": [1, 1, 1, 1], "swin_heads": [1, 1, 2, 2],
-         "fusion_depth": 1, "unet_widths": [32, 32, 32, 32], "prompt_drop": 0.5, "pose_drop": 0.5}
+         "fusion_depth": 1, "unet_widths": [32, 32, 32, 32], "prompt_drop": 0.5, "pose_drop": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,9 @@ def test_steps_change_the_method_and_the_declared_unet_weights_and_nothing_else(
     declared = {f"unet.{name}" for name in task.model.method.trainable_unet_weights()}
     assert len(declared) == 32
     assert {name for name in changed if name.startswith("unet.")} == declared
-    assert {name for name in changed if name.startswith("method.")} == {f"method.{name}" for name in weights(
-        task.model.method)}
+    # At the deepest level of these sizes a group of the norm is one number, which is normalised to 0 whatever it is.
+    lost = {f"method.{name}" for name in weights(task.model.method)} - changed
+    assert all(".norm" in name and ("down_blocks.3." in name or "mid_block." in name) for name in lost), lost
     assert all(torch.equal(value, vae[name]) for name, value in task.vae.named_parameters())
 
 
@@ -97,14 +98,14 @@ def test_the_loss_falls_on_one_batch(folder, files, method, model):
 
 def test_the_loss_is_l_mse_plus_l_rec_written_out(folder, files):
     """Encode once, repeat for both halves, drop tokens and pose apart, and add the two means."""
-    task = make(folder, files)
+    task = make(folder, files, model={"pose_drop": 0.5})
     shaken(task.model.method.control, 0.05)
     model, method = task.model.eval(), task.model.method
     batch = task.batch(np.random.default_rng(1), 6)
-    torch.manual_seed(8)
+    torch.manual_seed(1)
     loss, logs = model(batch)
 
-    torch.manual_seed(8)
+    torch.manual_seed(1)
     tokens = method.encode_appearance(batch["source"]).tokens
     latents = torch.cat([batch["source_latents"], batch["target_latents"]])
     draws = torch.rand(6, 2)
@@ -115,21 +116,17 @@ def test_the_loss_is_l_mse_plus_l_rec_written_out(folder, files):
     abar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)[timesteps].view(-1, 1, 1, 1)
     noisy = abar.sqrt() * latents + (1 - abar).sqrt() * noise
     velocity = abar.sqrt() * noise - (1 - abar).sqrt() * latents   # what this base predicts
-    errors = []
-    for row in range(6):
-        poses = batch["source_pose" if row < 3 else "target_pose"]
-        if isinstance(poses, FactoredRasters):
-            poses = poses.full()
-        inputs, region = method.encode_pose(poses[row % 3][None])
-        rows = {f"context.{stage}": shown[row][None] for stage in ("down", "mid", "up")}
-        extra = {}
-        if draws[row, 1] >= 0.5:
-            skips, middle = method.control(noisy[row][None], timesteps[row][None], shown[row][None], region, **inputs)
-            extra = {"down_block_additional_residuals": tuple(skips), "mid_block_additional_residual": middle}
-        made = model.unet(noisy[row][None], timesteps[row][None], encoder_hidden_states=shown[row][None],
-                          cross_attention_kwargs={"pgpis": rows}, return_dict=False, **extra)[0]
-        errors.append((made[0] - velocity[row]).square().mean())
-    reconstruction, transfer = torch.stack(errors[:3]).mean(), torch.stack(errors[3:]).mean()
+    poses = [batch[name].full() if isinstance(batch[name], FactoredRasters) else batch[name]
+             for name in ("source_pose", "target_pose")]
+    inputs, region = method.encode_pose(torch.cat(poses))
+    skips, middle = method.control(noisy, timesteps, shown, region, **inputs)
+    on = (draws[:, 1] >= 0.5).float().view(-1, 1, 1, 1)
+    rows = {f"context.{stage}": shown for stage in ("down", "mid", "up")}
+    made = model.unet(noisy, timesteps, encoder_hidden_states=shown, cross_attention_kwargs={"pgpis": rows},
+                      down_block_additional_residuals=tuple(skip * on for skip in skips),
+                      mid_block_additional_residual=middle * on, return_dict=False)[0]
+    errors = (made - velocity).square().mean((1, 2, 3))
+    reconstruction, transfer = errors[:3].mean(), errors[3:].mean()
     assert torch.allclose(loss, reconstruction + transfer, rtol=1e-4)
     assert torch.allclose(logs["denoising"], loss / 2, rtol=1e-5)
 

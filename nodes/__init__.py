@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import appearance, fusion, image, loaders, pose, sampling, sequence
+from . import appearance, fusion, image, loaders, pose, queries, sampling, sequence
 
 
 class PGPISExtension(ComfyExtension):
@@ -13,4 +13,5 @@ class PGPISExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The node classes, in the order of the menu."""
         loaders.register_folder()
-        return [node for group in (loaders, pose, appearance, fusion, sampling, sequence, image) for node in group.NODES]
+        groups = (loaders, pose, appearance, fusion, queries, sampling, sequence, image)
+        return [node for group in groups for node in group.NODES]

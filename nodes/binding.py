@@ -8,18 +8,15 @@ CONDITIONING that MODEL runs as it was. Only the host's public patch points are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import comfy.conds
-import comfy.model_management
 import comfy.model_patcher
 import torch
 from comfy.patcher_extension import WrappersMP
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..pgpis_models.attention import lookup
-from ..pgpis_models.diffusers_binding import run_control
-from ..pgpis_models.injections import Control, Rows
+from ..pgpis_models.injections import Rows
 from ..pgpis_models.sites import DOWN_BLOCK_SLOTS, SITES, STEM_SLOT, Site, sites_of
 from .binding_attention import (
     KEY,
@@ -31,25 +28,9 @@ from .binding_attention import (
     call_of,
     replace_context,
 )
+from .binding_control import check_control, control_object
 from .binding_weights import check_widths, replace_weights
-
-PREFIX = "pgpis."         # of the names of our tensors among the host's model_conds
-PASSPORT = PREFIX + "passport"
-
-
-@dataclass(frozen=True)
-class Passport:
-    """What travels with the rows and is not a tensor; equal in all terms, so that the host batches them.
-
-    latent_size: (height, width) of the latents that the rows were made for. batch: rows per term. network,
-    network_scale: the control network, if any.
-    """
-
-    latent_size: tuple[int, int]
-    batch: int
-    network: Callable | None = None
-    network_scale: float = 1.0
-
+from .passport import PASSPORT, PREFIX, Passport, check_shape
 
 # --- CONDITIONING -------------------------------------------------------------------------------------------
 
@@ -62,8 +43,9 @@ def conditionings(rows: Rows, latent_size: tuple[int, int]) -> list[list]:
     Raises ValueError when no context is given: the host's UNet cannot run without one.
     """
     shared = _shared_context(rows)
-    passport = Passport(latent_size, next(iter(rows.terms[0].values())).shape[0],
-                        *((rows.control.network, rows.control.scale) if rows.control else ()))
+    passport = Passport(latent_size, next(iter(rows.terms[0].values())).shape[0])
+    # The same object for all terms, so that the host batches them; control_on says which rows it is for.
+    control = {"control": control_object(rows.control), "control_apply_to_uncond": False} if rows.control else {}
     result = []
     for term in rows.terms:
         tokens = lookup(term, "context", "down.0.0", "down")
@@ -74,7 +56,7 @@ def conditionings(rows: Rows, latent_size: tuple[int, int]) -> list[list]:
         carried = {PREFIX + name: comfy.conds.CONDRegular(value) for name, value in term.items()
                    if not (shared and name.startswith("context."))}
         carried[PASSPORT] = comfy.conds.CONDConstant(passport)
-        result.append([[tokens, {"model_conds": carried}]])
+        result.append([[tokens, {"model_conds": carried, **control}]])
     return result
 
 
@@ -102,6 +84,8 @@ def apply_injections(model: comfy.model_patcher.ModelPatcher, rows: Rows, unet_w
     rows or weights do not fit the MODEL.
     """
     check_widths(model, rows.terms[0], method)
+    if rows.control:
+        check_control(model, rows.control, method)
     model = model.clone()
     replace_weights(model, unet_weights, method)
     if not model.get_wrappers(WrappersMP.DIFFUSION_MODEL, KEY):
@@ -120,11 +104,6 @@ def apply_injections(model: comfy.model_patcher.ModelPatcher, rows: Rows, unet_w
             _install(model, "attn2", site, CrossAttention)
         if site.name in reference:
             _install(model, "attn1", site, SelfAttention)
-    network = rows.control.network if rows.control else None
-    if isinstance(network, nn.Module):
-        patcher = comfy.model_patcher.ModelPatcher(network, comfy.model_management.get_torch_device(),
-                                                   comfy.model_management.unet_offload_device())
-        model.set_additional_models(KEY, [patcher])
     return model
 
 
@@ -149,26 +128,11 @@ def _run_unet(executor: Callable, x: Tensor, timesteps: Tensor, context: Tensor 
     if not ours:
         return executor(x, timesteps, context, y, control, options, **kwargs)
     passport = ours.pop("passport")
-    _check_shape(x, passport, options)
-    if passport.network is not None and bool(ours["control_on"].any()):
-        control = merge_control(control, *_control_residuals(passport, x, timesteps, ours))
+    check_shape(x, passport, options)
     call = Call(ours, _reference_rows(ours))
     out = executor(x, timesteps, context, y, control, {**options, KEY: call}, **kwargs)
     _check_served(call, options)
     return out
-
-
-def _check_shape(x: Tensor, passport: Passport, options: dict) -> None:
-    height, width = passport.latent_size
-    if tuple(x.shape[-2:]) != (height, width):
-        raise ValueError(
-            f"source and pose are encoded for latents of {width}x{height} (a picture of {width * 8}x{height * 8}), the "
-            f"sampler runs {x.shape[-1]}x{x.shape[-2]} ({x.shape[-1] * 8}x{x.shape[-2] * 8}); connect the LATENT output of "
-            f"Apply PGPIS, or set the empty latent to width {width * 8} and height {height * 8}, and use no areas")
-    per_term = x.shape[0] // max(1, len(options.get("cond_or_uncond", [0])))
-    if per_term % passport.batch:
-        raise ValueError(f"{passport.batch} source and pose pairs are encoded, the sampler runs {per_term} latents; "
-                         f"expected {passport.batch} or a multiple: connect the LATENT output of Apply PGPIS")
 
 
 def _check_served(call: Call, options: dict) -> None:
@@ -209,34 +173,6 @@ def _add_to_time_embedding(emb: Tensor, model_channels: int, transformer_options
     call = call_of(transformer_options)
     value = None if call is None else call.rows.get("time_embedding")
     return emb if value is None else emb + value.to(emb.dtype)
-
-
-# --- control network ----------------------------------------------------------------------------------------
-
-def _control_residuals(passport: Passport, x: Tensor, timesteps: Tensor,
-                       rows: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
-    network, dtype = passport.network, x.dtype
-    if isinstance(network, nn.Module):  # its precision may differ from the UNet's
-        dtype = next((parameter.dtype for parameter in network.parameters()), x.dtype)
-    cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in rows.items()
-            if name.startswith("control")}
-    skips, middle = run_control(Control(network, {}, passport.network_scale), x.to(dtype), timesteps, cast)
-    return [value.to(x.dtype) for value in skips], middle.to(x.dtype)
-
-
-def merge_control(control: dict | None, skips: list[Tensor], middle: Tensor) -> dict:
-    """The host's control dict with our residuals added: 12 to the skips (its list `output`), one to the middle.
-
-    The host takes values from the END of its lists, so lists of unequal length are aligned there. Neither the dict
-    of a user's ControlNet nor its tensors are changed.
-    """
-    merged = dict(control or {})
-    for name, ours in (("output", skips), ("middle", [middle])):
-        theirs = list(merged.get(name) or [])
-        length = max(len(theirs), len(ours))
-        theirs, ours = ([None] * (length - len(values)) + list(values) for values in (theirs, ours))
-        merged[name] = [b if a is None else a if b is None else a + b for a, b in zip(theirs, ours, strict=True)]
-    return merged
 
 
 # --- once per generation ------------------------------------------------------------------------------------

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from .attention import attend, cross_attention, lookup, self_attention
+from .control import run_control
 from .guidance import Guidance
 from .injections import Control, Rows, harmonise
-from .sites import SITES, SKIP_COUNT, Site
+from .sites import SITES, Site
 
 
 class SiteProcessor:
@@ -101,9 +102,10 @@ class DiffusersBinding:
         if residuals:
             kwargs["down_intrablock_additional_residuals"] = residuals  # diffusers empties the list it is given
         if control is not None:
-            skips, middle = run_control(control, sample, timestep, rows)
-            kwargs["down_block_additional_residuals"] = tuple(skips)
-            kwargs["mid_block_additional_residual"] = middle
+            found = run_control(control, sample, timestep, rows)
+            if found is not None:
+                kwargs["down_block_additional_residuals"] = tuple(found[0])
+                kwargs["mid_block_additional_residual"] = found[1]
         self._rows = rows
         try:
             return self.unet(sample, timestep, encoder_hidden_states=text, cross_attention_kwargs={"pgpis": rows},
@@ -124,28 +126,6 @@ class DiffusersBinding:
             time = torch.as_tensor(t, device=x.device).expand(x.shape[0]).repeat(terms)
             return guidance.combine(self(x.repeat(terms, 1, 1, 1), time, stacked, rows.control).chunk(terms))
         return denoise
-
-
-def run_control(control: Control, sample: Tensor, timestep: Tensor,
-                rows: Mapping[str, Tensor]) -> tuple[list[Tensor], Tensor]:
-    """Runs a control network on the rows that have it; the others get zero residuals.
-
-    Returns 12 skip residuals and the middle one, all with R rows.
-    """
-    on = rows["control_on"].bool()
-    inputs = {name.removeprefix("control."): value for name, value in rows.items() if name.startswith("control.")}
-    time = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
-    if not bool(on.all()):
-        inputs = {name: value[on] for name, value in inputs.items()}
-    skips, middle = control.network(sample[on], time[on], **inputs)
-    if len(skips) != SKIP_COUNT:
-        raise ValueError(f"the control network gave {len(skips)} skip residuals; expected {SKIP_COUNT}")
-
-    def spread(value: Tensor) -> Tensor:
-        full = value.new_zeros(sample.shape[0], *value.shape[1:])
-        full[on] = value * control.scale
-        return full
-    return [spread(value) for value in skips], spread(middle)
 
 
 def swap_weights(unet: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

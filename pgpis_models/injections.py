@@ -37,11 +37,16 @@ class Control:
 
     network: called as network(sample (R, 4, H, W), timestep (R,), **inputs) and returns (12 skip residuals in the
     order of the down path, middle residual). inputs: name -> (B, ...) tensors that do not depend on the step.
+    scale: factor of the residuals. start, end: the share of the sampling, 0..1, from which and up to which it runs.
+    on: (B,) which rows have it, 1 or 0; all when None.
     """
 
     network: Callable[..., tuple[Sequence[Tensor], Tensor]]
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    on: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,8 @@ class Injections:
             down_residuals=tuple(function(v) for v in self.down_residuals),
             time_embedding=None if self.time_embedding is None else function(self.time_embedding),
             control=None if self.control is None else replace(
-                self.control, inputs={k: function(v) for k, v in self.control.inputs.items()}),
+                self.control, inputs={k: function(v) for k, v in self.control.inputs.items()},
+                on=None if self.control.on is None else function(self.control.on)),
         )
 
 
@@ -181,9 +187,14 @@ def harmonise(terms: Sequence[Injections], batch: int) -> Rows:
                 raise ValueError(f"{name} has shape {tuple(rows[name].shape)} in one guidance term and "
                                  f"{tuple(example.shape)} in another; terms of one chain must agree")
     controls = [term.control for term in terms if term.control is not None]
-    if any(control.network is not controls[0].network for control in controls):
-        raise ValueError("two control networks in one guidance chain; expected one network shared by its terms")
+    if any(_how(control) != _how(controls[0]) for control in controls):
+        raise ValueError("two control networks in one guidance chain, or one with two strengths or durations; expected one "
+                         "network shared by its terms")
     return Rows(tuple({name: rows[name] for name in names} for rows in flat), controls[0] if controls else None)
+
+
+def _how(control: Control) -> tuple:
+    return id(control.network), control.scale, control.start, control.end
 
 
 def _flatten(term: Injections, batch: int) -> dict[str, Tensor]:
@@ -212,7 +223,8 @@ def _flatten(term: Injections, batch: int) -> dict[str, Tensor]:
         for name, value in term.control.inputs.items():
             rows[f"control.{name}"] = value
         device = next(iter(term.control.inputs.values())).device if term.control.inputs else None
-        rows["control_on"] = torch.ones(batch, dtype=torch.int64, device=device)
+        on = term.control.on
+        rows["control_on"] = torch.ones(batch, dtype=torch.int64, device=device) if on is None else on.to(torch.int64)
     return rows
 
 

@@ -19,7 +19,7 @@ from torch import nn
 METHODS: dict[str, tuple[str, str, str]] = {
     "cfld": ("cfld", "CFLDConfig", "CFLD"),
     "fpdm": ("fpdm", "FPDMConfig", "FPDM"), "fpdm_fusion": ("fpdm", "FusionConfig", "FusionModel"),
-    "mcld": ("mcld", "MCLDConfig", "MCLD"),
+    "mcld": ("mcld", "MCLDConfig", "MCLD"), "qen": ("qen", "QENConfig", "QEN"),
 }
 
 

@@ -30,8 +30,8 @@ from tests.host.http_host import (  # noqa: E402
     DEMO,
     WORKFLOWS,
     Host,
+    add_missing_methods,
     add_random_demo,
-    add_random_fpdm,
     demo_is_trained,
     make_base,
     serve,
@@ -108,7 +108,8 @@ def host_of(url: str | None):
         if not demo_is_trained():
             print("models/demo is not complete: random models stand in for it, and the results mean nothing")
             add_random_demo(base)
-        add_random_fpdm(base)
+        for name in add_missing_methods(base):
+            print(f"models/demo has no {name}: a random one stands in for it, and its results mean nothing")
         with serve(base) as host:
             yield host
 

@@ -109,6 +109,13 @@ class FPDMSettings:
 
 
 @dataclass(frozen=True)
+class QENTrainConfig:
+    """What task qen has beside MethodConfig."""
+
+    backbone_rate: float = 0.1          # learning rate of the backbone, as a share of lr (the paper does not state rates)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run."""
 
@@ -121,6 +128,7 @@ class TrainConfig:
     base: BaseConfig = field(default_factory=BaseConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     fpdm: FPDMSettings = field(default_factory=FPDMSettings)
+    qen: QENTrainConfig = field(default_factory=QENTrainConfig)
     images: int = 100_000               # length of the run, target images seen; a pair is two where reconstruct is on
     batch: int = 32                     # images of one optimiser step, over all processes and accumulated passes
     accumulate: int = 1                 # forward passes that make up one step

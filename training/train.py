@@ -20,7 +20,8 @@ from training.config import TrainConfig, load_config  # noqa: E402
 # name -> (module, class); imported when asked for
 TASKS = {"autoencoder": ("training.autoencoder", "AutoencoderTask"), "base": ("training.base", "BaseTask"),
          "cfld": ("training.cfld", "CFLDTask"), "fpdm": ("training.fpdm", "FPDMTask"),
-         "fpdm_fusion": ("training.fpdm_fusion", "FusionTask")}
+         "fpdm_fusion": ("training.fpdm_fusion", "FusionTask"),
+         "qen": ("training.qen", "QENTask")}
 
 
 def task_class(name: str) -> type:

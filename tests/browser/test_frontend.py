@@ -12,8 +12,8 @@ from tests.browser.chromium import drive, missing_tools
 from tests.host.http_host import (
     COMFY,
     FRONTEND_ONLY,
+    add_missing_methods,
     add_random_demo,
-    add_random_fpdm,
     demo_is_trained,
     make_base,
     serve,
@@ -40,7 +40,7 @@ def seen(tmp_path_factory):
     stand_in(base)
     if not demo_is_trained():
         add_random_demo(base)
-    add_random_fpdm(base)
+    add_missing_methods(base)
     saved = {path.stem: json.loads(path.read_text()) for path in workflow_files()}
     jobs = [{"name": name, "workflow": workflow, "queue": name not in NEEDS_DOWNLOADS, "width": 1600,
              "screenshot": str(folder / f"{name}.png")} for name, workflow in saved.items()]

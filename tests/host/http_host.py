@@ -16,6 +16,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -76,22 +77,30 @@ def add_random_demo(folder: Path, seed: int = 5) -> None:
     save_checkpoint(models / DEMO_FILES[2], method, weights, base="demo", step=0, data="none", licence="none")
 
 
-def add_random_fpdm(folder: Path, seed: int = 6) -> None:
-    """A random demo_fpdm.safetensors into models/pgpis of a base directory, unless the pack ships one."""
-    if (DEMO / "demo_fpdm.safetensors").is_file():
-        return
+def add_missing_methods(folder: Path, seed: int = 6) -> list[str]:
+    """Random checkpoints, into models/pgpis of a base directory, in place of those that the pack's demo set does not hold
+    yet: the names of those files."""
     import torch
 
     from pgpis_models.checkpoint import save_checkpoint
-    from pgpis_models.fpdm import CONFIGS, FPDM
-    torch.manual_seed(seed)
-    method = FPDM(CONFIGS["demo"])
-    torch.nn.init.normal_(method.pose_guider.conv_out.weight, std=0.05)  # it starts at zero
-    weights = {name: torch.randn(shape) / math.sqrt(max(1, math.prod(shape[1:]))) if len(shape) > 1 else
-               torch.full(shape, float("norm" in name and name.endswith("weight")))
-               for name, shape in method.unet_weight_shapes().items()}
-    save_checkpoint(folder / "models" / "pgpis" / "demo_fpdm.safetensors", method, weights, base="demo", step=0, data="none",
-                    licence="none", dtype=torch.float16)
+    from pgpis_models.methods import method_classes
+    made = []
+    for name in ("fpdm", "qen"):
+        file = f"demo_{name}.safetensors"
+        if (DEMO / file).is_file():
+            continue
+        torch.manual_seed(seed)
+        method = method_classes(name)[1](import_module(f"pgpis_models.{name}").CONFIGS["demo"])
+        with torch.no_grad():
+            for value in method.parameters():
+                value += 0.02 * torch.randn_like(value)   # convolutions that start at zero would hide the pose
+        weights = {key: torch.randn(shape) / math.sqrt(max(1, math.prod(shape[1:]))) if len(shape) > 1 else
+                   torch.full(shape, float("norm" in key and key.endswith("weight")))
+                   for key, shape in method.unet_weight_shapes().items()}
+        save_checkpoint(folder / "models" / "pgpis" / file, method, weights, base="demo", step=0, data="none",
+                        licence="none", dtype=torch.float16)
+        made.append(file)
+    return made
 
 
 # --- the server ---------------------------------------------------------------------------------------------

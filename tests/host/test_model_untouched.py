@@ -182,16 +182,27 @@ def test_lora_controlnet_and_pack_run_together_on_one_model(pack, tiny, model):
         assert not any(torch.equal(result, other) for key, other in results.items() if key != name), name
 
 
-def test_our_control_network_adds_to_a_users_controlnet_without_changing_its_tensors(pack):
-    merge = pack.binding.merge_control
-    skips, middle = [torch.full((1,), float(n)) for n in range(12)], torch.full((1,), 100.0)
-    theirs = {"input": [torch.ones(1)], "output": [torch.full((1,), 0.5)] * 11 + [None], "middle": [torch.ones(1)]}
-    merged = merge(theirs, skips, middle)
-    assert [float(v) for v in merged["output"]] == [n + 0.5 for n in range(11)] + [11.0]
-    assert float(merged["middle"][0]) == 101.0 and merged["input"] is theirs["input"]
-    assert all(float(v) == 0.5 for v in theirs["output"][:11]) and float(theirs["middle"][0]) == 1.0
-    assert [float(v) for v in merge({"output": [torch.ones(1)]}, skips, middle)["output"]] == [*range(11), 12.0]
-    assert len(merge(None, skips, middle)["output"]) == 12
+def test_our_control_network_adds_to_a_users_controlnet_without_changing_its_tensors(host, pack):
+    control, passport = host.pack("nodes.binding_control"), host.pack("nodes.passport")
+    theirs = {"input": [torch.ones(1)], "output": [torch.full((2,), 0.5)] * 11 + [None], "middle": [torch.ones(2)]}
+    rows = {"pgpis.control_on": torch.tensor([1, 0]), "pgpis.passport": passport.Passport((2, 2), 1)}
+
+    def merged(previous, cond=rows, strength=1.0, sigma=1.0):
+        ours = control.InjectedControl(lambda sample, time: ([torch.full((1,), float(n)) for n in range(12)],
+                                                             torch.full((1,), 100.0)))
+        ours.strength, ours.timestep_range = strength, (10.0, 0.5)
+        ours.model_sampling_current = SimpleNamespace(calculate_input=lambda t, x: x, timestep=lambda t: t)
+        if previous is not None:
+            ours.set_previous_controlnet(SimpleNamespace(get_control=lambda *args: previous))
+        return ours.get_control(torch.zeros(2, 4, 2, 2), torch.full((2,), sigma), cond, 2, {"cond_or_uncond": [1, 0]})
+    both = merged(theirs)
+    assert [v.tolist() for v in both["output"]] == [[n + 0.5, 0.5] for n in range(11)] + [[11.0, 0.0]]
+    assert both["middle"][0].tolist() == [101.0, 1.0] and both["input"] == theirs["input"]
+    assert all(v.tolist() == [0.5, 0.5] for v in theirs["output"][:11]) and theirs["middle"][0].tolist() == [1.0, 1.0]
+    assert merged(None, strength=0.5)["middle"][0].tolist() == [50.0, 0.0]
+    assert merged(theirs, sigma=0.4) is theirs and merged(None, sigma=20.0) is None, "outside of its share of the sampling"
+    assert merged(theirs, rows | {"pgpis.control_on": torch.tensor([0, 0])}) is theirs, "no row has a pose"
+    assert merged(theirs, {}) is theirs, "a CONDITIONING that is not ours"
 
 
 class OtherPack:

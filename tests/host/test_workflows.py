@@ -19,8 +19,8 @@ from tests.host.http_host import (
     DEMO_FILES,
     WORKFLOWS,
     HostError,
+    add_missing_methods,
     add_random_demo,
-    add_random_fpdm,
     demo_is_trained,
     make_base,
     serve,
@@ -90,7 +90,7 @@ def server(tmp_path_factory):
     base = make_base(tmp_path_factory.mktemp("server"))
     if not demo_is_trained():
         add_random_demo(base)
-    add_random_fpdm(base)
+    add_missing_methods(base)
     with serve(base) as host:
         yield host
 
@@ -113,24 +113,51 @@ def test_pose_transfer_makes_the_picture_and_the_comparison(server):
         assert found >= TRUE_PSNR and found > copied + 2
 
 
-def test_the_host_makes_the_picture_that_the_command_line_makes(server):
+@pytest.mark.parametrize("name, file", [("cfld_pose_transfer", "demo_cfld.safetensors"),
+                                        ("qen_pose_transfer", "demo_qen.safetensors")])
+def test_the_host_makes_the_picture_that_the_command_line_makes(name, file, server):
     """KSampler with euler on sgm_uniform against DDIM on trailing timesteps, on diffusers: two ways to the same picture.
 
     The spacings differ by less than one of the 1000 timesteps, so the pictures differ a little.
     """
-    prompt = to_api(workflow("cfld_pose_transfer"), server.object_info)
+    prompt = to_api(workflow(name), server.object_info)
     settings, seed = prompt[only(prompt, "KSampler")]["inputs"], 3
     assert (settings["sampler_name"], settings["scheduler"], settings["denoise"]) == ("euler", "sgm_uniform", 1.0)
     settings["seed"] = seed * 1_000_003  # what start_noise makes of a seed
     [made] = of_node(server, server.run(prompt), showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
-    base, vae, cfld = (server.base / "models" / "pgpis" / name for name in DEMO_FILES)
-    generator = Generator(*(path if path.is_file() else DEMO / path.name for path in (cfld, base, vae)))
+    paths = (server.base / "models" / "pgpis" / one for one in (file, *DEMO_FILES[:2]))
+    generator = Generator(*(path if path.is_file() else DEMO / path.name for path in paths))
     poses = from_pose_keypoint(json.loads(prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"]))
     [other] = generator(generator.prepare(input_picture("pgpis_source.png")), poses, seed=seed, steps=settings["steps"],
                         sampler="ddim", weights={"pose": settings["cfg"], "appearance": settings["cfg"]})
     found = psnr(made, (other.movedim(0, -1) * 255).numpy())
     print(f"PSNR between the two: {found:.1f} dB")
     assert found > SAME_PSNR
+
+
+def test_qen_shows_the_pose_its_region_and_the_picture(server):
+    prompt = to_api(workflow("qen_pose_transfer"), server.object_info)
+    outputs = server.run(prompt)
+    [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
+    is_a_picture(made, (128, 96))
+    [grid] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISCompareGrid")))
+    is_a_picture(grid, (8 + 128 + 2 * 18 + 8, 8 + 5 * (96 + 8)))
+    prompt[only(prompt, "PGPISQueryEmbedding")]["inputs"]["strength"] = 0.3
+    [weak] = of_node(server, server.run(prompt), showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
+    assert not np.array_equal(weak, made)
+
+
+def test_attention_maps_of_local_global_and_cflds_queries_are_shown(server):
+    prompt = to_api(workflow("qen_attention"), server.object_info)
+    outputs = server.run(prompt)
+    nodes = [number for number, node in prompt.items() if node["class_type"] == "PGPISAttentionMaps"]
+    shown = {number: of_node(server, outputs, showing(prompt, "PreviewImage", number)) for number in nodes}
+    assert len(nodes) == 3 and all(len(pictures) == 4 for pictures in shown.values())
+    flat = [picture for pictures in shown.values() for picture in pictures]
+    for picture in flat:
+        is_a_picture(picture, (128, 96))
+    first, *others = (pictures[0] for pictures in shown.values())
+    assert not any(np.array_equal(first, other) for other in others)
 
 
 def test_masked_sampling_keeps_everything_outside_the_mask(server):

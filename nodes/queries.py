@@ -1,0 +1,175 @@
+"""Nodes of QEN: its embedding, the pose mask of its attention, and what learnable queries look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..pgpis_models.pose import Keypoints, checked_size, draw_openpose, from_pose_keypoint
+from ..pgpis_models.pose_mask import skeleton_region
+from ..pgpis_models.qen import QEN
+from ..pgpis_models.qen_inputs import encode_pictures
+from ..pgpis_models.query_maps import KINDS, chosen_queries, over, query_maps
+from .appearance import PERSON_TOOLTIP, PIXELS_PER_LATENT, person_choice
+from .inputs import as_image, resized, rgb
+from .types import Cond, CondType, MethodType, PoseKeypointType, on_cpu
+
+
+def poses_of(frames: Any, person: int) -> list[Keypoints]:
+    """POSE_KEYPOINT -> one pose per frame; a frame without people is a pose without joints, which has no pose region."""
+    if not isinstance(frames, (list, tuple)) or not any(_is_empty(frame) for frame in frames):
+        return from_pose_keypoint(frames, person_choice(person))
+    nobody = np.zeros((18, 2)), np.zeros(18, bool)
+    return [Keypoints(*nobody, checked_size((frame.get("canvas_height", 1), frame.get("canvas_width", 1)), "canvas"))
+            if _is_empty(frame) else from_pose_keypoint([frame], person_choice(person))[0] for frame in frames]
+
+
+def _is_empty(frame: Any) -> bool:
+    return isinstance(frame, dict) and frame.get("people") == []
+
+
+def mask_tensor(mask: Any, what: str) -> torch.Tensor:
+    """MASK (B, H, W) or (H, W) -> (B, 1, H, W). Raises ValueError for anything else."""
+    if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
+        found = tuple(mask.shape) if isinstance(mask, torch.Tensor) else type(mask).__name__
+        raise ValueError(f"{what} is {found}; expected a MASK (batch, height, width). Connect a MASK output, such as "
+                         "that of Pose Mask")
+    return mask.reshape(-1, 1, *mask.shape[-2:]).float()
+
+
+class QueryEmbedding(io.ComfyNode):
+    """QEN: source IMAGE and target POSE_KEYPOINT -> PGPIS_COND."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISQueryEmbedding", display_name="QEN Query Embedding", category="PGPIS/conditioning",
+            description="Encodes a source person and a target pose with a QEN checkpoint. The pose enters through the "
+                        "checkpoint's own ControlNet, whose attention to local queries is masked to the pose's region. "
+                        "One source with many poses, many sources with one pose, or equal numbers of both make a batch.",
+            inputs=[MethodType.Input("method", tooltip="A QEN checkpoint from Load PGPIS Checkpoint."),
+                    io.Image.Input("source", tooltip="Photo(s) of the person. Resized to the checkpoint's own size without "
+                                   "keeping the aspect ratio, as in training; transparent parts become white."),
+                    PoseKeypointType.Input("pose", tooltip="Target pose(s), one frame per picture, from Load Pose, Extract "
+                                           "Pose or any node that gives POSE_KEYPOINT."),
+                    io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP),
+                    io.Float.Input("strength", default=1.0, min=0.0, max=10.0, step=0.01,
+                                   tooltip="Strength of the pose's ControlNet."),
+                    io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.001,
+                                   tooltip="Share of the sampling from which the pose's ControlNet runs."),
+                    io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.001,
+                                   tooltip="Share of the sampling up to which the pose's ControlNet runs."),
+                    io.Mask.Input("mask", optional=True, tooltip="Region(s) in which patches see the local queries, of any "
+                                  "size, in place of the pose's own. An all black one masks nothing.")],
+            outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS or PGPIS Guider."),
+                     io.Int.Output(display_name="width", tooltip="Width in pixels of the pictures this will make."),
+                     io.Int.Output(display_name="height", tooltip="Height in pixels of the pictures this will make.")])
+
+    @classmethod
+    def execute(cls, method, source, pose, person, strength, start_percent, end_percent, mask=None) -> io.NodeOutput:
+        module = method.checkpoint.method
+        if not isinstance(module, QEN):
+            raise ValueError(f"the checkpoint is {method.name}; QEN Query Embedding expects one of method qen. Load another "
+                             "file, or use the embedding node of that method")
+        if start_percent > end_percent:
+            raise ValueError(f"start_percent is {start_percent}, end_percent {end_percent}; expected start before end. Swap "
+                             "them")
+        config = module.config
+        picture = resized(rgb(source, "the source IMAGE"), config.image_size)
+        poses = poses_of(pose, person)
+        region = None if mask is None else mask_tensor(mask, "the MASK")
+        counts = {"sources": picture.shape[0], "poses": len(poses), "masks": 1 if region is None else region.shape[0]}
+        if len(set(counts.values()) - {1}) > 1:
+            given = ", ".join(f"{number} {name}" for name, number in counts.items())
+            raise ValueError(f"{given}; expected equal numbers, or one of each that differs. Repeat or drop some "
+                             "(Repeat Image Batch, Image From Batch)")
+        device = method.load()
+        with torch.no_grad():
+            encoded = encode_pictures(module, picture * 2 - 1, poses, device, region, strength, start_percent, end_percent)
+        height, width = config.latent_size
+        cond = Cond(method, on_cpu(encoded), max(counts.values()), config.latent_size)
+        return io.NodeOutput(cond, width * PIXELS_PER_LATENT, height * PIXELS_PER_LATENT)
+
+
+class PoseMask(io.ComfyNode):
+    """POSE_KEYPOINT or a skeleton IMAGE -> MASK."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISPoseMask", display_name="Pose Mask", category="PGPIS/pose",
+            description="The dilated region of a pose: the skeleton is drawn, blurred, and cut at a threshold (QEN section "
+                        "3.2). Connect a pose, or a picture of skeletons on black.",
+            inputs=[io.Int.Input("width", default=0, min=0, max=16384, tooltip="Width of the mask in pixels; 0 takes that "
+                                 "of the pose's canvas or the picture."),
+                    io.Int.Input("height", default=0, min=0, max=16384, tooltip="Height of the mask in pixels; 0 takes that "
+                                 "of the pose's canvas or the picture."),
+                    io.Float.Input("blur", default=8.0, min=0.0, max=256.0, step=0.5,
+                                   tooltip="Standard deviation of the blur in pixels of a picture 512 high; a larger one "
+                                   "widens the region. 0 takes the skeleton."),
+                    io.Float.Input("threshold", default=0.004, min=0.0001, max=0.99, step=0.0001, round=0.0001,
+                                   tooltip="Share of the blurred peak at which the region ends; QEN's own is 1/255."),
+                    io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP),
+                    PoseKeypointType.Input("pose", optional=True, tooltip="Pose(s), one mask per frame."),
+                    io.Image.Input("image", optional=True, tooltip="Skeleton picture(s) on black, when no pose is "
+                                   "connected.")],
+            outputs=[io.Mask.Output(display_name="mask", tooltip="White inside the region, for QEN Query Embedding or "
+                                    "Masked Sampler.")])
+
+    @classmethod
+    def execute(cls, width, height, blur, threshold, person, pose=None, image=None) -> io.NodeOutput:
+        if (pose is None) == (image is None):
+            raise ValueError(f"Pose Mask has {'both a pose and an image' if pose is not None else 'nothing'} connected; "
+                             "expected one of them. Connect the one or the other")
+        if pose is None:
+            drawn = rgb(image, "the skeleton IMAGE")
+            size = (height or drawn.shape[-2], width or drawn.shape[-1])
+        else:
+            poses = poses_of(pose, person)
+            sizes = {(height or one.canvas[0], width or one.canvas[1]) for one in poses}
+            if len(sizes) > 1:
+                raise ValueError(f"frames have canvases of {sorted(sizes)} (height, width), which make no batch; expected "
+                                 "one size. Set width and height")
+            size = sizes.pop()
+            drawn = torch.from_numpy(np.stack([draw_openpose(one, size) for one in poses])).movedim(-1, 1)
+        return io.NodeOutput(skeleton_region(drawn, size, blur, threshold)[:, 0])
+
+
+class AttentionMaps(io.ComfyNode):
+    """What chosen queries of a QEN or CFLD checkpoint look at in a source."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISAttentionMaps", display_name="Query Attention Maps", category="PGPIS/image",
+            description="Shows what learnable queries look at, as a picture over the source: QEN's local queries, its "
+                        "global ones (through the local ones that they read), or the queries of CFLD's decoder.",
+            inputs=[MethodType.Input("method", tooltip="A QEN or CFLD checkpoint from Load PGPIS Checkpoint."),
+                    io.Image.Input("source", tooltip="Photo(s) of the person, resized to the checkpoint's own size."),
+                    io.Combo.Input("kind", options=list(KINDS), default="local", tooltip="Which queries; CFLD's count as "
+                                   "local."),
+                    io.String.Input("queries", default="0-3", tooltip="Their numbers from 0, such as 0-3, 7; empty "
+                                    "for all."),
+                    io.Int.Input("block", default=-1, min=-1, max=99, tooltip="Which block of the transformer, from 0; -1 "
+                                 "is the last.")],
+            outputs=[io.Image.Output(display_name="image", tooltip="One picture per query, source after source.")])
+
+    @classmethod
+    def execute(cls, method, source, kind, queries, block) -> io.NodeOutput:
+        module = method.checkpoint.method
+        if not hasattr(module, "attention_maps"):
+            raise ValueError(f"the checkpoint is {method.name}; Query Attention Maps expects one of method qen or cfld. "
+                             "Load another file")
+        picture = resized(rgb(source, "the source IMAGE"), module.config.image_size)
+        device = method.load()
+        with torch.no_grad():
+            maps = query_maps(module, (picture * 2 - 1).to(device), kind).cpu()
+        if block >= maps.shape[1]:
+            raise ValueError(f"block is {block}; {method.name} has {maps.shape[1]}. Choose 0 to {maps.shape[1] - 1}, or -1")
+        return io.NodeOutput(as_image(over(picture, maps[:, block, chosen_queries(queries, maps.shape[2])])))
+
+
+NODES = [QueryEmbedding, PoseMask, AttentionMaps]

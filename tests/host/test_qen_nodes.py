@@ -1,0 +1,220 @@
+"""QEN's nodes on tiny random models, in graphs that the host executes and by themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.host.test_nodes_run import ROW, ksampler, saved
+
+SIZE = (128, 96)
+
+
+@pytest.fixture(scope="module")
+def qen(host, tiny, demo):
+    """qen_tiny.safetensors beside the other demo files."""
+    models, checkpoint = host.pack("pgpis_models.qen"), host.pack("pgpis_models.checkpoint")
+    torch.manual_seed(31)
+    config = dataclasses.replace(models.CONFIGS["demo"], unet_widths=tiny.widths, unet_heads=tiny.heads,
+                                 prompt_width=tiny.context)
+    method = models.QEN(config).requires_grad_(False)
+    for value in method.parameters():
+        value += 0.05 * torch.randn_like(value)
+    weights = {name: value for name, value in tiny.unet(3).state_dict().items() if name in method.unet_weight_shapes()}
+    assert len(weights) == 32
+    checkpoint.save_checkpoint(demo.folder / "qen_tiny.safetensors", method, weights, base="demo", step=0, data="none",
+                               licence="none")
+    picture = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(host.base / "input" / "qen_source.png")
+    return config
+
+
+@pytest.fixture(scope="module")
+def nodes(host):
+    from types import SimpleNamespace
+    return SimpleNamespace(**{name: host.pack(f"nodes.{name}") for name in ("loaders", "queries", "pose", "sampling")})
+
+
+@pytest.fixture(scope="module")
+def method(nodes, qen):
+    return nodes.loaders.LoadCheckpoint.execute("qen_tiny.safetensors").result[0]
+
+
+@pytest.fixture(scope="module")
+def cfld(nodes, demo):
+    return nodes.loaders.LoadCheckpoint.execute("cfld_tiny.safetensors").result[0]
+
+
+def frames(count=1, people=True):
+    joints = [value for n in range(18) for value in (20.0 + 3 * n, 10.0 + 6 * n, 1.0)]
+    person = [{"pose_keypoints_2d": joints}] if people else []
+    return [{"people": person, "canvas_height": SIZE[0], "canvas_width": SIZE[1]}] * count
+
+
+def photo(count=1):
+    return torch.rand(count, *SIZE, 3, generator=torch.Generator().manual_seed(0))
+
+
+def embed(nodes, method, source=None, pose=None, mask=None, **widgets):
+    values = {"person": -1, "strength": 1.0, "start_percent": 0.0, "end_percent": 1.0} | widgets
+    return nodes.queries.QueryEmbedding.execute(method, photo() if source is None else source,
+                                                frames() if pose is None else pose, mask=mask, **values).result[0]
+
+
+# --- in graphs ----------------------------------------------------------------------------------------------
+
+def graph(sampler="apply", widgets=None, mask=None, **more):
+    embedding = {"method": ["method", 0], "source": ["source", 0], "pose": ["pose", 0], "person": -1, "strength": 1.0,
+                 "start_percent": 0.0, "end_percent": 1.0} | (widgets or {}) | ({"mask": mask} if mask else {})
+    made = {
+        "base": ("PGPISLoadDemoBase", {}),
+        "method": ("PGPISLoadCheckpoint", {"file": "qen_tiny.safetensors"}),
+        "source": ("LoadImage", {"image": "qen_source.png"}),
+        "pose": ("PGPISLoadPose", {"file": "(the text below)", "text": f"{ROW}\n{ROW}", "canvas_width": 176,
+                                   "canvas_height": 256}),
+        "cond": ("PGPISQueryEmbedding", embedding),
+        "apply": ("PGPISApply", {"model": ["base", 0], "cond": ["cond", 0]}), "sampler": ksampler(3),
+        "decode": ("VAEDecode", {"samples": ["sampler", 0], "vae": ["base", 1]}),
+        "save": ("SaveImage", {"images": ["decode", 0], "filename_prefix": "q"}),
+    } | more
+    return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in made.items()}
+
+
+def test_the_embedding_runs_under_a_ksampler_and_strength_and_per_cent_act(host, qen):
+    cases = {"plain": {}, "weak": {"strength": 0.2}, "late": {"start_percent": 0.5}, "early": {"end_percent": 0.4}}
+    results = {name: saved(host, host.run(graph(widgets=widgets))) for name, widgets in cases.items()}
+    assert all(len(pictures) == 2 and pictures[0].shape == (*SIZE, 3) for pictures in results.values())
+    for name, pictures in results.items():
+        others = [other[0] for key, other in results.items() if key != name]
+        assert not any(np.array_equal(pictures[0], other) for other in others), name
+
+
+def test_a_pose_mask_may_be_connected_and_changes_the_result(host, qen):
+    plain = saved(host, host.run(graph()))
+    wide = saved(host, host.run(graph(mask=["region", 0], region=("PGPISPoseMask", {
+        "pose": ["pose", 0], "width": 40, "height": 60, "blur": 40.0, "threshold": 0.004, "person": -1}))))
+    own = saved(host, host.run(graph(mask=["region", 0], region=("PGPISPoseMask", {
+        "image": ["drawn", 0], "width": 0, "height": 0, "blur": 8.0, "threshold": 0.004, "person": -1}),
+        drawn=("PGPISDrawPose", {"pose": ["pose", 0], "width": 96, "height": 128, "person": -1}))))
+    assert not np.array_equal(plain[0], wide[0]) and not np.array_equal(wide[0], own[0])
+
+
+def test_attention_maps_are_pictures_over_the_source(host, qen):
+    result = host.run(graph(
+        local=("PGPISAttentionMaps", {"method": ["method", 0], "source": ["source", 0], "kind": "local", "queries": "0-1, 5",
+                                      "block": -1}),
+        shared=("PGPISAttentionMaps", {"method": ["method", 0], "source": ["source", 0], "kind": "global", "queries": "",
+                                       "block": 0}),
+        first=("SaveImage", {"images": ["local", 0], "filename_prefix": "l"}),
+        second=("SaveImage", {"images": ["shared", 0], "filename_prefix": "s"})))
+    assert result.success, result.errors
+    counts = {name: len(result.outputs[name]["images"]) for name in ("first", "second", "save")}
+    assert counts == {"first": 3, "second": 4, "save": 2}
+
+
+# --- by themselves ------------------------------------------------------------------------------------------
+
+def test_the_pose_mask_is_the_region_that_the_embedding_uses(nodes, method, host):
+    """Drawn otherwise and at another size, so the same but for the edge."""
+    mask, = nodes.queries.PoseMask.execute(0, 0, 8.0, 1 / 255, -1, pose=frames(2)).result
+    assert mask.shape == (2, *SIZE) and set(mask.unique().tolist()) == {0.0, 1.0}
+    own = embed(nodes, method).encoded.region[0, 0]
+    both = (mask[0] * own).sum() / (mask[0] + own).clamp(0, 1).sum()
+    assert both > 0.7
+    drawn, = nodes.pose.DrawPose.execute(frames(), 0, 0, -1).result
+    from_image, = nodes.queries.PoseMask.execute(0, 0, 8.0, 1 / 255, -1, image=drawn).result
+    assert torch.equal(from_image[0], mask[0])
+    larger, = nodes.queries.PoseMask.execute(192, 256, 8.0, 1 / 255, -1, pose=frames()).result
+    assert larger.shape == (1, 256, 192) and abs(larger.mean() - mask[0].mean()) < 0.1
+
+
+def test_no_person_means_no_mask_and_a_warning(nodes, method, caplog):
+    with caplog.at_level(logging.WARNING):
+        nobody = embed(nodes, method, pose=frames(people=False))
+    assert "no person" in caplog.text and nobody.encoded.region.all()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        black = embed(nodes, method, mask=torch.zeros(1, 20, 30))
+    assert "no person" in caplog.text
+    white = embed(nodes, method, mask=torch.ones(1, 50, 10))
+    assert torch.equal(black.encoded.region, white.encoded.region) and white.encoded.region.all()
+    mask, = nodes.queries.PoseMask.execute(0, 0, 8.0, 0.004, -1, pose=frames(people=False)).result
+    assert mask.shape == (1, *SIZE) and not mask.any()
+    both = embed(nodes, method, pose=frames(people=False) + frames())
+    assert both.encoded.region[0].all() and not both.encoded.region[1].all()
+
+
+def test_a_mask_of_another_size_is_any_pooled(nodes, method):
+    mask = torch.zeros(1, 7, 5)
+    mask[0, 3, 2] = 1
+    region = embed(nodes, method, mask=mask).encoded.region[0, 0]
+    expected = torch.zeros(*SIZE)
+    expected[54:74, 38:58] = 1     # floor(3 * 128 / 7) to ceil(4 * 128 / 7), floor(2 * 96 / 5) to ceil(3 * 96 / 5)
+    assert torch.equal(region, expected)
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"mask": torch.zeros(1, 8, 8, 3)}, r"the MASK is \(1, 8, 8, 3\); expected a MASK"), ({"mask": "x"}, "the MASK is str"),
+    ({"start_percent": 0.8, "end_percent": 0.2}, "start_percent is 0.8, end_percent 0.2; expected"),
+    ({"pose": torch.zeros(1, 8, 8, 3)}, "Tensor.*expected POSE_KEYPOINT"),
+    ({"source": torch.zeros(8, 8, 3)}, "expected an IMAGE"),
+    ({"source": torch.rand(3, 8, 8, 3), "pose": frames(2)}, "3 sources, 2 poses, 1 masks; expected equal"),
+    ({"pose": frames(2), "mask": torch.ones(3, 8, 8)}, "1 sources, 2 poses, 3 masks; expected equal")])
+def test_wrong_things_are_refused_by_name(change, words, nodes, method):
+    with pytest.raises(ValueError, match=words):
+        embed(nodes, method, **change)
+
+
+def test_nodes_of_another_method_are_refused_by_name(nodes, method, cfld, host):
+    with pytest.raises(ValueError, match="cfld_tiny.safetensors .cfld.*expects one of method qen"):
+        embed(nodes, cfld)
+    with pytest.raises(ValueError, match="qen_tiny.safetensors .qen.*expects one of method cfld"):
+        host.pack("nodes.appearance").AppearanceEmbedding.execute(method, photo(), frames(), -1)
+    for given, word in (({}, "nothing"), ({"pose": frames(), "image": photo()}, "both a pose and an image")):
+        with pytest.raises(ValueError, match=f"Pose Mask has {word} connected; expected one"):
+            nodes.queries.PoseMask.execute(0, 0, 8.0, 0.004, -1, **given)
+
+
+def test_attention_maps_of_both_methods_and_what_they_refuse(nodes, method, cfld):
+    show = nodes.queries.AttentionMaps.execute
+    local, = show(method, photo(2), "local", "0, 3", -1).result
+    assert local.shape == (4, *SIZE, 3) and 0 <= local.min() and local.max() <= 1
+    assert not torch.equal(local[0], local[1])
+    assert show(cfld, photo(), "local", "", 0).result[0].shape[0] == 16
+    for arguments, words in (((cfld, photo(), "global", "", -1), "CFLD has one kind"),
+                             ((method, photo(), "local", "15-17", -1), r"\[16, 17\].*16 of that kind"),
+                             ((method, photo(), "local", "a", -1), "'a' is neither"),
+                             ((method, photo(), "local", "", 9), "block is 9.*has 4")):
+        with pytest.raises(ValueError, match=words):
+            show(*arguments)
+
+
+def test_encoders_run_once_and_the_branch_once_per_step(host, nodes, method):
+    import comfy.samplers
+    calls = {}
+
+    def count(name):
+        return lambda *_: calls.update({name: calls.get(name, 0) + 1})
+    module = method.checkpoint.method
+    hooks = [getattr(module, name).register_forward_hook(count(name)) for name in ("backbone", "fusion", "pose_encoder")]
+    cond = embed(nodes, method, pose=frames(2))
+    model, _ = nodes.loaders.LoadDemoBase.execute().result
+    patched, positive, negative, latent = nodes.sampling.Apply.execute(model, cond).result
+    net = host.pack("nodes.binding_control").host_branch(module.control).model
+    hooks.append(net.time_embed.register_forward_hook(count("branch")))
+    hooks.append(model.model.diffusion_model.time_embed.register_forward_hook(count("unet")))
+    guider = comfy.samplers.CFGGuider(patched)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(2.0)
+    sigmas = comfy.samplers.calculate_sigmas(model.model.model_sampling, "normal", 4)
+    with torch.inference_mode():
+        guider.sample(torch.randn_like(latent["samples"]), latent["samples"], comfy.samplers.sampler_object("euler"), sigmas,
+                      disable_pbar=True)
+    for hook in hooks:
+        hook.remove()
+    assert calls == {"backbone": 1, "fusion": 1, "pose_encoder": 1, "branch": 4, "unet": 4}

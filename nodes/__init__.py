@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import appearance, image, loaders, pose, sampling
+from . import appearance, densepose, face, image, loaders, multifocal, pose, sampling, texture
 
 
 class PGPISExtension(ComfyExtension):
@@ -13,4 +13,6 @@ class PGPISExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The node classes, in the order of the menu."""
         loaders.register_folder()
-        return [node for group in (loaders, pose, appearance, sampling, image) for node in group.NODES]
+        densepose.register_folder()
+        groups = (loaders, pose, densepose, texture, face, appearance, multifocal, sampling, image)
+        return [node for group in groups for node in group.NODES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / "demo"
 DEFAULTS = {"sd15": {"steps": 50, "sampler": "ddpm", "spacing": "leading", "weights": {"pose": 2.0, "appearance": 2.0}},
             "demo": {"steps": 20, "sampler": "ddim", "spacing": "trailing",
                      "weights": {"pose": 1.0, "appearance": 1.2}}}
+# Published settings of a method where they differ.
+METHOD_DEFAULTS = {"mcld": {"steps": 20, "sampler": "ddim", "spacing": "trailing", "weights": {"appearance": 3.5}}}
 
 
 class Generator:
@@ -45,7 +48,11 @@ class Generator:
         self.method, self.meta, self.device = loaded.method.to(device), loaded.meta, torch.device(device)
         self.unet.to(device)
         self.binding = DiffusersBinding(self.unet)
-        self.defaults = DEFAULTS["demo" if demo else "sd15"]
+        self.defaults = DEFAULTS["demo"] if demo else METHOD_DEFAULTS.get(self.meta.method, DEFAULTS["sd15"])
+        own = getattr(self.method, "noise_schedule", lambda: None)()
+        self.schedule = own or self.sizes.schedule()   # where the method has one of its own
+        # Methods whose inputs pass through the autoencoder name it among the arguments of their `encode_pictures`.
+        self.shared = {"vae": self.vae} if "vae" in signature(self.encode).parameters else {}
 
     @torch.no_grad()
     def __call__(self, sources: Tensor, poses: Sequence[Keypoints], *, mode: str | None = None,
@@ -60,13 +67,13 @@ class Generator:
         `encode_pictures` in its inputs file).
         """
         config, count = self.method.config, max(len(poses), sources.shape[0])
-        encoded = self.encode(self.method, sources, poses, self.device, **extras)
+        encoded = self.encode(self.method, sources, poses, self.device, **self.shared | extras)
         mode = mode or self.method.guidance_modes[0]
         usual = {name: self.defaults["weights"].get(name, 2.0) for name in self.method.guidance_scales(mode)}
         guidance = self.method.guidance(encoded, mode, **(usual | (weights or {})))
         height, width = config.latent_size
         latents = sample_latents(
-            self.binding.denoiser(guidance, count), self.sizes.schedule(), (count, 4, height, width),
+            self.binding.denoiser(guidance, count), self.schedule, (count, 4, height, width),
             steps=steps or self.defaults["steps"], sampler=sampler or self.defaults["sampler"],
             spacing=self.defaults["spacing"], seed=seed, first=first, device=self.device, callback=callback)
         return decode_latents(self.vae, latents)

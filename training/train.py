@@ -19,7 +19,7 @@ from training.config import TrainConfig, load_config  # noqa: E402
 
 # name -> (module, class); imported when asked for
 TASKS = {"autoencoder": ("training.autoencoder", "AutoencoderTask"), "base": ("training.base", "BaseTask"),
-         "cfld": ("training.cfld", "CFLDTask")}
+         "cfld": ("training.cfld", "CFLDTask"), "mcld": ("training.mcld", "MCLDTask")}
 
 
 def task_class(name: str) -> type:

@@ -69,5 +69,5 @@ def train_config(folder: Path, files: Files, **changes) -> TrainConfig:
         "method": {"preset": "demo", "model": MODEL, "base": str(files.base), "vae": str(files.vae)},
     }
     for name, value in changes.items():
-        tree[name] = tree[name] | value if isinstance(value, dict) else value
+        tree[name] = tree.get(name, {}) | value if isinstance(value, dict) else value
     return build(TrainConfig, tree, "")

@@ -187,9 +187,9 @@ class MCLDTraining(nn.Module):
         self.schedule = training_schedule() if method.config.schedule == "authors" else sizes.schedule()
         for name, parameter in unet.named_parameters():
             parameter.requires_grad_(name in trained)
-        freeze_unused(method)
         self.binding = DiffusersBinding(unet)
         self.reference = ReferenceWriter(method.reference())
+        freeze_unused(method)   # after the reference network is made of its weights, which makes all of them trainable
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch of `FocalPairs` -> (loss, its parts)."""
@@ -204,8 +204,8 @@ class MCLDTraining(nn.Module):
         encoded = self.encode_batch(batch, keep, keep & kept(focal.image_drop), seen)
         loss = torch.zeros((), device=device)
         if settings.caption_loss:
-            tokens = [self.tokens(batch, name) for name in ("source", "texture")]
-            caption = sum(caption_error(one, batch["caption"]) for one in tokens) / 2
+            used = ("source",) if self.method.config.aggregation == "image" else ("source", "texture")
+            caption = sum(caption_error(self.tokens(batch, name), batch["caption"]) for name in used) / len(used)
             loss, logs["caption"] = loss + settings.caption_loss * caption, caption.detach()
         injected = harmonise([self.method.injections(encoded)], rows).stacked()
         if "self_reference_on" in injected:

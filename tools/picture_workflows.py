@@ -30,6 +30,7 @@ from tests.host.http_host import (  # noqa: E402
     WORKFLOWS,
     Host,
     add_random_demo,
+    add_random_mcld,
     demo_is_trained,
     make_base,
     serve,
@@ -63,6 +64,8 @@ def input_pictures() -> dict[str, np.ndarray]:
     pictures = {name: drawn(name).image for name in VIEWS}
     person = drawn("pgpis_person.png")
     mask = grown(person.part_mask(*CLOTHED), ROOM) & ~person.part_mask(*BARE)
+    # DensePose as Read IUV takes it: V, U and part in red, green and blue
+    pictures |= {name.replace(".png", "_iuv.png"): drawn(name).iuv()[..., ::-1] for name in VIEWS}
     return pictures | {CLOTHES_MASK: np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255}
 
 
@@ -105,6 +108,7 @@ def host_of(url: str | None):
         if not demo_is_trained():
             print("models/demo is not complete: random models stand in for it, and the results mean nothing")
             add_random_demo(base)
+        add_random_mcld(base)
         with serve(base) as host:
             yield host
 
@@ -141,7 +145,7 @@ def main() -> None:
     if options.inputs:
         (WORKFLOWS / "inputs").mkdir(parents=True, exist_ok=True)
         for name, picture in input_pictures().items():
-            Image.fromarray(picture).save(WORKFLOWS / "inputs" / name, optimize=True)
+            Image.fromarray(np.ascontiguousarray(picture)).save(WORKFLOWS / "inputs" / name, optimize=True)
             print(WORKFLOWS / "inputs" / name)
         return
     lacking = missing_tools()

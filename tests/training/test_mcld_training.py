@@ -48,6 +48,12 @@ def config(folder, files, method=None, mcld=None, **changes):
                         **{"mcld": {"drop": "tokens"} | (mcld or {})}, **changes)
 
 
+@pytest.fixture(autouse=True)
+def small_grids(monkeypatch):
+    """Sample grids at the end of a run are most of its cost."""
+    monkeypatch.setattr("training.data.focal.HELD_OUT_GRID", 2)
+
+
 def make(folder, files, **changes) -> MCLDTask:
     torch.manual_seed(0)
     return MCLDTask(config(folder, files, **changes), CPU)
@@ -148,7 +154,9 @@ def test_dropped_rows_are_the_null_row_of_sampling(folder, files):
     assert not shown.extra_attention[site].tokens[0].any() and shown.extra_attention[site].tokens[1].any()
     assert torch.equal(dropped.pose, full.pose)
     # Run in another batch, then through float16: a step of it at most.
-    assert torch.allclose(dropped.reference[site][1], full.reference[site][1], rtol=2 ** -10, atol=1e-5)
+    ours, theirs = dropped.reference[site][1], full.reference[site][1]
+    print((ours - theirs).abs().max(), theirs.abs().max(), ((ours - theirs).abs() - 2**-10 * theirs.abs()).max())
+    assert torch.allclose(ours, theirs, rtol=2 ** -10, atol=1e-5)
 
 
 def test_rows_without_reference_features_do_not_see_them(folder, files, monkeypatch):
@@ -256,8 +264,8 @@ def test_the_ablation_measures_every_row_on_the_same_budget(folder, files, tmp_p
     from benchmarks.ablation_mcld import MEASURES, ROWS, main
     settings = tmp_path / "tiny.yaml"
     settings.write_text(json.dumps(dataclasses.asdict(config(folder, files))))
-    table = main(["--config", str(settings), "--images", "4", "--people", "2", "--batch", "2", "--out", str(tmp_path / "out"),
-                  "--json", str(tmp_path / "rows.json")])
+    table = main(["--config", str(settings), "--images", "4", "--people", "2", "--batch", "2",
+                  "--out", str(tmp_path / "out"), "--json", str(tmp_path / "rows.json")])
     assert list(table) == list(ROWS) and all(set(row) == set(MEASURES) for row in table.values())
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert len(rows) == len(ROWS) * len(MEASURES) and all(row["images"] == 4 for row in rows)

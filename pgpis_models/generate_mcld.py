@@ -33,7 +33,7 @@ def person_of(generator: Generator, photo: np.ndarray, densepose: str = "", text
     checkpoint's own encoder, face are made where texture (picture) and face (.npy) do not give them. clip: folder of CLIP,
     for checkpoints that bring no encoder. What cannot be made is left out, which is the method's null.
     """
-    method, config = generator.method, generator.method.config
+    config = generator.method.config
     iuv, picture = read_iuv(densepose) if densepose else None, np.asarray(as_rgb(photo))
     extras: dict[str, Any] = {}
     if texture:

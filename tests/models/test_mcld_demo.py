@@ -19,9 +19,9 @@ from tests.tiny import shaken, write_files
 
 # With 8 x 8 latents the middle of the UNet would be one pixel, which GroupNorm refuses.
 SIZES = dataclasses.replace(
-    CONFIGS["demo"], image_size=(128, 64), unet_widths=(32, 32, 32, 32), pose_widths=(4, 6, 8, 10), face_dim=16, face_depth=1,
-    face_heads=1, face_head_width=16, face_width=8, face_pixels=16, vision_widths=(8, 8, 8), vision_width=16, vision_depth=1,
-    vision_heads=2, image_tokens=3)
+    CONFIGS["demo"], image_size=(128, 64), unet_widths=(32, 32, 32, 32), pose_widths=(4, 6, 8, 10), face_dim=16,
+    face_depth=1, face_heads=1, face_head_width=16, face_width=8, face_pixels=16, vision_widths=(8, 8, 8), vision_width=16,
+    vision_depth=1, vision_heads=2, image_tokens=3)
 CPU = torch.device("cpu")
 
 

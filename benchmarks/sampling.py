@@ -1,6 +1,8 @@
-"""What CFLD's injections cost per sampling step in ComfyUI: the same UNet and batch with and without them, interleaved.
+"""What a method's injections cost per sampling step in ComfyUI: the same UNet and batch with and without them, interleaved.
 
-    COMFYUI_PATH=~/comfy/ComfyUI python benchmarks/sampling.py [--json FILE] [--device cuda] [--rounds 15]
+    COMFYUI_PATH=~/comfy/ComfyUI python benchmarks/sampling.py [--method mcld] [--json FILE] [--device cuda] [--rounds 15]
+
+MCLD is held against a UNet whose self-attention has twice the keys as well, since that work belongs to the method.
 
 Weights are random, since time does not depend on them. Each round times one step without and one with the pack, in
 alternating order; the ratio is the median over rounds of with / without, so that slow spells of the machine cancel. On a
@@ -83,6 +85,28 @@ def injections(widths, context, latent, pictures):
     return harmonise([null, full], pictures), weights
 
 
+def injections_mcld(widths, context, latent, pictures):
+    """MCLD's two terms: (rows, no replaced weights, which cost nothing per step)."""
+    import torch
+    from pgpis_pack.pgpis_models.injections import ExtraAttention, Injections, harmonise
+    from pgpis_pack.pgpis_models.sites import SITES
+    h, w = latent
+    tokens = {name: -(-h // 2**site.level) * -(-w // 2**site.level) for name, site in SITES.items()}
+    faces = {name: ExtraAttention(torch.randn(pictures, 16, context), 0.02 * torch.randn(widths[site.level], context),
+                                  0.02 * torch.randn(widths[site.level], context), 0.5) for name, site in SITES.items()}
+    common = {"context": {stage: torch.randn(pictures, count, context) for stage, count in
+                          (("down", 1), ("mid", 2), ("up", 1))},
+              "extra_attention": faces, "stem": torch.randn(pictures, widths[0], h, w)}
+    reference = {name: torch.randn(pictures, tokens[name], widths[site.level]) for name, site in SITES.items()}
+    return harmonise([Injections(**common), Injections(**common, self_reference=reference)], pictures), {}
+
+
+def doubled_keys(hidden, keys, values, _options):
+    """attn1 patch: every row's own tokens twice."""
+    import torch
+    return hidden, torch.cat([keys, keys], 1), torch.cat([values, values], 1)
+
+
 class Steps:
     """In place of a sampler: calls the model `count` times at one noise level and keeps the time of each call."""
 
@@ -102,17 +126,22 @@ class Steps:
         return noise
 
 
-def measure(case, dtype, rounds: int) -> dict:
+def measure(case, dtype, rounds: int, method: str = "cfld") -> dict:
     """Median seconds of a step without and with the pack, and the median of their ratio round by round."""
     import comfy.samplers
     import torch
     from pgpis_pack.nodes.binding import apply_injections, conditionings
     name, widths, heads, context, latent, pictures = case
     model = build(widths, heads, context, dtype)
-    rows, weights = injections(widths, context, latent, pictures)
+    make = {"cfld": injections, "mcld": injections_mcld}[method]
+    rows, weights = make(widths, context, latent, pictures)
+    bare = model
+    if method == "mcld":
+        bare = model.clone()
+        bare.set_model_attn1_patch(doubled_keys)
     negative, positive = conditionings(rows, latent)
     plain = [[[tokens, {}] for tokens, _ in cond] for cond in (positive, negative)]
-    sides = {"without": (model, *plain), "with": (apply_injections(model, rows, weights), positive, negative)}
+    sides = {"without": (bare, *plain), "with": (apply_injections(model, rows, weights), positive, negative)}
     noise = torch.randn(pictures, 4, *latent)
     seconds: dict[str, list[float]] = {"without": [], "with": []}
     with torch.inference_mode():
@@ -133,6 +162,7 @@ def measure(case, dtype, rounds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--method", choices=("cfld", "mcld"), default="cfld")
     parser.add_argument("--device", choices=("cpu", "cuda"), default=None, help="cuda when there is one")
     parser.add_argument("--dtype", choices=("float32", "float16"), default=None, help="float16 on cuda, float32 on cpu")
     parser.add_argument("--rounds", type=int, default=15, help="paired rounds per case")
@@ -148,12 +178,12 @@ def main() -> None:
     settings = {"device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
                 "threads": torch.get_num_threads(), "dtype": str(dtype).removeprefix("torch."),
                 "clock": "wall" if device == "cuda" else "cpu time", "rounds": arguments.rounds,
-                "terms": 2}
+                "terms": 2, "method": arguments.method}
     versions = {"torch": torch.__version__, "comfyui": comfyui_version.__version__, "python": platform.python_version()}
     rows = []
     print(f"{'case':<16} {'without ms':>10} {'with ms':>9} {'ratio':>6}  range        bar {BAR}")
     for case in CASES + (FULL_SIZE if arguments.full else ()):
-        found = measure(case, dtype, arguments.rounds)
+        found = measure(case, dtype, arguments.rounds, arguments.method)
         shape = {key: found[key] for key in ("latent", "widths", "pictures")}
         print(f"{found['name']:<16} {found['without'] * 1e3:>10.1f} {found['with'] * 1e3:>9.1f} {found['ratio']:>6.3f}  "
               f"{found['low']:.2f}..{found['high']:.2f}   {'met' if found['ratio'] <= BAR else 'MISSED'}", flush=True)

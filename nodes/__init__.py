@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import appearance, fusion, image, loaders, pose, queries, sampling, sequence
+from . import (
+    appearance,
+    densepose,
+    face,
+    fusion,
+    image,
+    loaders,
+    multifocal,
+    pose,
+    queries,
+    sampling,
+    sequence,
+    texture,
+)
 
 
 class PGPISExtension(ComfyExtension):
@@ -13,5 +26,7 @@ class PGPISExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The node classes, in the order of the menu."""
         loaders.register_folder()
-        groups = (loaders, pose, appearance, fusion, queries, sampling, sequence, image)
+        densepose.register_folder()
+        groups = (loaders, pose, densepose, texture, face, appearance, multifocal, fusion, queries, sampling, sequence,
+                  image)
         return [node for group in groups for node in group.NODES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,6 +36,11 @@ def rgb(image: Tensor, what: str) -> Tensor:
         colour, alpha = picture[:, :3], picture[:, 3:]
         return colour * alpha + (1 - alpha)
     return picture.expand(-1, 3, -1, -1)
+
+
+def pixels(image: Tensor, what: str) -> np.ndarray:
+    """IMAGE -> (B, H, W, 3) uint8 RGB; raises as `rgb` does."""
+    return (rgb(image, what) * 255).round().byte().movedim(1, -1).cpu().numpy()
 
 
 def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:

@@ -63,10 +63,13 @@ class LoadCheckpoint(io.ComfyNode):
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
         checkpoint = load_checkpoint(_path_of(file))
+        # Networks that will run as a UNet of the host are not moved with the encoders.
+        take = getattr(checkpoint.method, "take_reference", None)
+        side_weights = take() if take else {}
         patcher = comfy.model_patcher.ModelPatcher(checkpoint.method.requires_grad_(False),
                                                    comfy.model_management.get_torch_device(),
                                                    comfy.model_management.unet_offload_device())
-        return io.NodeOutput(Method(checkpoint, patcher, file))
+        return io.NodeOutput(Method(checkpoint, patcher, file, side_weights))
 
 
 class LoadDemoBase(io.ComfyNode):

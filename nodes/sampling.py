@@ -17,6 +17,7 @@ from .binding import apply_injections, conditionings
 from .guider import ChainGuider
 from .inputs import as_image, matched, resized, rgb
 from .masking import feathered, paste
+from .schedule import with_schedule
 from .types import Cond, CondType
 
 SCALES = ("pose", "appearance", "biases", "prompt", "source", "fusion")
@@ -27,6 +28,8 @@ def bound(model, cond: Cond, guidance: Guidance) -> tuple:
     """The MODEL with the method on it, and one CONDITIONING per term of the chain."""
     rows = harmonise([term.injections for term in guidance.terms], cond.batch)
     patched = apply_injections(model, rows, cond.method.checkpoint.unet_weights, cond.method.name)
+    schedule = getattr(cond.method.checkpoint.method, "noise_schedule", None)
+    patched = with_schedule(patched, schedule() if schedule else None)
     return patched, conditionings(rows, cond.latent_size)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import comfy.model_management
@@ -16,16 +16,23 @@ from ..pgpis_models.guidance import Guidance
 MethodType = io.Custom("PGPIS_METHOD")
 CondType = io.Custom("PGPIS_COND")
 EmbeddingType = io.Custom("PGPIS_EMBEDDING")   # Tensor (B, E), rows of length 1
+DenseposeType = io.Custom("DENSEPOSE")          # tuple of pgpis_models.densepose.IUV, one per picture
+FaceEmbedsType = io.Custom("FACE_EMBEDS")       # FaceEmbeds
 PoseKeypointType = io.Custom("POSE_KEYPOINT")  # the type of controlnet_aux's nodes and of the host's own
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """PGPIS_METHOD: a loaded checkpoint. The host moves its encoders like any model, through `patcher`."""
+    """PGPIS_METHOD: a loaded checkpoint. The host moves its encoders like any model, through `patcher`.
+
+    side_weights: by diffusers parameter name, of a network that runs as a UNet of the host (MCLD's reference network)
+    until that has taken them over.
+    """
 
     checkpoint: Checkpoint
     patcher: ModelPatcher
     file: str
+    side_weights: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -55,6 +62,13 @@ class Cond:
         """The method's guidance chain; its default mode when None."""
         module = self.method.checkpoint.method
         return module.guidance(self.encoded, mode or module.guidance_modes[0], **scales)
+
+
+@dataclass(frozen=True, eq=False)
+class FaceEmbeds:
+    """FACE_EMBEDS: vectors (B, W) float32 on the CPU, one per picture; zeros where there is no face."""
+
+    vectors: Tensor
 
 
 def on_cpu(value: Any) -> Any:

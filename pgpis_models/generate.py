@@ -3,6 +3,8 @@
     python -m pgpis_models.generate --checkpoint C --source A.png --pose B.json --out O.png
     python -m pgpis_models.generate --checkpoint C --source A.png --pose POSES/ --out PICTURES/
     python -m pgpis_models.generate --checkpoint C --source A.png --pose VIDEO.npy --canvas 260x210 --sequence --out O.webp
+
+With an MCLD checkpoint poses are IUV pictures, and the person's own is given with --source-densepose.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from . import generate_mcld
+from .checkpoint import read_metadata
 from .pipeline import Generator, open_photo
 from .pose import Keypoints
 from .pose_files import POSE_SUFFIXES, load_poses
@@ -45,7 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m pgpis_models.generate", description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="a method checkpoint of this pack")
     parser.add_argument("--source", type=Path, required=True, help="photo of the person")
-    parser.add_argument("--pose", type=Path, required=True, help="pose file (JSON, txt, npy) or photo, or a folder of them")
+    parser.add_argument("--pose", type=Path, required=True, help="pose file (JSON, txt, npy) or photo (MCLD: IUV "
+                        "picture), or a folder of them")
     parser.add_argument("--sequence", action="store_true", help="all frames of the pose file or folder, in order, as one "
                         "moving picture: --out is a .webp or .gif file, or a folder of numbered frames")
     parser.add_argument("--empty", choices=EMPTY, default="error", help="a frame of a sequence without a person: an error "
@@ -58,6 +63,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="picture, or a folder when --pose is one")
     parser.add_argument("--base", default="", help="diffusers folder of the base model (not for demo checkpoints)")
     parser.add_argument("--vae", default="", help="autoencoder; default: that of the base")
+    parser.add_argument("--source-densepose", default="", help="MCLD: IUV picture of the source photo")
+    parser.add_argument("--texture", default="", help="MCLD: texture map; default: warped from photo and DensePose")
+    parser.add_argument("--face", default="", help="MCLD: face embedding, .npy of insightface")
+    parser.add_argument("--clip", default="", help="MCLD: folder of CLIP ViT-L/14 (not for demo checkpoints)")
     parser.add_argument("--mode", default=None, help="guidance mode; default: the authors' of the method")
     parser.add_argument("--weight", action="append", default=[], metavar="TERM=W", help="guidance weight, repeatable")
     parser.add_argument("--steps", type=int, default=None)
@@ -80,18 +89,24 @@ def run(options: argparse.Namespace) -> None:
         return run_sequence(options, weights, canvas)
     folder = options.pose.is_dir()
     files = pose_files(options.pose) if folder else [options.pose]
-    poses = [read_pose(path, canvas) for path in files]   # all of them first: a bad one is known before hours of work
+    mcld = read_metadata(options.checkpoint).method == "mcld"
+    # all of them first: a bad one is known before hours of work
+    poses = [generate_mcld.read_iuv(path) if mcld else read_pose(path, canvas) for path in files]
     generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
-    source = generator.prepare(open_photo(options.source))
+    photo = open_photo(options.source)
+    source, extras = generator.prepare(photo), {}
+    if mcld:
+        extras = generate_mcld.person_of(generator, photo, options.source_densepose, options.texture, options.face,
+                                         options.clip)
     outputs = [options.out / f"{p.stem}.png" for p in files] if folder else [options.out]
     outputs[0].parent.mkdir(parents=True, exist_ok=True)
     steps = options.steps or generator.defaults["steps"]
     with tqdm(total=len(files) * steps, unit="step") as bar:
         for start in range(0, len(files), options.batch):
             chunk = slice(start, start + options.batch)
-            count = len(poses[chunk])
+            count, targets = len(poses[chunk]), {"densepose": poses[chunk]} if mcld else {}
             made = generator(source, poses[chunk], mode=options.mode, weights=weights, steps=steps,
-                             sampler=options.sampler, seed=options.seed, first=start,
+                             sampler=options.sampler, seed=options.seed, first=start, **extras, **targets,
                              callback=lambda *_, n=count: bar.update(n))
             for path, picture in zip(outputs[chunk], made, strict=True):
                 save(picture, path)

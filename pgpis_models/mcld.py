@@ -8,15 +8,18 @@ DensePose picture. Where paper and released code disagree this follows the code,
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from .convert import unet_shapes
 from .guidance import Guidance, Term
-from .injections import ExtraAttention, Injections
+from .injections import ExtraAttention, Injections, everywhere
+from .mcld_config import CONFIGS, FACE_WEIGHT, MCLDConfig
+from .mcld_loss import sampling_schedule
 from .mcld_parts import (
     FaceAttention,
     FaceProjector,
@@ -26,76 +29,21 @@ from .mcld_parts import (
     build_reference_unet,
     through_float16,
 )
+from .mcld_vision import Vision
+from .schedule import NoiseSchedule
 from .sites import SITES
 
-FACE_WEIGHT = 0.5      # lambda of the face branch, constant in training and sampling; that of the other branch is 1
+__all__ = ["CONFIGS", "FACE_WEIGHT", "GUIDANCE_WEIGHT", "MCLD", "Appearance", "Encoded", "MCLDConfig"]
+
 GUIDANCE_WEIGHT = 3.5
-
-
-@dataclass(frozen=True)
-class MCLDConfig:
-    """All sizes of MCLD; the defaults are the authors'.
-
-    image_size: (height, width) in pixels to which photos, poses and texture maps are squashed.
-    latent_channels, unet_widths, unet_heads, unet_groups: of both UNets; widths of the four levels, heads of attention.
-    prompt_width: the UNet's cross-attention width, and the length of the CLIP embeddings.
-    pose_widths: channels of the pose guider at each resolution, the first at that of the picture.
-    face_width: length of the face-recognition embedding. face_tokens: tokens made of it.
-    face_dim, face_depth, face_heads, face_head_width, face_ff: of the projector that makes them.
-    reference_float16: reference features pass through float16, as in the authors' code whatever the precision.
-    """
-
-    image_size: tuple[int, int] = (512, 512)
-    latent_channels: int = 4
-    unet_widths: tuple[int, int, int, int] = (320, 640, 1280, 1280)
-    unet_heads: int = 8
-    unet_groups: int = 32
-    prompt_width: int = 768
-    pose_widths: tuple[int, ...] = (16, 32, 96, 256)
-    face_width: int = 512
-    face_tokens: int = 16
-    face_dim: int = 1280
-    face_depth: int = 4
-    face_heads: int = 20
-    face_head_width: int = 64
-    face_ff: int = 4
-    reference_float16: bool = True
-
-    def __post_init__(self) -> None:
-        for item in fields(self):  # lists come from JSON and YAML
-            if isinstance(getattr(self, item.name), list):
-                object.__setattr__(self, item.name, tuple(getattr(self, item.name)))
-        if len(self.unet_widths) != 4 or any(width % self.unet_heads for width in self.unet_widths):
-            raise ValueError(f"unet_widths is {self.unet_widths} with {self.unet_heads} heads; expected four widths that "
-                             "the number of heads divides")
-        if any(side % self.pose_stride for side in self.image_size):
-            raise ValueError(f"image_size is {self.image_size}; expected multiples of {self.pose_stride}, the pixels per "
-                             "latent pixel")
-
-    @property
-    def pose_stride(self) -> int:
-        """Pose picture pixels per latent pixel: one halving per entry of pose_widths after the first."""
-        return 2 ** (len(self.pose_widths) - 1)
-
-    @property
-    def latent_size(self) -> tuple[int, int]:
-        """(height, width) of the latents at image_size."""
-        return self.image_size[0] // self.pose_stride, self.image_size[1] // self.pose_stride
-
-
-CONFIGS: Mapping[str, MCLDConfig] = {
-    "full": MCLDConfig(),
-    "tiny": MCLDConfig(image_size=(64, 64), unet_widths=(8, 16, 24, 24), unet_heads=2, unet_groups=4, prompt_width=20,
-                       pose_widths=(4, 6, 8, 10), face_width=12, face_dim=24, face_depth=2, face_heads=3,
-                       face_head_width=8),
-}
 
 
 @dataclass(frozen=True)
 class Appearance:
     """What MCLD knows of a source person; it does not depend on pose or timestep. Batches are B or 1.
 
-    image, texture: (B, 1, X) CLIP tokens I and A; A is zero when the texture was left out. face: (B, 16, X) tokens F.
+    image, texture: (B, 1, X) CLIP tokens I and A (config.image_tokens of them where the checkpoint brings encoders of its
+    own); A is zero when the texture was left out. face: (B, 16, X) tokens F.
     reference: site -> (B, HW', C) features of the reference network; empty when the texture was left out. face_weight:
     lambda of the face branch; 0 leaves it out, and no work is done for it.
     """
@@ -136,6 +84,8 @@ class MCLD(nn.Module):
                                             config.face_head_width, config.face_heads, config.face_tokens, config.face_ff)
         self.face_attention = FaceAttention(config.unet_widths, config.prompt_width)
         self.reference_unet = WeightTree(self.reference_weight_shapes())
+        if config.vision_widths:
+            self.vision = Vision(config)
 
     # --- encoding -------------------------------------------------------------------------------------------
 
@@ -160,18 +110,19 @@ class MCLD(nn.Module):
                           face: Tensor | None = None, reference: ReferenceNetwork | None = None) -> Appearance:
         """Everything about the source person. Compute it once for many poses.
 
-        image, texture: (B, X) or (B, 1, X), CLIP image embeddings (projected, not normalised) of the source photo and
-        of the texture map; image is also what the reference network sees as its context. texture_latent: (B, 4, h, w),
-        VAE mean of the texture map times 0.18215, for `reference`. face: see `encode_face`. Any batch may be 1.
+        image, texture: (B, X) or (B, 1, X) (N tokens where config.image_tokens is N), CLIP image embeddings (projected,
+        not normalised) of the source photo and of the texture map; image is also what the reference network sees as its
+        context. texture_latent: (B, 4, h, w), VAE mean of the texture map times 0.18215, for `reference`. face: see
+        `encode_face`. Any batch may be 1.
 
         What is left out is the method's null: no texture is a zero token, no texture_latent no reference features, as
         in the unconditional row; no face a zero embedding, as for photos without a face. Raises ValueError for
         embeddings of another length, batches that do not go together and a latent without a network to read it.
         """
-        width = self.config.prompt_width
-        image = _tokens(image, width, "the source photo's CLIP embedding", count=1)
+        width, count = self.config.prompt_width, self.config.image_tokens
+        image = _tokens(image, width, "the source photo's CLIP embedding", count)
         texture = torch.zeros_like(image) if texture is None else _tokens(
-            texture, width, "the texture map's CLIP embedding", count=1)
+            texture, width, "the texture map's CLIP embedding", count)
         tokens = self.encode_face(face).to(image.dtype)
         given = {} if texture_latent is None else {"texture latents": texture_latent}
         _common_batch(sources=image, textures=texture, faces=tokens, **given)
@@ -205,18 +156,27 @@ class MCLD(nn.Module):
 
     def injections(self, encoded: Encoded) -> Injections:
         """All conditions."""
-        batch = max(encoded.image.shape[0], encoded.texture.shape[0])
-        both = torch.cat([x.expand(batch, -1, -1) for x in (encoded.image, encoded.texture)], dim=1)
-        return Injections(context={"down": encoded.image, "mid": both, "up": encoded.texture},
-                          extra_attention=self._face_branch(encoded.face, encoded.face_weight),
-                          self_reference=encoded.reference, stem=encoded.pose)
+        return self._injections(encoded.image, encoded.texture, encoded.face, encoded)
 
     def null_injections(self, encoded: Encoded) -> Injections:
         """The unconditional row: zero tokens everywhere, the face's too, no reference features; the pose stays."""
         zero = torch.zeros_like(encoded.image[:1])
-        return Injections(context={"down": zero, "mid": zero.expand(-1, 2, -1), "up": zero},
-                          extra_attention=self._face_branch(torch.zeros_like(encoded.face[:1]), encoded.face_weight),
-                          stem=encoded.pose)
+        return self._injections(zero, zero, torch.zeros_like(encoded.face[:1]), replace(encoded, reference={}))
+
+    def _injections(self, image: Tensor, texture: Tensor, face: Tensor, encoded: Encoded) -> Injections:
+        """Tokens (B or 1, N, X) to the stages, by config.aggregation; the rest as it is encoded."""
+        config, branch = self.config, {}
+        batch = max(image.shape[0], texture.shape[0], face.shape[0])
+        image, texture, face = (x.expand(batch, -1, -1) if x.shape[0] == 1 else x for x in (image, texture, face))
+        both = torch.cat([image, texture], dim=1)
+        if config.aggregation == "stages":
+            context = {"down": image, "mid": both, "up": texture}
+            branch = self._face_branch(face, encoded.face_weight) if config.use_face else {}
+        elif config.aggregation == "image":
+            context = everywhere(image)
+        else:
+            context = everywhere(torch.cat([both, face], dim=1) if config.use_face else both)
+        return Injections(context=context, extra_attention=branch, self_reference=encoded.reference, stem=encoded.pose)
 
     def _face_branch(self, tokens: Tensor, weight: float) -> dict[str, ExtraAttention]:
         if weight == 0:
@@ -246,10 +206,20 @@ class MCLD(nn.Module):
         """`encode`, then `injections`: distributed wrappers only see calls of forward."""
         return self.injections(self.encode(image, pose, texture, texture_latent, face, reference))
 
+    def noise_schedule(self) -> NoiseSchedule | None:
+        """What the denoising UNet is sampled on; None: that of the base model."""
+        return sampling_schedule() if self.config.schedule == "authors" else None
+
     # --- the UNets' side ------------------------------------------------------------------------------------
 
     def unet_weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """diffusers parameter name -> shape of the denoising UNet's weights; MCLD trains all 686."""
+        """diffusers parameter name -> shape of the denoising UNet's weights that belong to the method; MCLD trains all
+        686 (config.trained_unet)."""
+        every = self._unet_shapes()
+        return {name: shape for name, shape in every.items()
+                if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.config.trained_unet)}
+
+    def _unet_shapes(self) -> dict[str, tuple[int, ...]]:
         return unet_shapes(self.config.unet_widths, self.config.prompt_width, channels=self.config.latent_channels)
 
     def trainable_unet_weights(self) -> tuple[str, ...]:
@@ -258,7 +228,7 @@ class MCLD(nn.Module):
 
     def reference_weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """The same for the reference network, which lacks the final norm and convolution: 682."""
-        return {name: shape for name, shape in self.unet_weight_shapes().items()
+        return {name: shape for name, shape in self._unet_shapes().items()
                 if not name.startswith(("conv_norm_out.", "conv_out."))}
 
     def frozen_reference_weights(self) -> tuple[str, ...]:
@@ -277,6 +247,13 @@ class MCLD(nn.Module):
             raise ValueError(f"{len(wrong)} of {len(own)} weights of the base are missing or of another shape: {wrong[:10]}"
                              f"; expected a UNet of widths {self.config.unet_widths}")
         self.reference_unet.load_state_dict({name: unet_weights[name] for name in own})
+
+    def take_reference(self) -> dict[str, Tensor]:
+        """The reference network's weights by diffusers parameter name, which this module holds no longer: for a host
+        that runs them in a network of its own."""
+        weights = {name: value.detach() for name, value in self.reference_unet.named().items()}
+        self.reference_unet = WeightTree({})
+        return weights
 
     def reference(self) -> nn.Module:
         """A diffusers UNet that shares the weights of `reference_unet`, for a `ReferenceWriter`."""

@@ -77,10 +77,11 @@ def min_snr_weights(schedule: NoiseSchedule, t: Tensor, gamma: float = SNR_GAMMA
 
 
 def mcld_loss(prediction: Tensor, target: Tensor, t: Tensor, schedule: NoiseSchedule, face: Tensor | None = None,
-              gamma: float = SNR_GAMMA) -> Tensor:
+              gamma: float = SNR_GAMMA, weight: Tensor | None = None) -> Tensor:
     """The training loss, a scalar: mean over the batch of min-SNR weight * (mean(e) + mean(e * face)).
 
     prediction, target (B, C, h, w): velocities, e their squared difference; t (B,); face (B, 1, h, w) bool or None.
+    weight (B, 1, h, w): importance of each latent pixel, of mean 1 (the demo's; the authors have none).
     The face term is a mean over ALL elements, not over those of the mask, so it counts for more in close-ups. As in
     the authors' code gamma 0 means plain mean squared error WITHOUT the face term. Raises ValueError on shapes that do
     not fit.
@@ -88,6 +89,8 @@ def mcld_loss(prediction: Tensor, target: Tensor, t: Tensor, schedule: NoiseSche
     if prediction.shape != target.shape:
         raise ValueError(f"prediction has shape {tuple(prediction.shape)}, target {tuple(target.shape)}; expected the same")
     error = (prediction.float() - target.float()).square()
+    if weight is not None:
+        error = error * weight
     if gamma == 0:
         return error.mean()
     if face is not None:

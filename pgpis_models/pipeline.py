@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ DEFAULTS = {"sd15": {"steps": 50, "sampler": "ddpm", "spacing": "leading", "weig
             "demo": {"steps": 20, "sampler": "ddim", "spacing": "trailing",
                      "weights": {"pose": 1.0, "appearance": 1.2, "source": 1.2, "fusion": 1.2}},
             "sd21": {"steps": 20, "sampler": "ddpm", "spacing": "leading", "weights": {"source": 2.0, "fusion": 2.0}}}
+# Published settings of a method where they differ.
+METHOD_DEFAULTS = {"mcld": {"steps": 20, "sampler": "ddim", "spacing": "trailing", "weights": {"appearance": 3.5}}}
 
 
 class Generator:
@@ -46,7 +49,12 @@ class Generator:
         self.method, self.meta, self.device = loaded.method.to(device), loaded.meta, torch.device(device)
         self.unet.to(device)
         self.binding = DiffusersBinding(self.unet)
-        self.defaults = DEFAULTS.get(loaded.meta.base, DEFAULTS["sd15"])
+        self.defaults = DEFAULTS["demo"] if demo else METHOD_DEFAULTS.get(
+            self.meta.method, DEFAULTS.get(loaded.meta.base, DEFAULTS["sd15"]))
+        own = getattr(self.method, "noise_schedule", lambda: None)()
+        self.schedule = own or self.sizes.schedule()   # where the method has one of its own
+        # Methods whose inputs pass through the autoencoder name it among the arguments of their `encode_pictures`.
+        self.shared = {"vae": self.vae} if "vae" in signature(self.encode).parameters else {}
 
     @torch.no_grad()
     def __call__(self, sources: Tensor, poses: Sequence[Keypoints], *, mode: str | None = None,
@@ -60,7 +68,7 @@ class Generator:
         the same picture whatever batches it is made in. extras: what the method needs beside photo and pose (see
         `encode_pictures` in its inputs file).
         """
-        encoded = self.encode(self.method, sources, poses, self.device, **extras)
+        encoded = self.encode(self.method, sources, poses, self.device, **self.shared | extras)
         return self._made(encoded, max(len(poses), sources.shape[0]), mode, weights, steps, sampler, seed, first, callback)
 
     @torch.no_grad()
@@ -92,7 +100,7 @@ class Generator:
         guidance = self.method.guidance(encoded, mode, **(usual | (weights or {})))
         height, width = self.method.config.latent_size
         latents = sample_latents(
-            self.binding.denoiser(guidance, count), self.sizes.schedule(), (count, 4, height, width),
+            self.binding.denoiser(guidance, count), self.schedule, (count, 4, height, width),
             steps=steps or self.defaults["steps"], sampler=sampler or self.defaults["sampler"],
             spacing=self.defaults["spacing"], seed=seed, first=first, device=self.device, same_noise=same_noise,
             callback=callback)

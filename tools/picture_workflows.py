@@ -66,6 +66,8 @@ def input_pictures() -> dict[str, np.ndarray]:
     pictures = {name: drawn(name).image for name in VIEWS}
     person = drawn("pgpis_person.png")
     mask = grown(person.part_mask(*CLOTHED), ROOM) & ~person.part_mask(*BARE)
+    # DensePose as Read IUV takes it: V, U and part in red, green and blue
+    pictures |= {name.replace(".png", "_iuv.png"): drawn(name).iuv()[..., ::-1] for name in VIEWS}
     return pictures | {CLOTHES_MASK: np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255}
 
 
@@ -159,7 +161,7 @@ def main() -> None:
     if options.inputs:
         (WORKFLOWS / "inputs").mkdir(parents=True, exist_ok=True)
         for name, picture in input_pictures().items():
-            Image.fromarray(picture).save(WORKFLOWS / "inputs" / name, optimize=True)
+            Image.fromarray(np.ascontiguousarray(picture)).save(WORKFLOWS / "inputs" / name, optimize=True)
             print(WORKFLOWS / "inputs" / name)
         return
     lacking = missing_tools()

@@ -116,6 +116,29 @@ class QENTrainConfig:
 
 
 @dataclass(frozen=True)
+class MCLDTrainConfig:
+    """What MCLD's training has beside; the defaults are the authors', but that rows are dropped one by one."""
+
+    snr_gamma: float = 5.0              # min-SNR weight of the loss; 0 = plain squared error, without the face term
+    face_loss: bool = True              # count the head's latent pixels twice
+    noise_offset: float = 0.05          # std of the part of the noise that a picture shares
+    uncond_drop: float = 0.1            # share of rows without photo, texture map and reference features
+    image_drop: float = 0.1             # share of rows without the photo's tokens alone
+    reference_drop: float = 0.17        # share of the other rows without reference features (authors': by accident, 25 %
+                                        # of all rows with those of uncond_drop)
+    drop: str = "pixels"                # what dropped pictures become: pixels = mean colour, encoded (authors'); tokens =
+                                        # zero tokens, the face's too, as the null row of sampling
+    embedding_noise: float = 0.05       # std of noise on CLIP's embedding of the photo, in its own std per dimension
+    std_photos: int = 512               # photos from which that is measured
+    image_encoder: str = ""             # CLIP ViT-L/14 as a transformers folder; not used where a preset brings encoders
+    controlnet: str = ""                # diffusers folder of ControlNet v1.1 seg, which starts the pose guider
+
+    def __post_init__(self) -> None:
+        if self.drop not in ("pixels", "tokens"):
+            raise ValueError(f"mcld.drop is {self.drop!r}; expected pixels or tokens")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run."""
 
@@ -129,6 +152,7 @@ class TrainConfig:
     method: MethodConfig = field(default_factory=MethodConfig)
     fpdm: FPDMSettings = field(default_factory=FPDMSettings)
     qen: QENTrainConfig = field(default_factory=QENTrainConfig)
+    mcld: MCLDTrainConfig = field(default_factory=MCLDTrainConfig)
     images: int = 100_000               # length of the run, target images seen; a pair is two where reconstruct is on
     batch: int = 32                     # images of one optimiser step, over all processes and accumulated passes
     accumulate: int = 1                 # forward passes that make up one step

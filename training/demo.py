@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
 from pgpis_models.pose import cfld_rasters  # noqa: E402
 from training.config import DataConfig  # noqa: E402
 from training.data.bank import Bank, open_bank  # noqa: E402
+from training.data.focal import iuvs  # noqa: E402
 from training.picture import grid  # noqa: E402
 
 METHODS = ("cfld", "mcld", "fpdm", "qen")
@@ -81,8 +83,17 @@ def generate(path: Path, bank: Bank, batch: int, seed: int) -> Tensor:
             sources = bank.images(who, np.full(len(who), SOURCE_VIEW))
             poses = bank.poses(who, np.full(len(who), TARGET_VIEW))
             made.append(generator(sources, poses, seed=seed, first=start,
+                                  **extras(generator.meta.method, bank, who),
                                   callback=lambda *_, rows=len(poses): bar.update(rows)).cpu())  # noqa: B008 - bound now
     return torch.cat(made)
+
+
+def extras(method: str, bank: Bank, who: np.ndarray) -> dict[str, Any]:
+    """What a method's `encode_pictures` wants beside source photos and target keypoints."""
+    if method == "mcld":
+        return {"densepose": iuvs(bank, who, np.full(len(who), TARGET_VIEW)),
+                "source_densepose": iuvs(bank, who, np.full(len(who), SOURCE_VIEW))}
+    return {}
 
 
 def main() -> None:

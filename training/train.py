@@ -21,7 +21,8 @@ from training.config import TrainConfig, load_config  # noqa: E402
 TASKS = {"autoencoder": ("training.autoencoder", "AutoencoderTask"), "base": ("training.base", "BaseTask"),
          "cfld": ("training.cfld", "CFLDTask"), "fpdm": ("training.fpdm", "FPDMTask"),
          "fpdm_fusion": ("training.fpdm_fusion", "FusionTask"),
-         "qen": ("training.qen", "QENTask")}
+         "qen": ("training.qen", "QENTask"),
+         "mcld": ("training.mcld", "MCLDTask")}
 
 
 def task_class(name: str) -> type:

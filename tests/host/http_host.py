@@ -29,6 +29,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgpi
 WORKFLOWS = PACK / "workflows"
 DEMO = PACK / "models" / "demo"
 DEMO_FILES = ("demo_base.safetensors", "demo_vae.safetensors", "demo_cfld.safetensors")
+MCLD_FILE = "demo_mcld.safetensors"
 FOLDERS = ("custom_nodes", "models/pgpis", "models/checkpoints", "models/loras", "models/controlnet", "input", "output",
            "temp", "user")
 FRONTEND_ONLY = {"Note", "MarkdownNote"}
@@ -77,6 +78,26 @@ def add_random_demo(folder: Path, seed: int = 5) -> None:
     save_checkpoint(models / DEMO_FILES[2], method, weights, base="demo", step=0, data="none", licence="none")
 
 
+def add_random_mcld(folder: Path, seed: int = 6) -> None:
+    """A random MCLD on the demo's base into models/pgpis of a base directory."""
+    import torch
+
+    from pgpis_models.base import load_unet
+    from pgpis_models.checkpoint import save_checkpoint
+    from pgpis_models.mcld import CONFIGS, MCLD
+    models = folder / "models" / "pgpis"
+    base = models / DEMO_FILES[0]
+    unet = load_unet(base if base.is_file() else DEMO / DEMO_FILES[0])[0]
+    torch.manual_seed(seed)
+    method = MCLD(CONFIGS["demo"])
+    method.start_reference(unet.state_dict())
+    for value in method.parameters():  # branches that start at zero would hide what they are given
+        if not value.detach().any():
+            torch.nn.init.normal_(value, std=0.05)
+    save_checkpoint(models / MCLD_FILE, method, dict(unet.named_parameters()), base="demo", step=0, data="none",
+                    licence="none")
+
+
 def add_missing_methods(folder: Path, seed: int = 6) -> list[str]:
     """Random checkpoints, into models/pgpis of a base directory, in place of those that the pack's demo set does not hold
     yet: the names of those files."""
@@ -85,6 +106,9 @@ def add_missing_methods(folder: Path, seed: int = 6) -> list[str]:
     from pgpis_models.checkpoint import save_checkpoint
     from pgpis_models.methods import method_classes
     made = []
+    if not (DEMO / MCLD_FILE).is_file():
+        add_random_mcld(folder, seed)
+        made.append(MCLD_FILE)
     for name in ("fpdm", "qen"):
         file = f"demo_{name}.safetensors"
         if (DEMO / file).is_file():

@@ -54,6 +54,15 @@ def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
         "PGPISGuider": ["model", "cond", "mode", "pose", "appearance", "biases", "prompt"],
         "PGPISMaskedSampler": ["latent", "vae", "reference", "mask", "feather", "seed", "steps", "cfg", "sampler_name",
                                "scheduler", "denoise", "guider", "model", "positive", "negative"],
+        "PGPISEstimateDensePose": ["image", "file", "person", "parts"],
+        "PGPISReadIUV": ["image", "order", "parts"],
+        "PGPISWarpTexture": ["image", "densepose", "layout", "mode", "fill"],
+        "PGPISRenderTexture": ["texture", "densepose", "background"],
+        "PGPISEditTexture": ["texture", "donor", "parts", "only_known", "mask"],
+        "PGPISFaceEmbedding": ["image", "model", "face", "method", "densepose"],
+        "PGPISLoadFaceEmbedding": ["file"],
+        "PGPISMultiFocalEmbedding": ["method", "source", "densepose", "face_weight", "texture", "face", "clip_vision", "vae",
+                                     "model"],
         "PGPISCompareGrid": ["image_1", "image_2", "image_3", "image_4", "image_5", "image_6", "target", "labels"],
     }
     assert {name: inputs[:len(expected.get(name, []))] for name, inputs in table.items() if name in expected} == expected

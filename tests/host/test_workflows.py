@@ -17,6 +17,7 @@ from tests.host.http_host import (
     CACHE,
     DEMO,
     DEMO_FILES,
+    MCLD_FILE,
     WORKFLOWS,
     HostError,
     add_missing_methods,
@@ -171,6 +172,27 @@ def test_masked_sampling_keeps_everything_outside_the_mask(server):
     assert (made[inside] != person[inside]).any(-1).mean() > 0.8
     [sheet] = of_node(server, outputs, showing(prompt, "PreviewImage", grid))
     is_a_picture(sheet, (8 + 128 + 18 + 8, 8 + 4 * (96 + 8)))
+
+
+@pytest.mark.parametrize("name", ["mcld_pose_transfer", "mcld_garment_swap", "mcld_identity_swap"])
+def test_mclds_workflows_make_the_picture_and_the_comparison(name, server):
+    prompt = to_api(workflow(name), server.object_info)
+    outputs = server.run(prompt)
+    [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
+    is_a_picture(made, (128, 96))
+    columns = 4 if name == "mcld_pose_transfer" else 3
+    [grid] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISCompareGrid")))
+    is_a_picture(grid, (8 + 128 + 18 * (2 if columns == 4 else 1) + 8, 8 + columns * (96 + 8)))
+    maps = [number for number, node in prompt.items() if node["class_type"] in ("PGPISWarpTexture", "PGPISEditTexture")]
+    shown = [number for number, node in prompt.items()
+             if node["class_type"] == "PreviewImage" and node["inputs"]["images"][0] in maps]
+    [texture] = of_node(server, outputs, shown[0])
+    is_a_picture(texture, (1200, 800))
+    if (DEMO / MCLD_FILE).is_file() and columns == 4:
+        target, source = input_picture("pgpis_target.png"), input_picture("pgpis_source.png")
+        found, copied = psnr(made, target), psnr(source, target)
+        print(f"PSNR against the true target: {found:.2f} dB, of the source copied: {copied:.2f} dB")
+        assert found >= TRUE_PSNR and found > copied + 2
 
 
 def test_two_poses_in_the_text_make_two_pictures(server):

@@ -38,9 +38,9 @@ def type_name(kind: str | list) -> str:
 
 
 def test_there_is_a_workflow_for_each_use():
-    assert {path.stem for path in workflow_files()} >= {"cfld_pose_transfer", "cfld_sd15", "masked_sampling",
-                                                         "fpdm_pose_transfer", "fpdm_sequence", "qen_pose_transfer",
-                                                         "qen_attention"}
+    assert {path.stem for path in workflow_files()} >= {
+        "cfld_pose_transfer", "cfld_sd15", "masked_sampling", "mcld_pose_transfer", "mcld_garment_swap",
+        "mcld_identity_swap", "fpdm_pose_transfer", "fpdm_sequence", "qen_pose_transfer", "qen_attention"}
 
 
 def test_node_types_sockets_and_outputs_are_those_of_the_host(saved, info):
@@ -144,8 +144,8 @@ def test_nothing_overlaps_and_groups_hold_whole_nodes(saved):
 
 
 def test_the_converter_notices_drift(saved, info):
-    index = next(i for i, node in enumerate(saved["nodes"]) if node["type"] == "PGPISLoadPose")
-    for change, message in ((lambda node: node["widgets_values"].pop(), "3 widget values; expected 4"),
+    index = next(i for i, node in enumerate(saved["nodes"]) if node["type"] == "PGPISLoadCheckpoint")
+    for change, message in ((lambda node: node["widgets_values"].pop(), "0 widget values; expected 1"),
                             (lambda node: node.update(type="PGPISNoSuch"), "unknown type PGPISNoSuch"),
                             (lambda node: node.update(mode=4), "muted or bypassed")):
         changed = copy.deepcopy(saved)

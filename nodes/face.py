@@ -1,0 +1,141 @@
+"""Nodes that give FACE_EMBEDS."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..pgpis_models.face import LENGTH, MODELS, crop, expanded_box, find_face, load_app, load_embedding
+from ..pgpis_models.mcld import MCLD
+from ..pgpis_models.mcld_inputs import as_input, encode_faces, face_crops, head_box
+from .inputs import pixels
+from .types import DenseposeType, FaceEmbeds, FaceEmbedsType, MethodType
+
+OWN = "the checkpoint's own"
+CROP = 224  # pixels, as in the authors' demo
+
+
+@lru_cache(maxsize=1)
+def _app(root: str, name: str):
+    return load_app(root, name)
+
+
+def insightface_root(name: str) -> str:
+    """The folder that holds models/<name>: the host's own, or one that is registered as `insightface`."""
+    known = folder_paths.folder_names_and_paths.get("insightface", ([],))[0]
+    places = [Path(folder_paths.models_dir) / "insightface", *map(Path, known)]
+    return str(next((place for place in places if (place / "models" / name).is_dir()), places[0]))
+
+
+def box_mask(box, size: tuple[int, int]) -> torch.Tensor:
+    """(H, W): 1 inside of a box x0, y0, x1, y1 in pixels; empty for None."""
+    mask = torch.zeros(size)
+    if box is not None:
+        x0, y0, x1, y1 = (max(int(value), 0) for value in box)
+        mask[y0:y1, x0:x1] = 1
+    return mask
+
+
+class FaceEmbedding(io.ComfyNode):
+    """IMAGE -> FACE_EMBEDS, crop, face MASK."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISFaceEmbedding", display_name="Face Embedding", category="PGPIS/face",
+            description="Embeds the face of each picture as MCLD wants it: insightface's 512 numbers for published weights "
+                        "(Python packages insightface and onnxruntime, models in models/insightface/models), or the small "
+                        "encoder that the demo's checkpoint brings. A picture without a face gives the method's zero input "
+                        "and a warning.",
+            inputs=[io.Image.Input("image", tooltip="Picture(s) of one person each."),
+                    io.Combo.Input("model", options=[*MODELS, OWN], default=MODELS[0], tooltip="antelopev2 is what MCLD was "
+                                   f"trained with. '{OWN}' needs method and densepose."),
+                    io.Int.Input("face", default=0, min=0, max=99, tooltip="Which face of each picture; 0 is the largest."),
+                    MethodType.Input("method", optional=True, tooltip="The demo's MCLD checkpoint, whose encoder reads "
+                                     "faces."),
+                    DenseposeType.Input("densepose", optional=True, tooltip="DensePose of these pictures, which says where "
+                                        "the head is; for the checkpoint's own encoder.")],
+            outputs=[FaceEmbedsType.Output(display_name="face", tooltip="One embedding per picture."),
+                     io.Image.Output(display_name="crop", tooltip=f"The faces, {CROP}x{CROP}; black where there is none."),
+                     io.Mask.Output(display_name="mask", tooltip="The square around the face in each picture.")])
+
+    @classmethod
+    def execute(cls, image, model, face, method=None, densepose=None) -> io.NodeOutput:
+        photos = pixels(image, "the IMAGE")
+        if model == OWN:
+            return cls._own(photos, method, densepose)
+        app = _app(insightface_root(model), model)
+        bar, vectors, boxes = comfy.utils.ProgressBar(len(photos)), [], []
+        for photo in photos:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            found = find_face(app, photo, face)
+            vectors.append(torch.zeros(LENGTH) if found is None else torch.from_numpy(found.embedding))
+            boxes.append(None if found is None else found.box)
+            bar.update(1)
+        return _result(torch.stack(vectors), photos, boxes, 1.5)
+
+    @classmethod
+    def _own(cls, photos: np.ndarray, method, densepose) -> io.NodeOutput:
+        module = None if method is None else method.checkpoint.method
+        if not isinstance(module, MCLD) or not module.config.own_vision or densepose is None:
+            came = "no checkpoint" if method is None else method.name
+            raise ValueError(f"'{OWN}' came with {came} and {'no ' if densepose is None else ''}densepose; expected an MCLD "
+                             "checkpoint that brings a face encoder (the demo's) and the pictures' DensePose. Connect both, "
+                             f"or choose one of {', '.join(MODELS)}")
+        device = method.load()
+        with torch.no_grad():
+            crops, found = face_crops(as_input(photos).to(device), densepose, module.config.face_pixels)
+            vectors = encode_faces(module, crops, found).cpu()
+        if not bool(found.all()):
+            lacking = [number + 1 for number, there in enumerate(found.tolist()) if not there]
+            warnings.warn(f"no head in picture {lacking} of {len(photos)}: the method's zero input is used", stacklevel=2)
+        return _result(vectors, photos, [head_box(iuv) for iuv in densepose], 1.0)
+
+
+def _result(vectors: torch.Tensor, photos: np.ndarray, boxes: list, factor: float) -> io.NodeOutput:
+    crops = [np.zeros((CROP, CROP, 3), np.uint8) if box is None else crop(photo, box, CROP, factor)
+             for photo, box in zip(photos, boxes, strict=True)]
+    masks = [box_mask(None if box is None else expanded_box(box, factor), photos.shape[1:3]) for box in boxes]
+    return io.NodeOutput(FaceEmbeds(vectors), torch.from_numpy(np.stack(crops)).float() / 255, torch.stack(masks))
+
+
+def _files() -> list[str]:
+    folder = Path(folder_paths.get_input_directory())
+    return sorted(path.name for path in folder.glob("*.npy")) if folder.is_dir() else []
+
+
+class LoadFaceEmbedding(io.ComfyNode):
+    """.npy file -> FACE_EMBEDS."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISLoadFaceEmbedding", display_name="Load Face Embedding", category="PGPIS/face",
+            description="Reads a face embedding of insightface from an .npy file in the input folder.",
+            inputs=[io.Combo.Input("file", options=_files() or ["(no .npy file in the input folder)"],
+                                   tooltip="An .npy file with 512 numbers, as MCLD's data preparation writes them.")],
+            outputs=[FaceEmbedsType.Output(display_name="face", tooltip="One embedding.")])
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> tuple:
+        path = Path(folder_paths.get_input_directory()) / file
+        return file, path.stat().st_mtime_ns if file in _files() else None
+
+    @classmethod
+    def execute(cls, file) -> io.NodeOutput:
+        if file not in _files():   # so that no other path can be read through the widget
+            raise ValueError(f"no file {file!r} in {folder_paths.get_input_directory()}; expected one of {_files()[:10]}. "
+                             "Put the .npy file into ComfyUI's input folder and press R")
+        vector = load_embedding(Path(folder_paths.get_input_directory()) / file)
+        return io.NodeOutput(FaceEmbeds(torch.from_numpy(vector)[None]))
+
+
+NODES = [FaceEmbedding, LoadFaceEmbedding]

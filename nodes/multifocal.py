@@ -1,0 +1,111 @@
+"""The node of MCLD: what it sees of the source person and the target pose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+from PIL import Image
+from torch import Tensor
+
+from ..pgpis_models.densepose import pose_pictures
+from ..pgpis_models.mcld import FACE_WEIGHT, MCLD
+from ..pgpis_models.mcld_inputs import as_input, as_pixels, image_tokens, squashed_textures
+from .appearance import PIXELS_PER_LATENT
+from .inputs import pixels
+from .reference import reference_of
+from .types import Cond, CondType, DenseposeType, FaceEmbedsType, MethodType, on_cpu
+
+
+class MultiFocalEmbedding(io.ComfyNode):
+    """MCLD: source IMAGE, target DENSEPOSE, texture, face -> PGPIS_COND."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISMultiFocalEmbedding", display_name="MCLD Multi-Focal Embedding", category="PGPIS/conditioning",
+            description="Encodes a source person and a target pose with an MCLD checkpoint. Photo, texture map and face may "
+                        "come from different people: that is how MCLD swaps garments and identities. A texture or face that "
+                        "is left out is the method's own 'nothing'. Published weights are sampled in 20 steps of ddim or "
+                        "euler on the scheduler sgm_uniform at cfg 3.5; Apply PGPIS and PGPIS Guider set their noise "
+                        "schedule.",
+            inputs=[MethodType.Input("method", tooltip="An MCLD checkpoint from Load PGPIS Checkpoint."),
+                    io.Image.Input("source", tooltip="Photo(s) of the person; of the garment's donor where clothes are "
+                                   "swapped. Squashed to the checkpoint's size, as in training."),
+                    DenseposeType.Input("densepose", tooltip="Target pose(s): DensePose of the person to be drawn, from "
+                                        "Estimate DensePose or Read IUV."),
+                    io.Float.Input("face_weight", default=FACE_WEIGHT, min=0.0, max=5.0, step=0.05, tooltip="Weight of the "
+                                   "face branch; 0.5 in training. 0 leaves it out."),
+                    io.Image.Input("texture", optional=True, tooltip="Texture map(s) from Warp to Texture Map or Edit "
+                                   "Texture, in the layout of the checkpoint. Needs vae and model."),
+                    FaceEmbedsType.Input("face", optional=True, tooltip="From Face Embedding or Load Face Embedding."),
+                    io.ClipVision.Input("clip_vision", optional=True, tooltip="CLIP ViT-L/14 of sd-image-variations, for "
+                                        "published weights. The demo's checkpoint brings its own encoders."),
+                    io.Vae.Input("vae", optional=True, tooltip="Encodes the texture map for the reference network."),
+                    io.Model.Input("model", optional=True, tooltip="The base MODEL, from which the reference network takes "
+                                   "its sizes and precision; its weights are the checkpoint's.")],
+            outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS or PGPIS Guider."),
+                     io.Int.Output(display_name="width", tooltip="Width in pixels of the pictures this will make."),
+                     io.Int.Output(display_name="height", tooltip="Height in pixels of the pictures this will make.")])
+
+    @classmethod
+    def execute(cls, method, source, densepose, face_weight, texture=None, face=None, clip_vision=None, vae=None,
+                model=None) -> io.NodeOutput:
+        module = method.checkpoint.method
+        if not isinstance(module, MCLD):
+            raise ValueError(f"the checkpoint is {method.name}; MCLD Multi-Focal Embedding expects one of method mcld. Load "
+                             "another file, or use the embedding node of that method")
+        config = module.config
+        photo = squashed(pixels(source, "the source IMAGE"), config.image_size)
+        flat = None if texture is None else as_input(squashed_textures(config, pixels(texture, "the texture IMAGE")))
+        read = photo if config.aggregation == "image" else flat   # by the reference network
+        reference = None
+        if read is not None:
+            lacking = [name for name, value in (("vae", vae), ("model", model)) if value is None]
+            if lacking:
+                raise ValueError(f"MCLD's reference network reads the texture map, but {' and '.join(lacking)} is not "
+                                 "connected; connect the base's VAE and MODEL, or leave the texture out")
+            reference = reference_of(method, model)
+        with torch.no_grad():
+            latent = None if read is None else model.model.process_latent_in(vae.encode((read.movedim(1, -1) + 1) / 2))
+            clip = None if clip_vision is None else lambda pictures: embeds(clip_vision, pictures, config.prompt_width)
+            device = method.load()
+            image = image_tokens(module, photo.to(device), "image", clip)
+            tokens = None if flat is None else image_tokens(module, flat.to(device), "texture", clip)
+            # Before the reference network, for which the host may have to unload these encoders.
+            pose = module.encode_pose(pose_pictures(densepose, config.image_size).to(device))
+            vectors = None if face is None else face.vectors.to(device)
+            appearance = module.encode_appearance(image, tokens, None if latent is None else latent.to(device), vectors,
+                                                  reference)
+            encoded = replace(appearance.with_pose(pose), face_weight=face_weight)
+        counts = {"sources": len(image), "poses": len(pose), "textures": 1 if flat is None else len(flat),
+                  "faces": 1 if face is None else len(face.vectors)}
+        height, width = config.latent_size
+        cond = Cond(method, on_cpu(encoded), max(counts.values()), config.latent_size)
+        return io.NodeOutput(cond, width * PIXELS_PER_LATENT, height * PIXELS_PER_LATENT)
+
+
+def squashed(pictures: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, *size) in -1..1 by Pillow's bicubic filter, aspect ratio ignored: as published."""
+    return as_input(np.stack([np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+                              for picture in pictures]))
+
+
+def embeds(clip_vision, pictures: np.ndarray, width: int) -> Tensor:
+    """Square pictures (B, S, S, 3) uint8 through the host's CLIP -> (B, width), projected and not normalised.
+
+    Pillow reduces them to CLIP's size first, so that the host's own preprocessing has nothing left to resize. Raises
+    ValueError for a CLIP of another width.
+    """
+    side = clip_vision.image_size
+    small = as_pixels(squashed(pictures, (side, side)))
+    found = clip_vision.encode_image(torch.from_numpy(small).float() / 255)["image_embeds"]
+    if found.shape[-1] != width:
+        raise ValueError(f"this CLIP_VISION gives embeddings of {found.shape[-1]} numbers, the checkpoint expects {width}; "
+                         "load CLIP ViT-L/14 (the image encoder of sd-image-variations)")
+    return found
+
+
+NODES = [MultiFocalEmbedding]

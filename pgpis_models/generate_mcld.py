@@ -1,0 +1,55 @@
+"""What MCLD wants of the command line: DensePose pictures, texture map, face and CLIP, from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .densepose import IUV
+from .face import load_embedding
+from .mcld_inputs import ClipEncoder, as_input, encode_faces, face_crops, texture_maps
+from .pipeline import Generator, as_rgb, open_photo
+
+ORDER = "v,u,part"   # of the channels of a file that OpenCV wrote, read as RGB
+
+
+def read_iuv(path: str | Path) -> IUV:
+    """An IUV picture, as the authors' files and Estimate DensePose's are. Raises ValueError naming the file."""
+    try:
+        return IUV.from_picture(np.asarray(as_rgb(open_photo(path))), ORDER)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def person_of(generator: Generator, photo: np.ndarray, densepose: str = "", texture: str = "", face: str = "",
+              clip: str = "") -> dict[str, Any]:
+    """The extras of `mcld_inputs.encode_pictures` that belong to the source person.
+
+    photo: as `open_photo` gives it. densepose: its IUV picture, of the same size, from which texture map and, with the
+    checkpoint's own encoder, face are made where texture (picture) and face (.npy) do not give them. clip: folder of CLIP,
+    for checkpoints that bring no encoder. What cannot be made is left out, which is the method's null.
+    """
+    config = generator.method.config
+    iuv, picture = read_iuv(densepose) if densepose else None, np.asarray(as_rgb(photo))
+    extras: dict[str, Any] = {}
+    if texture:
+        extras["textures"] = np.asarray(as_rgb(open_photo(texture)))[None]
+    elif iuv is not None:
+        extras["textures"] = texture_maps(config, picture[None], [iuv])
+    if face:
+        extras["faces"] = torch.from_numpy(load_embedding(face))[None]
+    elif iuv is not None and config.own_vision:
+        extras["faces"] = _own_face(generator, picture, iuv)
+    if not config.own_vision and clip:
+        extras["clip"] = ClipEncoder(clip, generator.device)
+    return extras
+
+
+@torch.no_grad()
+def _own_face(generator: Generator, picture: np.ndarray, iuv: IUV) -> Tensor:
+    crops, found = face_crops(as_input(picture[None]), [iuv], generator.method.config.face_pixels)
+    return encode_faces(generator.method, crops.to(generator.device), found)

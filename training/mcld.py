@@ -1,0 +1,300 @@
+"""Task `mcld`: MCLD on a base UNet, on mannequins or on photos.
+
+The whole denoising UNet, the reference network (all but its last up block), pose guider, face projector and face attention
+are trained (MCLD section 3 and the released code); where the checkpoint brings its own image encoders, these too. Unlike in
+the authors' loop, dropped conditions are drawn for each item, and so is the dropout of reference features, which theirs had
+by accident.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pgpis_models.base import BaseSizes, decode_latents, load_unet, load_vae
+from pgpis_models.checkpoint import difference, load_checkpoint, save_checkpoint, shapes_of, write_atomically
+from pgpis_models.diffusers_binding import DiffusersBinding, swap_weights
+from pgpis_models.injections import harmonise
+from pgpis_models.mcld import CONFIGS, MCLD, Encoded, MCLDConfig
+from pgpis_models.mcld_inputs import Clip, ClipEncoder, encode_faces, image_tokens
+from pgpis_models.mcld_loss import face_mask, mcld_loss, offset_noise, parts_of_pose, training_schedule
+from pgpis_models.mcld_parts import CLIP_MEAN, ReferenceWriter
+from pgpis_models.sampling import sample_latents
+from pgpis_models.schedule import cubic_timesteps
+from training.base import person_weight
+from training.cfld import base_name, below, caption_error, draw_images, swatches, there, trained_weights
+from training.config import MCLDTrainConfig, MethodConfig, TrainConfig, build
+from training.data.focal import open_focal_pairs
+from training.latents import draw, posterior
+from training.picture import grid
+
+ENCODER_PARTS = ("vision.image", "vision.texture")   # what encoder_only trains and init_encoder loads
+GRID_WEIGHTS = {"demo": {"appearance": 1.5}}         # guidance of the sample grids; other bases: as published
+
+
+class MCLDTask:
+    """Trains MCLD's modules and the UNet weights that belong to it.
+
+    Raises ValueError when config, data, base and earlier checkpoint do not fit together, before the first step.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        self.config, self.device, settings = config, device, config.method
+        if settings.preset not in CONFIGS:
+            raise ValueError(f"method.preset is {settings.preset!r}; expected one of {sorted(CONFIGS)}")
+        sizes = build(MCLDConfig, dataclasses.asdict(CONFIGS[settings.preset]) | settings.model, "method.model")
+        told = {"caption_loss": settings.caption_loss, "encoder_only": settings.encoder_only,
+                "foreground": settings.foreground != 1.0}
+        if config.data.kind != "mannequins" and any(told.values()):
+            raise ValueError(f"{[name for name, on in told.items() if on]} need captions or person masks, which only "
+                             f"mannequins have; data.kind is {config.data.kind!r}")
+        if (settings.caption_loss or settings.encoder_only) and not sizes.own_vision:
+            raise ValueError("caption_loss and encoder_only train the checkpoint's own encoders, which this preset has not")
+        method = MCLD(sizes)
+        self.pairs = open_focal_pairs(config, sizes, device)
+        self.batch, self.loader_workers = partial(draw_images, self.pairs, 1), self.pairs.loader_workers
+        if settings.encoder_only:
+            start(method, None, settings, config.mcld)
+            self.model = CaptionTraining(method).to(device)
+            return
+        for name in ("base", "vae"):
+            if not getattr(settings, name) or not Path(getattr(settings, name)).exists():
+                raise ValueError(f"method.{name} is {getattr(settings, name)!r}, which is not there; expected a file that "
+                                 "training/train.py made, or a diffusers folder (the configs say which, and how to get it)")
+        unet, self.sizes = load_unet(settings.base)
+        self.base_name = base_name(Path(settings.base), self.sizes)
+        trained = trained_weights(method, unet, settings)
+        replaced = start(method, unet, settings, config.mcld)
+        self.stored = sorted({*trained, *replaced})
+        self.vae = load_vae(settings.vae).to(device)
+        clip = None if sizes.own_vision else ClipEncoder(_folder(config.mcld.image_encoder), device)
+        if config.mcld.embedding_noise and clip:
+            std = embedding_std(self.pairs.batch, clip, config.mcld.std_photos)
+        else:
+            std = None
+        self.model = MCLDTraining(method, unet, self.sizes, trained, config, partial(posterior, self.vae), clip, std)
+        self.model.to(device)
+        if config.checkpointing:
+            unet.enable_gradient_checkpointing()
+            self.model.reference.unet.enable_gradient_checkpointing()
+            self.model.reference.unet.train()
+
+    def groups(self, lr: float) -> list[dict]:
+        return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": lr}]
+
+    def grid(self) -> np.ndarray:
+        """Held-out people: source, texture map, pose, made, target; or how the encoders name their colours."""
+        held = self.pairs.held_out()
+        if self.config.method.encoder_only:
+            named = [getattr(self.model.method.vision, part)(held[name].to(self.device))
+                     for part, name in (("image", "source"), ("texture", "texture"))]
+            return grid([held["source"], held["texture"], *(swatches(one, held["source"]) for one in named),
+                         swatches(held["caption"], held["source"])],
+                        ["source", "texture", "from photo", "from texture", "truth"], per_row=3)
+        made = self.sample(held) * 2 - 1
+        scale = 2 if held["source"].shape[-1] < 200 else 1
+        return grid([held["source"], held["texture"], held["pose"] * 2 - 1, made, held["target"]],
+                    ["source", "texture", "pose", "MCLD", "target"], scale=scale, per_row=2)
+
+    @torch.no_grad()
+    def sample(self, held: dict[str, Tensor], steps: int = 20, seed: int = 0) -> Tensor:
+        """A batch of the data -> pictures (B, 3, H, W) in 0..1, on the bare modules and in their own precision."""
+        batch = {name: value.to(self.device) for name, value in held.items()}
+        encoded = self.model.encode_batch(batch)
+        method, count = self.model.method, len(held["source"])
+        guidance = method.guidance(encoded, **GRID_WEIGHTS.get(self.base_name, {}))
+        schedule = method.noise_schedule() or self.sizes.schedule()
+        latents = sample_latents(self.model.binding.denoiser(guidance, count), schedule,
+                                 (count, 4, *method.config.latent_size), steps=steps, seed=seed, device=self.device)
+        return decode_latents(self.vae, latents)
+
+    def export(self, path: Path, images: int) -> None:
+        if self.config.method.encoder_only:
+            parts = {k: v.detach().cpu().contiguous() for k, v in self.model.method.state_dict().items()
+                     if k.startswith(tuple(f"{part}." for part in ENCODER_PARTS))}
+            write_atomically(path, parts, {"pgpis.format": "1", "pgpis.kind": '"encoder"'})
+            return
+        unet = dict(self.model.unet.named_parameters())
+        save_checkpoint(path, self.model.method, {name: unet[name] for name in self.stored},
+                        base=self.base_name, step=images, data=self.config.data.kind,
+                        licence=self.pairs.licence, dtype=torch.float16 if self.base_name == "demo" else None)
+
+
+def start(method: MCLD, unet: nn.Module | None, settings: MethodConfig, more: MCLDTrainConfig) -> set[str]:
+    """Initial weights: an earlier checkpoint, else the base in the reference network, an encoder run and a ControlNet.
+
+    Returns the names of the UNet weights that the earlier checkpoint replaced: they belong to the next one too.
+    """
+    if settings.init:
+        earlier = load_checkpoint(settings.init, expect_method="mcld")
+        wrong = difference(shapes_of(method.state_dict()), shapes_of(earlier.method.state_dict()))
+        if wrong:
+            raise ValueError(f"{settings.init} (method.init) has other sizes than this run: {wrong}; use its preset")
+        method.load_state_dict(earlier.method.state_dict())
+        if unet is not None:
+            swap_weights(unet, earlier.unet_weights)
+        return set(earlier.unet_weights)
+    if unet is not None:
+        method.start_reference(unet.state_dict())
+    if more.controlnet:
+        from diffusers import ControlNetModel
+        method.pose_guider.load_controlnet(ControlNetModel.from_pretrained(more.controlnet).state_dict())
+    elif method.config.own_vision:
+        # Part numbers reach 24 / 255 where U and V reach 1; without this it takes long until parts are told apart.
+        with torch.no_grad():
+            method.pose_guider.conv_in.weight[:, 2] *= 255 / 24
+    if there(settings.init_encoder, "method.init_encoder"):
+        state = load_file(settings.init_encoder)
+        for part in ENCODER_PARTS:
+            method.get_submodule(part).load_state_dict(below(state, part))
+    return set()
+
+
+def _folder(path: str) -> str:
+    if not path or not Path(path).is_dir():
+        raise ValueError(f"mcld.image_encoder is {path!r}, which is not a folder; expected CLIP ViT-L/14 with projection "
+                         "(image_encoder of lambdalabs/sd-image-variations) in transformers' layout")
+    return path
+
+
+def embedding_std(batch: Callable, clip: Clip, photos: int) -> Tensor:
+    """(X,) standard deviation of CLIP's embeddings over so many training photos, drawn with a fixed seed."""
+    from pgpis_models.mcld_inputs import as_pixels
+    some = [clip(as_pixels(batch(np.random.default_rng(number), 16)["source"])).cpu() for number in range(-(-photos // 16))]
+    return torch.cat(some).std(0)
+
+
+class MCLDTraining(nn.Module):
+    """The training loss of MCLD.
+
+    trained: names of the UNet weights to train. encode: pictures -> posteriors of their latents, for batches that bring
+    pictures. clip: the frozen encoder, where the checkpoint brings none; std: (X,) of its embeddings. Neither these nor the
+    reference network (whose weights the method holds) are submodules.
+    """
+
+    def __init__(self, method: MCLD, unet: nn.Module, sizes: BaseSizes, trained: list[str], config: TrainConfig,
+                 encode: Callable[[Tensor], Tensor], clip: Clip | None, std: Tensor | None) -> None:
+        super().__init__()
+        self.method, self.unet, self.settings, self.focal = method, unet, config.method, config.mcld
+        self.encode, self.clip, self.std = encode, clip, std
+        self.schedule = training_schedule() if method.config.schedule == "authors" else sizes.schedule()
+        for name, parameter in unet.named_parameters():
+            parameter.requires_grad_(name in trained)
+        self.binding = DiffusersBinding(unet)
+        self.reference = ReferenceWriter(method.reference())
+        freeze_unused(method)   # after the reference network is made of its weights, which makes all of them trainable
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """A batch of `FocalPairs` -> (loss, its parts)."""
+        settings, focal, logs = self.settings, self.focal, {}
+        latents = batch["target_latents"] if "target_latents" in batch else self._encode(batch["target_image"])
+        rows, device = len(latents), latents.device
+
+        def kept(drop: float) -> Tensor:
+            return torch.rand(rows, device=device) >= drop
+        keep = kept(focal.uncond_drop)
+        seen = keep & kept(focal.reference_drop)
+        encoded = self.encode_batch(batch, keep, keep & kept(focal.image_drop), seen)
+        loss = torch.zeros((), device=device)
+        if settings.caption_loss:
+            used = ("source",) if self.method.config.aggregation == "image" else ("source", "texture")
+            caption = sum(caption_error(self.tokens(batch, name), batch["caption"]) for name in used) / len(used)
+            loss, logs["caption"] = loss + settings.caption_loss * caption, caption.detach()
+        injected = harmonise([self.method.injections(encoded)], rows).stacked()
+        if "self_reference_on" in injected:
+            injected["self_reference_on"] = seen.long()
+        if settings.cubic_timesteps:
+            t = cubic_timesteps(torch.rand(rows, device=device), self.schedule.steps)
+        else:
+            t = torch.randint(self.schedule.steps, (rows,), device=device)
+        noise = offset_noise(torch.randn_like(latents), strength=focal.noise_offset)
+        prediction = self.binding(self.schedule.add_noise(latents, noise, t), t, injected)
+        face = face_mask(parts_of_pose(batch["pose"]), tuple(latents.shape[-2:])) if focal.face_loss else None
+        weight = person_weight(batch["person"], settings.foreground) if "person" in batch else None
+        denoising = mcld_loss(prediction, self.schedule.target(latents, noise, t), t, self.schedule, face, focal.snr_gamma,
+                              weight)
+        logs["denoising"] = denoising.detach()
+        return loss + denoising, logs
+
+    def encode_batch(self, batch: dict[str, Tensor], keep: Tensor | None = None, keep_image: Tensor | None = None,
+                     seen: Tensor | None = None) -> Encoded:
+        """What the method knows of a batch. keep, keep_image, seen: (B,) bool, rows that have their conditions, their
+        source photo's tokens, and reference features; all when None."""
+        method, focal = self.method, self.focal
+        everything = torch.ones(len(batch["source"]), dtype=torch.bool, device=batch["source"].device)
+        keep, keep_image, seen = (everything if value is None else value for value in (keep, keep_image, seen))
+        blank = focal.drop == "pixels"
+        image, texture = (self.tokens(batch, name, rows if blank else everything)
+                          for name, rows in (("source", keep_image), ("texture", keep)))
+        if not blank:
+            image, texture = image * keep_image[:, None, None], texture * keep[:, None, None]
+        if self.std is not None and self.training:
+            image = image + focal.embedding_noise * self.std.to(image) * torch.randn_like(image)
+        face = encode_faces(method, batch["crops"], batch["found"]) if "crops" in batch else batch["face"]
+        encoded = method.encode(image, batch["pose"], texture, self._reference_latents(batch), face,
+                                partial(self._features, seen))
+        if not blank:   # as in the sampling's null row
+            encoded = dataclasses.replace(encoded, face=encoded.face * keep[:, None, None])
+        return encoded
+
+    def tokens(self, batch: dict[str, Tensor], name: str, rows: Tensor | None = None) -> Tensor:
+        """(B, N, X) of source or texture; rows that are not kept see a picture of CLIP's mean colour."""
+        pictures = batch[name]
+        if rows is not None and not bool(rows.all()):
+            mean = torch.tensor(CLIP_MEAN, device=pictures.device).view(1, 3, 1, 1) * 2 - 1
+            pictures = torch.where(rows[:, None, None, None], pictures, mean)
+        tokens = image_tokens(self.method, pictures, "image" if name == "source" else "texture", self.clip)
+        return tokens if tokens.ndim == 3 else tokens[:, None]
+
+    def _reference_latents(self, batch: dict[str, Tensor]) -> Tensor:
+        name = "source" if self.method.config.aggregation == "image" else "texture"
+        return batch[f"{name}_latents"] if f"{name}_latents" in batch else self._encode(batch[name])
+
+    def _features(self, seen: Tensor, latent: Tensor, context: Tensor) -> dict[str, Tensor]:
+        """The reference network on the rows that see its features; the others' are zeros, which nothing reads."""
+        rows = seen.nonzero().flatten()
+        rows = rows if len(rows) else rows.new_zeros(1)   # shapes, and a gradient for every process
+        found = self.reference(latent[rows], context[rows])
+        return {site: x.new_zeros(len(seen), *x.shape[1:]).index_copy(0, rows, x) for site, x in found.items()}
+
+    def _encode(self, pictures: Tensor) -> Tensor:
+        posteriors = self.encode(pictures)
+        return draw(posteriors, torch.randn_like(posteriors[:, 0]))
+
+
+def freeze_unused(method: MCLD) -> None:
+    """No gradient for the reference network's last up block (authors' code), nor for what an ablation leaves out."""
+    config = method.config
+    frozen = {f"reference_unet.{name}" for name in method.frozen_reference_weights()}
+    unused = []
+    if not config.use_face or config.aggregation == "image":
+        unused += ["face_projector.", "face_attention.", "vision.face."]
+    elif config.aggregation == "concat":
+        unused += ["face_attention."]
+    if config.aggregation == "image":
+        unused += ["vision.texture."]
+    for name, parameter in method.named_parameters():
+        parameter.requires_grad_(name not in frozen and not name.startswith(tuple(unused)))
+
+
+class CaptionTraining(nn.Module):
+    """Demo only: the encoders of photo and texture map learn to say the caption of the person that they see."""
+
+    def __init__(self, method: MCLD) -> None:
+        super().__init__()
+        self.method = method
+        for name, parameter in method.named_parameters():
+            parameter.requires_grad_(name.startswith(tuple(f"{part}." for part in ENCODER_PARTS)))
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        vision = self.method.vision
+        photo, texture = (caption_error(encoder(batch[name]), batch["caption"])
+                          for encoder, name in ((vision.image, "source"), (vision.texture, "texture")))
+        return photo + texture, {"photo": photo.detach(), "texture": texture.detach()}

@@ -1,0 +1,97 @@
+"""Makes what MCLD needs beside each photo: DensePose, texture map and face embedding (see training/data/focal.py).
+
+    python training/prepare_mcld.py --root DATA --densepose densepose_r101_fpn_dl.torchscript --insightface FOLDER
+
+DATA has {train,test}_highres, as training/prepare.py makes it. Runs again where it stopped: what is there stays, and no file
+is ever half written. A photo without a person gets no files, and pairs with it cannot be used; one without a face gets no
+embedding, which training takes as the method's zero input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from pgpis_models.densepose import IUV, estimate, load_model  # noqa: E402
+from pgpis_models.face import find_face, load_app  # noqa: E402
+from pgpis_models.texture import warp  # noqa: E402
+from training.data.deepfashion import PICTURE_SUFFIXES, open_picture  # noqa: E402
+
+SPLITS = ("train", "test")
+LISTED = 10
+
+
+def prepare(root: Path, find_pose: Callable[[np.ndarray], IUV], find_embedding: Callable[[np.ndarray], np.ndarray | None],
+            layout: str = "smpl") -> list[str]:
+    """Writes {split}_densepose, _texture and _face below root; returns the photos in which nobody was found.
+
+    find_pose: photo (H, W, 3) uint8 -> IUV, ValueError without a person. find_embedding: photo -> (512,) or None. Raises
+    FileNotFoundError when there are no photos.
+    """
+    photos = [(split, path) for split in SPLITS for path in sorted((root / f"{split}_highres").glob("*"))
+              if path.suffix.lower() in PICTURE_SUFFIXES]
+    if not photos:
+        raise FileNotFoundError(f"no photos in {root}/train_highres and {root}/test_highres; make them with "
+                                "training/prepare.py first")
+    nobody = []
+    for split, path in tqdm(photos, desc="conditions", unit="photo"):
+        pose, texture, face = (root / f"{split}_{kind}" / f"{path.stem}.{ending}" for kind, ending in
+                               (("densepose", "png"), ("texture", "png"), ("face", "npy")))
+        if pose.is_file() and texture.is_file():
+            continue   # the embedding is written before them
+        photo = np.array(open_picture(path))
+        try:
+            iuv = find_pose(photo)
+        except ValueError:
+            nobody.append(f"{split}_highres/{path.name}")
+            continue
+        embedding = find_embedding(photo)
+        if embedding is not None:
+            _write(face, lambda part, value=embedding: np.save(part, value))
+        _write(pose, Image.fromarray(iuv.to_picture("v,u,part")).save)
+        _write(texture, Image.fromarray(warp(photo, iuv, layout, "exact").picture).save)
+    return nobody
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_name(f"part-{path.name}")   # keeps its ending, by which Pillow and numpy go
+    write(part)
+    part.replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, required=True, help="folder with train_highres and test_highres")
+    parser.add_argument("--densepose", type=Path, required=True, help="public TorchScript model, r101 as the authors'")
+    parser.add_argument("--insightface", type=Path, required=True, help="folder that holds models/antelopev2")
+    parser.add_argument("--device", default="cpu", help="of DensePose")
+    options = parser.parse_args()
+    try:
+        model, app = load_model(options.densepose, options.device), load_app(options.insightface)
+
+        def embedding(photo: np.ndarray) -> np.ndarray | None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")   # one line per photo without a face would drown the progress
+                face = find_face(app, photo)
+            return None if face is None else face.embedding
+        nobody = prepare(options.root, lambda photo: estimate(model, photo, "best", device=options.device), embedding)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    if nobody:
+        print(f"nobody found in {len(nobody)} photos, whose pairs cannot be used: {'; '.join(nobody[:LISTED])}")
+
+
+if __name__ == "__main__":
+    main()

@@ -189,7 +189,7 @@ class MCLDTraining(nn.Module):
             parameter.requires_grad_(name in trained)
         self.binding = DiffusersBinding(unet)
         self.reference = ReferenceWriter(method.reference())
-        freeze_unused(method)   # after the reference network is made of its weights, which makes all of them trainable
+        freeze_unused(method, config.mcld.train_reference)   # after the reference network is made of its weights, which makes all of them trainable
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch of `FocalPairs` -> (loss, its parts)."""
@@ -261,7 +261,8 @@ class MCLDTraining(nn.Module):
         """The reference network on the rows that see its features; the others' are zeros, which nothing reads."""
         rows = seen.nonzero().flatten()
         rows = rows if len(rows) else rows.new_zeros(1)   # shapes, and a gradient for every process
-        found = self.reference(latent[rows], context[rows])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.focal.train_reference):
+            found = self.reference(latent[rows], context[rows])
         return {site: x.new_zeros(len(seen), *x.shape[1:]).index_copy(0, rows, x) for site, x in found.items()}
 
     def _encode(self, pictures: Tensor) -> Tensor:
@@ -269,11 +270,14 @@ class MCLDTraining(nn.Module):
         return draw(posteriors, torch.randn_like(posteriors[:, 0]))
 
 
-def freeze_unused(method: MCLD) -> None:
-    """No gradient for the reference network's last up block (authors' code), nor for what an ablation leaves out."""
+def freeze_unused(method: MCLD, train_reference: bool = True) -> None:
+    """No gradient for the reference network's last up block (authors' code), nor for what an ablation leaves out.
+
+    train_reference: without it none for the whole reference network.
+    """
     config = method.config
     frozen = {f"reference_unet.{name}" for name in method.frozen_reference_weights()}
-    unused = []
+    unused = [] if train_reference else ["reference_unet."]
     if not config.use_face or config.aggregation == "image":
         unused += ["face_projector.", "face_attention.", "vision.face."]
     elif config.aggregation == "concat":

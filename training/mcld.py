@@ -189,7 +189,8 @@ class MCLDTraining(nn.Module):
             parameter.requires_grad_(name in trained)
         self.binding = DiffusersBinding(unet)
         self.reference = ReferenceWriter(method.reference())
-        freeze_unused(method, config.mcld.train_reference)   # after the reference network is made of its weights, which makes all of them trainable
+        # after the reference network is made of the method's weights, which makes all of them trainable
+        freeze_unused(method, config.mcld.train_reference)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch of `FocalPairs` -> (loss, its parts)."""

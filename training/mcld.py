@@ -211,6 +211,8 @@ class MCLDTraining(nn.Module):
         injected = harmonise([self.method.injections(encoded)], rows).stacked()
         if "self_reference_on" in injected:
             injected["self_reference_on"] = seen.long()
+            if not bool(seen.any()):   # distributed training waits for a gradient of every weight
+                loss = loss + 0 * sum(features.float().sum() for features in encoded.reference.values())
         if settings.cubic_timesteps:
             t = cubic_timesteps(torch.rand(rows, device=device), self.schedule.steps)
         else:
@@ -261,7 +263,7 @@ class MCLDTraining(nn.Module):
     def _features(self, seen: Tensor, latent: Tensor, context: Tensor) -> dict[str, Tensor]:
         """The reference network on the rows that see its features; the others' are zeros, which nothing reads."""
         rows = seen.nonzero().flatten()
-        rows = rows if len(rows) else rows.new_zeros(1)   # shapes, and a gradient for every process
+        rows = rows if len(rows) else rows.new_zeros(1)   # they need shapes
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.focal.train_reference):
             found = self.reference(latent[rows], context[rows])
         return {site: x.new_zeros(len(seen), *x.shape[1:]).index_copy(0, rows, x) for site, x in found.items()}

@@ -189,7 +189,8 @@ class MCLDTraining(nn.Module):
             parameter.requires_grad_(name in trained)
         self.binding = DiffusersBinding(unet)
         self.reference = ReferenceWriter(method.reference())
-        freeze_unused(method)   # after the reference network is made of its weights, which makes all of them trainable
+        # after the reference network is made of the method's weights, which makes all of them trainable
+        freeze_unused(method, config.mcld.train_reference)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch of `FocalPairs` -> (loss, its parts)."""
@@ -210,6 +211,8 @@ class MCLDTraining(nn.Module):
         injected = harmonise([self.method.injections(encoded)], rows).stacked()
         if "self_reference_on" in injected:
             injected["self_reference_on"] = seen.long()
+            if not bool(seen.any()):   # distributed training waits for a gradient of every weight
+                loss = loss + 0 * sum(features.float().sum() for features in encoded.reference.values())
         if settings.cubic_timesteps:
             t = cubic_timesteps(torch.rand(rows, device=device), self.schedule.steps)
         else:
@@ -260,8 +263,9 @@ class MCLDTraining(nn.Module):
     def _features(self, seen: Tensor, latent: Tensor, context: Tensor) -> dict[str, Tensor]:
         """The reference network on the rows that see its features; the others' are zeros, which nothing reads."""
         rows = seen.nonzero().flatten()
-        rows = rows if len(rows) else rows.new_zeros(1)   # shapes, and a gradient for every process
-        found = self.reference(latent[rows], context[rows])
+        rows = rows if len(rows) else rows.new_zeros(1)   # they need shapes
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.focal.train_reference):
+            found = self.reference(latent[rows], context[rows])
         return {site: x.new_zeros(len(seen), *x.shape[1:]).index_copy(0, rows, x) for site, x in found.items()}
 
     def _encode(self, pictures: Tensor) -> Tensor:
@@ -269,11 +273,14 @@ class MCLDTraining(nn.Module):
         return draw(posteriors, torch.randn_like(posteriors[:, 0]))
 
 
-def freeze_unused(method: MCLD) -> None:
-    """No gradient for the reference network's last up block (authors' code), nor for what an ablation leaves out."""
+def freeze_unused(method: MCLD, train_reference: bool = True) -> None:
+    """No gradient for the reference network's last up block (authors' code), nor for what an ablation leaves out.
+
+    train_reference: without it none for the whole reference network.
+    """
     config = method.config
     frozen = {f"reference_unet.{name}" for name in method.frozen_reference_weights()}
-    unused = []
+    unused = [] if train_reference else ["reference_unet."]
     if not config.use_face or config.aggregation == "image":
         unused += ["face_projector.", "face_attention.", "vision.face."]
     elif config.aggregation == "concat":

@@ -140,6 +140,14 @@ def test_steps_change_all_but_the_references_last_block_and_the_autoencoder(fold
     assert all(value is inside[name] for name, value in task.model.method.reference_unet.named().items())
 
 
+def test_a_reference_network_that_is_not_trained_gets_no_gradient(folder, files):
+    task = make(folder, files, mcld={"train_reference": False})
+    task.model(task.batch(np.random.default_rng(0), 4))[0].backward()
+    grads = {name: value.grad is not None for name, value in task.model.named_parameters()}
+    assert not any(on for name, on in grads.items() if name.startswith("method.reference_unet."))
+    assert all(on for name, on in grads.items() if name.startswith(("method.vision.", "unet.", "method.pose_guider.")))
+
+
 def test_dropped_rows_are_the_null_row_of_sampling(folder, files):
     task = make(folder, files)
     model, batch = task.model.eval(), task.batch(np.random.default_rng(1), 2)

@@ -13,9 +13,11 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy_api.latest import io
+from torch import nn
 
 from ..pgpis_models.base import BaseSizes, read_sizes
 from ..pgpis_models.checkpoint import difference, load_checkpoint, open_safetensors, shapes_of
+from ..pgpis_models.control_branch import ControlBranch
 from .types import Method, MethodType
 
 FOLDER = "pgpis"
@@ -66,10 +68,19 @@ class LoadCheckpoint(io.ComfyNode):
         # Networks that will run as a UNet of the host are not moved with the encoders.
         take = getattr(checkpoint.method, "take_reference", None)
         side_weights = take() if take else {}
-        patcher = comfy.model_patcher.ModelPatcher(checkpoint.method.requires_grad_(False),
+        patcher = comfy.model_patcher.ModelPatcher(encoders_of(checkpoint.method.requires_grad_(False)),
                                                    comfy.model_management.get_torch_device(),
                                                    comfy.model_management.unet_offload_device())
         return io.NodeOutput(Method(checkpoint, patcher, file, side_weights))
+
+
+def encoders_of(method: nn.Module) -> nn.Module:
+    """What the host moves to the device to encode: all of a method but its control branch, which samples on a network of the
+    host's own (`binding_control.py`) and would otherwise lie in memory twice."""
+    children = dict(method.named_children())
+    if not any(isinstance(child, ControlBranch) for child in children.values()):
+        return method
+    return nn.ModuleDict({name: child for name, child in children.items() if not isinstance(child, ControlBranch)})
 
 
 class LoadDemoBase(io.ComfyNode):

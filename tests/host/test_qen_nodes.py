@@ -194,6 +194,14 @@ def test_attention_maps_of_both_methods_and_what_they_refuse(nodes, method, cfld
             show(*arguments)
 
 
+def test_the_control_branch_is_not_moved_with_the_encoders(method, cfld):
+    moved = {id(value) for value in method.patcher.model.parameters()}
+    module = method.checkpoint.method
+    assert {name.split(".")[0] for name, value in module.named_parameters() if id(value) not in moved} == {
+        "control", "null_tokens"}
+    assert cfld.patcher.model is cfld.checkpoint.method
+
+
 def test_encoders_run_once_and_the_branch_once_per_step(host, nodes, method):
     import comfy.samplers
     calls = {}

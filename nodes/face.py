@@ -16,7 +16,7 @@ from comfy_api.latest import io
 from ..pgpis_models.face import LENGTH, MODELS, crop, expanded_box, find_face, load_app, load_embedding
 from ..pgpis_models.mcld import MCLD
 from ..pgpis_models.mcld_inputs import as_input, encode_faces, face_crops, head_box
-from .inputs import pixels
+from .inputs import checked_densepose, pixels
 from .types import DenseposeType, FaceEmbeds, FaceEmbedsType, MethodType
 
 OWN = "the checkpoint's own"
@@ -90,6 +90,7 @@ class FaceEmbedding(io.ComfyNode):
             raise ValueError(f"'{OWN}' came with {came} and {'no ' if densepose is None else ''}densepose; expected an MCLD "
                              "checkpoint that brings a face encoder (the demo's) and the pictures' DensePose. Connect both, "
                              f"or choose one of {', '.join(MODELS)}")
+        densepose = checked_densepose(densepose)
         device = method.load()
         with torch.no_grad():
             crops, found = face_crops(as_input(photos).to(device), densepose, module.config.face_pixels)

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..pgpis_models.densepose import IUV
+
 RANGE_SLACK = 0.05  # resizing may overshoot 0..1 by a little; more than this is another range
 
 
@@ -41,6 +43,15 @@ def rgb(image: Tensor, what: str) -> Tensor:
 def pixels(image: Tensor, what: str) -> np.ndarray:
     """IMAGE -> (B, H, W, 3) uint8 RGB; raises as `rgb` does."""
     return (rgb(image, what) * 255).round().byte().movedim(1, -1).cpu().numpy()
+
+
+def checked_densepose(densepose) -> tuple[IUV, ...]:
+    """DENSEPOSE as the nodes of this pack give it. Raises ValueError for what another pack calls so."""
+    if not isinstance(densepose, tuple) or not densepose or not all(isinstance(one, IUV) for one in densepose):
+        kind = type(densepose[0] if isinstance(densepose, (tuple, list)) and densepose else densepose).__name__
+        raise ValueError(f"the DENSEPOSE holds {kind}; expected that of Estimate DensePose or Read IUV of this pack. Turn "
+                         "another pack's into an IUV picture and read it with Read IUV")
+    return densepose
 
 
 def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:

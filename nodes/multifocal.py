@@ -14,7 +14,7 @@ from ..pgpis_models.densepose import pose_pictures
 from ..pgpis_models.mcld import FACE_WEIGHT, MCLD
 from ..pgpis_models.mcld_inputs import as_input, as_pixels, image_tokens, squashed_textures
 from .appearance import PIXELS_PER_LATENT
-from .inputs import pixels
+from .inputs import checked_densepose, pixels
 from .reference import reference_of
 from .types import Cond, CondType, DenseposeType, FaceEmbedsType, MethodType, on_cpu
 
@@ -58,6 +58,7 @@ class MultiFocalEmbedding(io.ComfyNode):
             raise ValueError(f"the checkpoint is {method.name}; MCLD Multi-Focal Embedding expects one of method mcld. Load "
                              "another file, or use the embedding node of that method")
         config = module.config
+        densepose = checked_densepose(densepose)
         photo = squashed(pixels(source, "the source IMAGE"), config.image_size)
         flat = None if texture is None else as_input(squashed_textures(config, pixels(texture, "the texture IMAGE")))
         read = photo if config.aggregation == "image" else flat   # by the reference network

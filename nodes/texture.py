@@ -10,7 +10,7 @@ from torch import Tensor
 from ..pgpis_models.densepose import GROUPS, PARTS
 from ..pgpis_models.texture import FILLS, LAYOUTS, MODES, TILE, edit, render, warp
 from .densepose import chosen_parts
-from .inputs import pixels
+from .inputs import checked_densepose, pixels
 from .types import DenseposeType
 
 
@@ -43,7 +43,7 @@ class WarpTexture(io.ComfyNode):
     def execute(cls, image, densepose, layout, mode, fill) -> io.NodeOutput:
         # Whole tiles with `all`, so that the result does not depend on which packages are installed.
         region = np.ones((PARTS, TILE, TILE), bool) if fill == "all" else None
-        made = warp(pixels(image, "the IMAGE"), list(densepose), layout, mode, fill, region=region)
+        made = warp(pixels(image, "the IMAGE"), checked_densepose(densepose), layout, mode, fill, region=region)
         return io.NodeOutput(as_images(made.picture), torch.from_numpy(made.valid).float())
 
 
@@ -64,7 +64,7 @@ class RenderTexture(io.ComfyNode):
 
     @classmethod
     def execute(cls, texture, densepose, background) -> io.NodeOutput:
-        drawn, masks = render(pixels(texture, "the texture IMAGE"), list(densepose), background)
+        drawn, masks = render(pixels(texture, "the texture IMAGE"), checked_densepose(densepose), background)
         sizes = {picture.shape for picture in drawn}
         if len(sizes) > 1:
             raise ValueError(f"the DENSEPOSE has sizes {sorted(size[:2] for size in sizes)} (height, width), which make no "

@@ -128,7 +128,7 @@ class MCLDTrainConfig:
                                         # of all rows with those of uncond_drop)
     drop: str = "pixels"                # what dropped pictures become: pixels = mean colour, encoded (authors'); tokens =
                                         # zero tokens, the face's too, as the null row of sampling
-    train_reference: bool = True        # false: the reference network stays the base, which saves a third of a step
+    train_reference: bool = True        # false: the reference network stays the base, an eighth of the work less
     embedding_noise: float = 0.05       # std of noise on CLIP's embedding of the photo, in its own std per dimension
     std_photos: int = 512               # photos from which that is measured
     image_encoder: str = ""             # CLIP ViT-L/14 as a transformers folder; not used where a preset brings encoders

@@ -438,6 +438,8 @@ def test_bad_input_says_what_came_and_what_to_do(nodes, files, base, method, peo
         embed(nodes, method, base, source, target, face=nodes.types.FaceEmbeds(torch.zeros(1, 512)))
     with pytest.raises(ValueError, match="vae and model is not connected.*leave the texture out"):
         embed(nodes, method, base, source, target, vae=None, model=None)
+    with pytest.raises(ValueError, match="DENSEPOSE holds str; expected that of Estimate DensePose"):
+        embed(nodes, method, base, source, SimpleNamespace(densepose=["another pack's"]))
     cfld = nodes.loaders.LoadCheckpoint.execute("cfld_tiny.safetensors").result[0]
     with pytest.raises(ValueError, match="cfld_tiny.safetensors .*expects one of method mcld"):
         embed(nodes, cfld, base, source, target, face=None)

@@ -82,12 +82,12 @@ def main() -> None:
                for name in ("fusion", "source")}
     count = len(made["target"])
     print(f"{count} candidates ({arguments.people} people never trained on, {arguments.poses} poses each), chance "
-           "{1 / count:.4f}")
+          f"{1 / count:.4f}")
     for name, row in results.items():
         print(f"{name:<8}" + "  ".join(f"{what} {value:.3f}" for what, value in row.items()))
     ratio = results["fusion"]["top1"] / max(results["source"]["top1"], 1 / count)
     print(f"top-1 of the fusion over that of the source alone: {ratio:.1f}, bar {BAR}: "
-           "{'met' if ratio >= BAR else 'MISSED'}")
+          f"{'met' if ratio >= BAR else 'MISSED'}")
     if arguments.json:
         settings = {"checkpoint": arguments.checkpoint.name, "people": arguments.people, "poses": arguments.poses,
                     "canvas": list(canvas)}

@@ -175,13 +175,14 @@ def main() -> None:
             queue = path.stem not in NEEDS_DOWNLOADS
             jobs.append({"name": path.stem, "workflow": json.loads(path.read_text()), "queue": queue, "width": options.width,
                          "screenshot": str(options.out / f"{path.stem}.graph.png")})
-            if queue:
+            if queue and runs(path):
                 (options.out / f"{path.stem}.result.{result_kind(path.stem)}").write_bytes(result_of(host, path))
         report = drive(host.url, jobs)
         for job, seen in zip(jobs, report["workflows"], strict=True):
             if seen["missing"] or (job["queue"] and seen["execution"] != "execution_success"):
                 sys.exit(f"{job['name']}: {json.dumps(seen, indent=2)[:3000]}")
-            print(f"{job['screenshot']}{' and .result.png' if job['queue'] else ' (no result: its models are a download)'}")
+            result = job["queue"] and runs(WORKFLOWS / f"{job['name']}.json")
+            print(job["screenshot"] + (" and its result" if result else " (no result: its models are not here)"))
     print(f"{time.monotonic() - began:.0f} s")
 
 

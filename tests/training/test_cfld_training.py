@@ -118,7 +118,7 @@ def test_the_loss_is_that_of_the_released_code_written_out(folder, files):
     abar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)[timesteps].view(-1, 1, 1, 1)
     rows = {f"context.{stage}": prompt for stage in ("down", "mid", "up")}
     rows |= {f"query_bias.{site}": bias.repeat(2, 1, 1) for site, bias in appearance.query_bias.items()}
-    poses = method.encode_pose(torch.cat([batch["source_pose"], batch["target_pose"]]))
+    poses = method.encode_pose(torch.cat([batch["source_pose"].full(), batch["target_pose"].full()]))
     rows |= {f"down_residual.{level}": pose for level, pose in enumerate(poses)}
     made = model.binding(abar.sqrt() * latents + (1 - abar).sqrt() * noise, timesteps, rows)
     velocity = abar.sqrt() * noise - (1 - abar).sqrt() * latents   # what this base predicts

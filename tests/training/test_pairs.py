@@ -291,7 +291,7 @@ def test_mannequin_pairs_are_two_views_of_one_person_at_the_methods_size(tmp_pat
         (person, view), (same, other) = found[0], targets[0]
         assert person == same and view != other
         assert torch.equal(batch["caption"][row], torch.from_numpy(bank.caption[person]))
-        assert torch.equal(batch["target_pose"][row], cfld_raster(bank.poses([same], [other])[0], RASTER))
+        assert torch.equal(batch["target_pose"].full()[row], cfld_raster(bank.poses([same], [other])[0], RASTER))
     assert batch["person"].shape == (12, 1, 8, 8)   # sources, then targets
     held = pairs.held_out()
     assert held["source"].shape == (pairs_module.HELD_OUT_GRID, 3, *SIZE)

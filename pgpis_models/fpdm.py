@@ -1,4 +1,4 @@
-"""FPDM: fusion embedding for pose-guided person image synthesis with a diffusion model (Lee et al., arXiv 2412.07333).
+"""FPDM: fusion embedding for pose-guided person image synthesis with a diffusion model (arXiv 2412.07333).
 
 Stage 1 (`fpdm_fusion.py`) learns to predict, from a source photo and a target pose picture, CLIP's embedding of the target
 photo. Stage 2 (`FPDM`) shows a Stable Diffusion 2.1 UNet three things: tokens of the source photo in the cross-attention,

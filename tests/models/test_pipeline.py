@@ -41,7 +41,7 @@ def sources(count):
 
 @torch.no_grad()
 def test_a_picture_is_what_the_parts_make_when_joined_by_hand(generator, files):
-    """The default chain written out: three UNet calls per step, 20 DDIM steps from the last timestep down."""
+    """The default chain written out: three UNet calls per step, four DDIM steps from the last timestep down."""
     made = generator(sources(2), poses(2), seed=11)
     loaded = load_checkpoint(files.cfld)
     unet, sizes = load_unet(files.base)
@@ -52,7 +52,7 @@ def test_a_picture_is_what_the_parts_make_when_joined_by_hand(generator, files):
     bias = {f"query_bias.{site}": value for site, value in encoded.query_bias.items()}
     x = start_noise((2, 4, 8, 8), 11)
     schedule = NoiseSchedule(prediction="v_prediction")
-    for t in range(999, 0, -50):
+    for t in range(999, 0, -250):
         def predict(prompt, more, x=x, t=t):
             rows = {f"context.{stage}": prompt for stage in ("down", "mid", "up")} | more
             return binding(x, torch.tensor([t, t]), rows)
@@ -61,7 +61,7 @@ def test_a_picture_is_what_the_parts_make_when_joined_by_hand(generator, files):
         posed = predict(nothing, pose)
         full = predict(encoded.prompt, pose | bias)
         v = null + 1.0 * (posed - null) + 1.2 * (full - posed)
-        a, before = schedule.abar(t), schedule.abar(t - 50)
+        a, before = schedule.abar(t), schedule.abar(t - 250)
         clean, noise = a.sqrt() * x - (1 - a).sqrt() * v, (1 - a).sqrt() * x + a.sqrt() * v
         x = before.sqrt() * clean + (1 - before).sqrt() * noise
     expected = decode_latents(load_vae(files.vae), x)

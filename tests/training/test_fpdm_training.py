@@ -207,7 +207,7 @@ def test_the_loss_falls_on_one_batch_and_the_export_makes_pictures(folder, files
     assert all(torch.allclose(value, state[name], atol=1e-3) for name, value in loaded.method.state_dict().items())
     made = generate(files.base.parent / "demo_fpdm.safetensors", task.pictures.test, 16, seed=0)
     assert made.shape == (32, 3, 64, 64) and made.std() > 0.01
-    assert Generator(files.base.parent / "demo_fpdm.safetensors", files.base, files.vae).defaults["steps"] == 20
+    assert Generator(files.base.parent / "demo_fpdm.safetensors", files.base, files.vae).defaults["steps"] == 4
     task.model.eval()
     with torch.no_grad():
         assert task.grid().std() > 5

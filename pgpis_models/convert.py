@@ -35,8 +35,8 @@ def read_torch_file(path: str | Path) -> dict[str, Tensor]:
         head = file.read(4)
     if head.startswith(b"\x80"):
         raise ValueError(f"{path} is a bare pickle, not the zip file that torch writes: refused, since a pickle can "
-                         "run code; if it is an old torch file, save it anew with `torch.save(torch.load(FILE, "
-                         "weights_only=True), FILE)`")
+                         "run code; if it is an old torch file that you trust, load its tensors alone (weights_only) and "
+                         "save them anew with torch")
     if head != b"PK\x03\x04":
         raise ValueError(f"{path} ({path.stat().st_size} bytes) is not a torch file: {what_is(path)}")
     try:

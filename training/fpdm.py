@@ -15,15 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pgpis_models.base import BaseSizes, decode_latents, load_unet, load_vae
-from pgpis_models.checkpoint import save_checkpoint, write_atomically
+from pgpis_models.base import BaseSizes
 from pgpis_models.diffusers_binding import DiffusersBinding, swap_weights
 from pgpis_models.fpdm import CONFIGS, FPDM, FPDMConfig
 from pgpis_models.injections import harmonise
-from pgpis_models.sampling import sample_latents
 from pgpis_models.schedule import cubic_timesteps
 from training.base import diffusion_loss, person_weight
-from training.cfld import base_name, caption_error, swatches, trained_weights
 from training.config import FPDMSettings, MethodConfig, TrainConfig
 from training.data.fpdm_pairs import (
     MannequinPictures,
@@ -34,26 +31,39 @@ from training.data.fpdm_pairs import (
     open_pictures,
     varied,
 )
-from training.fpdm_fusion import load_published, sized, start_from, start_tower
+from training.fpdm_fusion import load_published, sized, start_tower
 from training.latents import bank_latents, draw, posterior
+from training.method import (
+    MethodTask,
+    below,
+    caption_error,
+    check_demo_settings,
+    grid_scale,
+    start_from,
+    swatches,
+    trained_weights,
+)
 from training.picture import grid
 
 SHOWN = 18         # pairs of the sample grid
 DEMO_SCALE = 1.2   # guidance of the sample grids on the demo's base; others: as published
 
 
-class FPDMTask:
+class FPDMTask(MethodTask):
     """Trains stage 2.
 
     Raises ValueError when config, data, base and starting weights do not fit together, before the first step.
     """
 
+    encoder_parts = ("source_tower", "source_mlp")
+
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        self.config, self.device, settings, own = config, device, config.method, config.fpdm
+        super().__init__(config, device)
+        settings, own = config.method, config.fpdm
         sizes: FPDMConfig = sized(FPDMConfig, CONFIGS, config)
         self.check(sizes)
         self.pictures = open_pictures(config)
-        self.loader_workers = self.pictures.loader_workers
+        self.loader_workers, self.licence = self.pictures.loader_workers, self.pictures.licence
         self.canvas = tuple(own.pose_canvas) or sizes.pose_canvas
         latents = bank_latents(self.pictures.bank, settings.vae, config.data, device) \
             if isinstance(self.pictures, MannequinPictures) and not settings.encoder_only else None
@@ -68,23 +78,15 @@ class FPDMTask:
         if settings.init_encoder:
             load_encoder(method, settings.init_encoder)
         if own.fusion:
-            start_from(method.fusion, own.fusion, "fpdm_fusion")
+            start_from(method.fusion, own.fusion, "fpdm_fusion", what="fpdm.fusion")
         if settings.encoder_only:
             self.model = SourceTraining(method).to(device)
             return
-        for name in ("base", "vae"):
-            if not getattr(settings, name) or not Path(getattr(settings, name)).exists():
-                raise ValueError(f"method.{name} is {getattr(settings, name)!r}, which is not there; expected a file that "
-                                 "training/train.py made, or a diffusers folder (the configs say which, and how to get it)")
-        unet, self.sizes = load_unet(settings.base)
-        self.base_name = base_name(Path(settings.base), self.sizes)
+        unet = self.open_base()
         trained = trained_weights(method, unet, settings)
         swap_weights(unet, unet_weights)
-        self.stored = sorted({*trained, *unet_weights})
-        self.vae = load_vae(settings.vae).to(device)
+        self.store(trained, unet_weights)
         self.model = FPDMTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), config).to(device)
-        if config.checkpointing:
-            unet.enable_gradient_checkpointing()
 
     def check(self, sizes: FPDMConfig) -> None:
         """Whether data and method agree. Raises ValueError."""
@@ -92,20 +94,13 @@ class FPDMTask:
         if data.size != sizes.image_size:
             raise ValueError(f"data.size is {data.size}, the method makes pictures of {sizes.image_size} (height, width); "
                              "set data.size to that, or method.model.image_size to fit")
-        told = {"caption_loss": settings.caption_loss, "encoder_only": settings.encoder_only,
-                "foreground": settings.foreground != 1.0}
-        if data.kind != "mannequins" and any(told.values()):
-            raise ValueError(f"{[name for name, on in told.items() if on]} need captions or person masks, which only "
-                             f"mannequins have; data.kind is {data.kind!r}")
+        check_demo_settings(self.config)
         if data.kind == "mannequins" and own.flip and not settings.encoder_only:
             raise ValueError(f"fpdm.flip is {own.flip}, but the latents of mannequins are made once and cannot be mirrored; "
                              "set fpdm.flip=0")
         if not own.fusion and not settings.init and not settings.encoder_only:
             raise ValueError("fpdm.fusion is empty; expected a checkpoint of stage 1, which task fpdm_fusion makes, or an "
                              "earlier checkpoint of this stage in method.init")
-
-    def groups(self, lr: float) -> list[dict]:
-        return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": lr}]
 
     def grid(self) -> np.ndarray:
         """Pairs never trained on: source, pose, made, target; or how the source tokens name their colours."""
@@ -121,22 +116,9 @@ class FPDMTask:
                         per_row=6)
         encoded = method.encode(read, tensors["pose"], tensors["clip_pose"])
         scales = {"source": DEMO_SCALE, "fusion": DEMO_SCALE} if self.base_name == "demo" else {}
-        latents = sample_latents(self.model.binding.denoiser(method.guidance(encoded, **scales), len(pairs)),
-                                 self.sizes.schedule(), (len(pairs), 4, *sizes.latent_size), steps=20, device=self.device)
-        made = decode_latents(self.vae, latents) * 2 - 1
+        made = self.sampled(method.guidance(encoded, **scales), len(pairs)) * 2 - 1
         return grid([source, tensors["pose"] * 2 - 1, made, target], ["source", "pose", "FPDM", "target"],
-                    scale=2 if target.shape[-1] < 200 else 1, per_row=3)
-
-    def export(self, path: Path, images: int) -> None:
-        if self.config.method.encoder_only:
-            state = {name: value.detach().cpu().contiguous() for name, value in self.model.method.state_dict().items()
-                     if name.startswith(ENCODER_PARTS)}
-            write_atomically(path, state, {"pgpis.format": "1", "pgpis.kind": '"encoder"'})
-            return
-        unet = dict(self.model.unet.named_parameters())
-        save_checkpoint(path, self.model.method, {name: unet[name] for name in self.stored}, base=self.base_name,
-                        step=images, data=self.config.data.kind, licence=self.pictures.licence,
-                        dtype=torch.float16 if self.base_name == "demo" else None)
+                    scale=grid_scale(target), per_row=3)
 
 
 @dataclass(frozen=True)
@@ -163,9 +145,6 @@ class DiffusionBatches:
         return result if self.latents is None else result | {"target_latents": self.latents[who, view]}
 
 
-ENCODER_PARTS = ("source_tower.", "source_mlp.")   # what encoder_only trains and init_encoder loads
-
-
 def load_encoder(method: FPDM, path: str) -> None:
     """Source tower and source MLP from a run with encoder_only. Raises ValueError when it is not there."""
     from safetensors.torch import load_file
@@ -173,9 +152,8 @@ def load_encoder(method: FPDM, path: str) -> None:
         raise ValueError(f"method.init_encoder is {path}, which is not there; run the config with encoder_only first, or "
                          "leave it empty, which takes more images to the same result")
     state = load_file(path)
-    for part in ENCODER_PARTS:
-        getattr(method, part[:-1]).load_state_dict({name.removeprefix(part): value for name, value in state.items()
-                                                    if name.startswith(part)})
+    for part in FPDMTask.encoder_parts:
+        getattr(method, part).load_state_dict(below(state, part))
 
 
 def identical(pair: Pair, rng: np.random.Generator) -> Pair:

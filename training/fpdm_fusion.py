@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pgpis_models.checkpoint import config_from_json, difference, load_checkpoint, save_checkpoint, shapes_of
+from pgpis_models.checkpoint import config_from_json, difference, save_checkpoint, shapes_of
 from pgpis_models.fpdm_fusion import FUSION_CONFIGS, FusionConfig, FusionModel, fusion_loss, gather_rows
 from pgpis_models.fpdm_parts import VisionTower, published_tower_name, published_tower_shape
 from pgpis_models.fpdm_swin import SwinTower
 from training.config import FPDMSettings, TrainConfig
 from training.data.fpdm_pairs import MannequinPictures, Photos, fusion_tensors, open_pictures
+from training.method import start_from
 from training.picture import grid
 
 SHOWN = 18   # pairs of the sample grid
@@ -126,17 +127,6 @@ def sized(kind: type, presets: dict[str, Any], config: TrainConfig) -> Any:
         both = isinstance(below, dict) and isinstance(above, dict)
         return below | {name: over(below.get(name), value) for name, value in above.items()} if both else above
     return config_from_json(kind, over(dataclasses.asdict(presets[settings.preset]), settings.model), "method.model")
-
-
-def start_from(module: nn.Module, path: str, method: str) -> dict[str, Tensor]:
-    """Loads an earlier checkpoint of the method into the module; returns its UNet weights. Raises ValueError when it has
-    other sizes."""
-    earlier = load_checkpoint(path, expect_method=method)
-    wrong = difference(shapes_of(module.state_dict()), shapes_of(earlier.method.state_dict()))
-    if wrong:
-        raise ValueError(f"{path} has other sizes than this run: {wrong}; use its preset")
-    module.load_state_dict(earlier.method.state_dict())
-    return earlier.unet_weights
 
 
 def start_tower(tower: nn.Module, path: str) -> None:

@@ -18,62 +18,63 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pgpis_models.base import BaseSizes, decode_latents, load_unet, load_vae
-from pgpis_models.checkpoint import difference, load_checkpoint, save_checkpoint, shapes_of, write_atomically
-from pgpis_models.diffusers_binding import DiffusersBinding, swap_weights
+from pgpis_models.base import BaseSizes
+from pgpis_models.diffusers_binding import DiffusersBinding
 from pgpis_models.injections import harmonise
 from pgpis_models.mcld import CONFIGS, MCLD, Encoded, MCLDConfig
 from pgpis_models.mcld_inputs import Clip, ClipEncoder, encode_faces, image_tokens
 from pgpis_models.mcld_loss import face_mask, mcld_loss, offset_noise, parts_of_pose, training_schedule
 from pgpis_models.mcld_parts import CLIP_MEAN, ReferenceWriter
-from pgpis_models.sampling import sample_latents
 from pgpis_models.schedule import cubic_timesteps
 from training.base import person_weight
-from training.cfld import base_name, below, caption_error, draw_images, swatches, there, trained_weights
-from training.config import MCLDTrainConfig, MethodConfig, TrainConfig, build
+from training.config import MCLDTrainConfig, MethodConfig, TrainConfig
 from training.data.focal import open_focal_pairs
 from training.latents import draw, posterior
+from training.method import (
+    MethodTask,
+    below,
+    caption_error,
+    check_demo_settings,
+    configured,
+    draw_images,
+    grid_scale,
+    start_from,
+    swatches,
+    there,
+    trained_weights,
+)
 from training.picture import grid
 
-ENCODER_PARTS = ("vision.image", "vision.texture")   # what encoder_only trains and init_encoder loads
 GRID_WEIGHTS = {"demo": {"appearance": 1.5}}         # guidance of the sample grids; other bases: as published
 
 
-class MCLDTask:
+class MCLDTask(MethodTask):
     """Trains MCLD's modules and the UNet weights that belong to it.
 
     Raises ValueError when config, data, base and earlier checkpoint do not fit together, before the first step.
     """
 
+    encoder_parts = ("vision.image", "vision.texture")
+
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        self.config, self.device, settings = config, device, config.method
-        if settings.preset not in CONFIGS:
-            raise ValueError(f"method.preset is {settings.preset!r}; expected one of {sorted(CONFIGS)}")
-        sizes = build(MCLDConfig, dataclasses.asdict(CONFIGS[settings.preset]) | settings.model, "method.model")
-        told = {"caption_loss": settings.caption_loss, "encoder_only": settings.encoder_only,
-                "foreground": settings.foreground != 1.0}
-        if config.data.kind != "mannequins" and any(told.values()):
-            raise ValueError(f"{[name for name, on in told.items() if on]} need captions or person masks, which only "
-                             f"mannequins have; data.kind is {config.data.kind!r}")
+        super().__init__(config, device)
+        settings = config.method
+        sizes = configured(MCLDConfig, CONFIGS, settings)
+        check_demo_settings(config)
         if (settings.caption_loss or settings.encoder_only) and not sizes.own_vision:
             raise ValueError("caption_loss and encoder_only train the checkpoint's own encoders, which this preset has not")
         method = MCLD(sizes)
         self.pairs = open_focal_pairs(config, sizes, device)
-        self.batch, self.loader_workers = partial(draw_images, self.pairs, 1), self.pairs.loader_workers
+        self.batch = partial(draw_images, self.pairs, 1)
+        self.loader_workers, self.licence = self.pairs.loader_workers, self.pairs.licence
         if settings.encoder_only:
             start(method, None, settings, config.mcld)
             self.model = CaptionTraining(method).to(device)
             return
-        for name in ("base", "vae"):
-            if not getattr(settings, name) or not Path(getattr(settings, name)).exists():
-                raise ValueError(f"method.{name} is {getattr(settings, name)!r}, which is not there; expected a file that "
-                                 "training/train.py made, or a diffusers folder (the configs say which, and how to get it)")
-        unet, self.sizes = load_unet(settings.base)
-        self.base_name = base_name(Path(settings.base), self.sizes)
+        unet = self.open_base()
         trained = trained_weights(method, unet, settings)
         replaced = start(method, unet, settings, config.mcld)
-        self.stored = sorted({*trained, *replaced})
-        self.vae = load_vae(settings.vae).to(device)
+        self.store(trained, replaced)
         clip = None if sizes.own_vision else ClipEncoder(_folder(config.mcld.image_encoder), device)
         if config.mcld.embedding_noise and clip:
             std = embedding_std(self.pairs.batch, clip, config.mcld.std_photos)
@@ -82,12 +83,8 @@ class MCLDTask:
         self.model = MCLDTraining(method, unet, self.sizes, trained, config, partial(posterior, self.vae), clip, std)
         self.model.to(device)
         if config.checkpointing:
-            unet.enable_gradient_checkpointing()
             self.model.reference.unet.enable_gradient_checkpointing()
             self.model.reference.unet.train()
-
-    def groups(self, lr: float) -> list[dict]:
-        return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": lr}]
 
     def grid(self) -> np.ndarray:
         """Held-out people: source, texture map, pose, made, target; or how the encoders name their colours."""
@@ -99,32 +96,17 @@ class MCLDTask:
                          swatches(held["caption"], held["source"])],
                         ["source", "texture", "from photo", "from texture", "truth"], per_row=3)
         made = self.sample(held) * 2 - 1
-        scale = 2 if held["source"].shape[-1] < 200 else 1
         return grid([held["source"], held["texture"], held["pose"] * 2 - 1, made, held["target"]],
-                    ["source", "texture", "pose", "MCLD", "target"], scale=scale, per_row=2)
+                    ["source", "texture", "pose", "MCLD", "target"], scale=grid_scale(held["source"]), per_row=2)
 
     @torch.no_grad()
     def sample(self, held: dict[str, Tensor], steps: int = 20, seed: int = 0) -> Tensor:
         """A batch of the data -> pictures (B, 3, H, W) in 0..1, on the bare modules and in their own precision."""
         batch = {name: value.to(self.device) for name, value in held.items()}
         encoded = self.model.encode_batch(batch)
-        method, count = self.model.method, len(held["source"])
+        method = self.model.method
         guidance = method.guidance(encoded, **GRID_WEIGHTS.get(self.base_name, {}))
-        schedule = method.noise_schedule() or self.sizes.schedule()
-        latents = sample_latents(self.model.binding.denoiser(guidance, count), schedule,
-                                 (count, 4, *method.config.latent_size), steps=steps, seed=seed, device=self.device)
-        return decode_latents(self.vae, latents)
-
-    def export(self, path: Path, images: int) -> None:
-        if self.config.method.encoder_only:
-            parts = {k: v.detach().cpu().contiguous() for k, v in self.model.method.state_dict().items()
-                     if k.startswith(tuple(f"{part}." for part in ENCODER_PARTS))}
-            write_atomically(path, parts, {"pgpis.format": "1", "pgpis.kind": '"encoder"'})
-            return
-        unet = dict(self.model.unet.named_parameters())
-        save_checkpoint(path, self.model.method, {name: unet[name] for name in self.stored},
-                        base=self.base_name, step=images, data=self.config.data.kind,
-                        licence=self.pairs.licence, dtype=torch.float16 if self.base_name == "demo" else None)
+        return self.sampled(guidance, len(held["source"]), steps, seed, method.noise_schedule())
 
 
 def start(method: MCLD, unet: nn.Module | None, settings: MethodConfig, more: MCLDTrainConfig) -> set[str]:
@@ -133,14 +115,7 @@ def start(method: MCLD, unet: nn.Module | None, settings: MethodConfig, more: MC
     Returns the names of the UNet weights that the earlier checkpoint replaced: they belong to the next one too.
     """
     if settings.init:
-        earlier = load_checkpoint(settings.init, expect_method="mcld")
-        wrong = difference(shapes_of(method.state_dict()), shapes_of(earlier.method.state_dict()))
-        if wrong:
-            raise ValueError(f"{settings.init} (method.init) has other sizes than this run: {wrong}; use its preset")
-        method.load_state_dict(earlier.method.state_dict())
-        if unet is not None:
-            swap_weights(unet, earlier.unet_weights)
-        return set(earlier.unet_weights)
+        return set(start_from(method, settings.init, "mcld", unet))
     if unet is not None:
         method.start_reference(unet.state_dict())
     if more.controlnet:
@@ -152,7 +127,7 @@ def start(method: MCLD, unet: nn.Module | None, settings: MethodConfig, more: MC
             method.pose_guider.conv_in.weight[:, 2] *= 255 / 24
     if there(settings.init_encoder, "method.init_encoder"):
         state = load_file(settings.init_encoder)
-        for part in ENCODER_PARTS:
+        for part in MCLDTask.encoder_parts:
             method.get_submodule(part).load_state_dict(below(state, part))
     return set()
 
@@ -298,7 +273,7 @@ class CaptionTraining(nn.Module):
         super().__init__()
         self.method = method
         for name, parameter in method.named_parameters():
-            parameter.requires_grad_(name.startswith(tuple(f"{part}." for part in ENCODER_PARTS)))
+            parameter.requires_grad_(name.startswith(tuple(f"{part}." for part in MCLDTask.encoder_parts)))
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         vision = self.method.vision

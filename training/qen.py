@@ -7,7 +7,6 @@ from the base's encoder, and keys and values of the UNet's cross-attentions; the
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,65 +16,64 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pgpis_models.base import BaseSizes, decode_latents, load_unet, load_vae
-from pgpis_models.checkpoint import difference, load_checkpoint, save_checkpoint, shapes_of, write_atomically
-from pgpis_models.diffusers_binding import DiffusersBinding, swap_weights
+from pgpis_models.base import BaseSizes
+from pgpis_models.diffusers_binding import DiffusersBinding
 from pgpis_models.injections import harmonise
 from pgpis_models.qen import CONFIGS, QEN, QENConfig
-from pgpis_models.sampling import sample_latents
 from pgpis_models.schedule import cubic_timesteps
 from training.base import companion, diffusion_loss, person_weight
-from training.cfld import base_name, below, caption_error, draw_images, swatches, there, trained_weights
-from training.config import MethodConfig, QENTrainConfig, TrainConfig, build
+from training.config import MethodConfig, QENTrainConfig, TrainConfig
 from training.data.captions import TOKENS
 from training.data.pairs import Pairs, open_pairs
 from training.latents import draw, posterior
+from training.method import (
+    MethodTask,
+    below,
+    caption_error,
+    check_demo_settings,
+    configured,
+    draw_images,
+    grid_scale,
+    start_from,
+    swatches,
+    there,
+    trained_weights,
+)
 from training.picture import grid
 
 GRID_WEIGHTS = {"demo": {"pose": 1.0, "appearance": 1.2}}   # guidance of the sample grids; other bases: as in use
-ENCODER_PARTS = ("backbone", "fusion")                      # what encoder_only trains and init_encoder loads
 
 
-class QENTask:
+class QENTask(MethodTask):
     """Trains QEN's modules and the chosen UNet weights on source-target pairs.
 
     Raises ValueError when config, data, base and earlier checkpoint do not fit together, before the first step.
     """
 
+    encoder_parts = ("backbone", "fusion")
+
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        self.config, self.device, settings = config, device, config.method
-        if settings.preset not in CONFIGS:
-            raise ValueError(f"method.preset is {settings.preset!r}; expected one of {sorted(CONFIGS)}")
-        told = {"caption_loss": settings.caption_loss, "encoder_only": settings.encoder_only,
-                "foreground": settings.foreground != 1.0}
-        if config.data.kind != "mannequins" and any(told.values()):
-            raise ValueError(f"{[name for name, on in told.items() if on]} need captions or person masks, which only "
-                             f"mannequins have; data.kind is {config.data.kind!r}")
-        method = QEN(build(QENConfig, dataclasses.asdict(CONFIGS[settings.preset]) | settings.model, "method.model"))
-        if (settings.caption_loss or settings.encoder_only) and method.config.local_queries < TOKENS:
+        super().__init__(config, device)
+        settings = config.method
+        sizes = configured(QENConfig, CONFIGS, settings)
+        check_demo_settings(config)
+        if (settings.caption_loss or settings.encoder_only) and sizes.local_queries < TOKENS:
             raise ValueError(f"method.caption_loss pulls {TOKENS} local queries to the caption's tokens, but there are "
-                             f"{method.config.local_queries}; set method.model.local_queries={TOKENS} or more")
-        self.pairs = open_pairs(config, method.config, device)
-        self.batch = partial(draw_pairs, self.pairs, 2 if settings.reconstruct else 1, method.config.pose_channels)
-        self.loader_workers = self.pairs.loader_workers
+                             f"{sizes.local_queries}; set method.model.local_queries={TOKENS} or more")
+        method = QEN(sizes)
+        self.pairs = open_pairs(config, sizes, device)
+        self.batch = partial(draw_pairs, self.pairs, 2 if settings.reconstruct else 1, sizes.pose_channels)
+        self.loader_workers, self.licence = self.pairs.loader_workers, self.pairs.licence
         if settings.encoder_only:
             start(method, None, settings)
             self.model = FusionTraining(method).to(device)
             return
-        for name in ("base", "vae"):
-            if not getattr(settings, name) or not Path(getattr(settings, name)).exists():
-                raise ValueError(f"method.{name} is {getattr(settings, name)!r}, which is not there; expected a file that "
-                                 "training/train.py made, or a diffusers folder (the configs say which, and how to get it)")
-        unet, self.sizes = load_unet(settings.base)
-        self.base_name = base_name(Path(settings.base), self.sizes)
+        unet = self.open_base()
         replaced = start(method, unet, settings)
         trained = trained_weights(method, unet, settings)
-        self.stored = sorted({*trained, *replaced})
-        self.vae = load_vae(settings.vae).to(device)
+        self.store(trained, replaced)
         self.model = QENTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), settings).to(device)
-        if config.checkpointing:
-            unet.enable_gradient_checkpointing()
-            method.control.checkpointing = True
+        method.control.checkpointing = config.checkpointing
 
     def groups(self, lr: float) -> list[dict]:
         return parameter_groups(self.model, lr, self.config.qen)
@@ -88,31 +86,15 @@ class QENTask:
             return grid([held["source"], swatches(named, held["source"]), swatches(held["caption"], held["source"])],
                         ["source", "named", "truth"], per_row=6)
         made = self.sample(held["source"], held["target_pose"]) * 2 - 1
-        scale = 2 if held["source"].shape[-1] < 200 else 1
         return grid([held["source"], held["target_pose"][:, :3] * 2 - 1, made, held["target"]],
-                    ["source", "pose", "QEN", "target"], scale=scale, per_row=3)
+                    ["source", "pose", "QEN", "target"], scale=grid_scale(held["source"]), per_row=3)
 
     def sample(self, source: Tensor, pose: Tensor, steps: int = 20, seed: int = 0) -> Tensor:
-        """source (B, 3, H, W) in -1..1, pose (B, 21, h, w) in 0..1 -> pictures (B, 3, 8h', 8w') in 0..1, on the bare
-        modules and in their own precision."""
+        """source (B, 3, H, W) in -1..1, pose (B, 21, h, w) in 0..1 -> pictures (B, 3, 8h', 8w') in 0..1."""
         method = self.model.method
         encoded = method.encode(source.to(self.device), pose[:, :method.config.pose_channels].to(self.device))
         guidance = method.guidance(encoded, "uc_down_full", **GRID_WEIGHTS.get(self.base_name, {}))
-        height, width = method.config.latent_size
-        latents = sample_latents(self.model.binding.denoiser(guidance, len(source)), self.sizes.schedule(),
-                                 (len(source), 4, height, width), steps=steps, seed=seed, device=self.device)
-        return decode_latents(self.vae, latents)
-
-    def export(self, path: Path, images: int) -> None:
-        if self.config.method.encoder_only:
-            parts = {k: v.detach().cpu().contiguous() for k, v in self.model.method.state_dict().items()
-                     if k.split(".")[0] in ENCODER_PARTS}
-            write_atomically(path, parts, {"pgpis.format": "1", "pgpis.kind": '"encoder"'})
-            return
-        unet = dict(self.model.unet.named_parameters())
-        save_checkpoint(path, self.model.method, {name: unet[name] for name in self.stored},
-                        base=self.base_name, step=images, data=self.config.data.kind,
-                        licence=self.pairs.licence, dtype=torch.float16 if self.base_name == "demo" else None)
+        return self.sampled(guidance, len(source), steps, seed)
 
 
 def draw_pairs(pairs: Pairs, per_pair: int, channels: int, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
@@ -137,15 +119,7 @@ def start(method: QEN, unet: nn.Module | None, settings: MethodConfig) -> set[st
     Returns the names of the UNet weights that the earlier checkpoint replaced: they belong to the next one too.
     """
     if settings.init:
-        earlier = load_checkpoint(settings.init, expect_method="qen")
-        wrong = difference(shapes_of(method.state_dict()), shapes_of(earlier.method.state_dict()))
-        if wrong:
-            raise ValueError(f"{settings.init} (method.init) has other sizes than this run: {wrong}; use its preset")
-        method.load_state_dict(earlier.method.state_dict())
-        if unet is None:
-            return set()
-        swap_weights(unet, earlier.unet_weights)
-        return set(earlier.unet_weights)
+        return set(start_from(method, settings.init, "qen", unet))
     if unet is not None:
         method.control.start_from(unet.state_dict())
     if there(settings.init_encoder, "method.init_encoder"):

@@ -12,11 +12,11 @@ from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.fpdm import CONFIGS, FPDMConfig
 from tests.fpdm_tiny import MODEL, train_config
 from tests.tiny import write_files
-from training.cfld import caption_error
 from training.config import TrainConfig, build, load_config
 from training.fpdm import FPDMTask, context_error, identical
 from training.fpdm_fusion import FusionTask, load_published, sized
 from training.loop import learning_rate, run
+from training.method import caption_error
 
 CPU = torch.device("cpu")
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "training" / "configs"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pgpis_models.base import BaseSizes, decode_latents, load_unet, load_vae
@@ -22,6 +23,7 @@ from pgpis_models.diffusers_binding import swap_weights
 from pgpis_models.guidance import Guidance
 from pgpis_models.sampling import sample_latents
 from pgpis_models.schedule import NoiseSchedule
+from training.base import companion
 from training.config import MethodConfig, TrainConfig, build
 from training.data.captions import COLOURS
 from training.data.pairs import Pairs
@@ -149,6 +151,12 @@ def there(path: str, what: str) -> bool:
 def below(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
     """The entries of one submodule, without its prefix."""
     return {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
+
+
+def adapter_of(settings: MethodConfig) -> dict[str, Tensor]:
+    """Pose adapter and null caption that lie beside the base of method.init_pose; empty when not asked for or missing."""
+    path = str(companion(Path(settings.init_pose))) if settings.init_pose else ""
+    return load_file(path) if there(path, "the adapter of method.init_pose") else {}
 
 
 def trained_weights(method: nn.Module, unet: nn.Module, settings: MethodConfig) -> list[str]:

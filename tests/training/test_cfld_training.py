@@ -12,46 +12,19 @@ from pgpis_models.base import load_unet
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
 from pgpis_models.pipeline import Generator
 from pgpis_models.schedule import cubic_timesteps
-from tests.tiny import RASTER, SIZE, SIZES, cfld_config, shaken, train_config, write_base, write_files
+from tests.steps import adam, step, weights
+from tests.tiny import RASTER, SIZE, SIZES, cfld_config, shaken, train_config, write_base
 from training.base import companion, diffusion_loss, person_weight
-from training.cfld import GRID_WEIGHTS, CFLDTask
+from training.cfld import CFLDTask
 from training.loop import run
 from training.train import task_class
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    return write_files(tmp_path_factory.mktemp("files"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Shared by the module, so that people are drawn once."""
-    return tmp_path_factory.mktemp("run")
-
-
 def make(folder, files, **changes) -> CFLDTask:
     torch.manual_seed(0)
     return CFLDTask(train_config(folder, files, **changes), CPU)
-
-
-def weights(module):
-    return {name: value.detach().clone() for name, value in module.named_parameters()}
-
-
-def step(task, batch, optimiser, seed=0):
-    torch.manual_seed(seed)
-    loss, logs = task.model(batch)
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
-    return loss.item(), logs
-
-
-def adam(task, lr=1e-3):
-    return torch.optim.Adam(task.groups(lr))
 
 
 # --- what changes -------------------------------------------------------------------------------------------
@@ -186,10 +159,10 @@ def test_the_exported_file_makes_the_picture_that_training_showed(folder, files,
     poses = test.poses(np.arange(2), np.ones(2, int))
     with torch.no_grad():
         shown = task.sample(held["source"][:2], held["target_pose"][:2], steps=4)
-    made = generator(held["source"][:2], poses, weights=GRID_WEIGHTS["demo"], steps=4)
+    made = generator(held["source"][:2], poses, weights=CFLDTask.grid_weights["demo"], steps=4)
     assert shown.shape == (2, 3, *SIZE) and shown.std() > 0.05
     assert torch.allclose(made, shown, atol=1e-5)
-    other = generator(held["source"][2:4], poses, weights=GRID_WEIGHTS["demo"], steps=4)
+    other = generator(held["source"][2:4], poses, weights=CFLDTask.grid_weights["demo"], steps=4)
     assert (other - made).abs().max() > 1e-4
 
 

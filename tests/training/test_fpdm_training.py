@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.fpdm import CONFIGS, FPDMConfig
 from tests.fpdm_tiny import MODEL, train_config
-from tests.tiny import write_files
+from tests.steps import changed, weights
 from training.config import TrainConfig, build, load_config
 from training.fpdm import FPDMTask, context_error, identical
 from training.fpdm_fusion import FusionTask, load_published, sized
@@ -23,28 +23,9 @@ CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "training" / "configs"
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    return write_files(tmp_path_factory.mktemp("files"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Shared by the module, so that people are drawn once."""
-    return tmp_path_factory.mktemp("run")
-
-
-@pytest.fixture(scope="module")
 def fusion(folder, files):
     """A stage 1 run of two steps."""
     return str(run(train_config(folder, files, "fpdm_fusion", fpdm={"pairs_per_person": 2}), FusionTask))
-
-
-def weights(module):
-    return {name: value.detach().clone() for name, value in module.named_parameters()}
-
-
-def changed(module, before):
-    return {name for name, value in module.named_parameters() if not torch.equal(value, before[name])}
 
 
 def steps(task, count, lr=1e-3, batch=None, seed=None):

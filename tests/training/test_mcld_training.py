@@ -15,7 +15,8 @@ from pgpis_models.mcld_inputs import as_input, face_crops, head_box, squashed_te
 from pgpis_models.mcld_loss import mcld_loss, training_schedule
 from pgpis_models.pipeline import Generator
 from pgpis_models.texture import TILE, tiles, warp
-from tests.tiny import train_config, write_files
+from tests.steps import step, weights
+from tests.tiny import train_config
 from training.data.focal import PhotoFocal, iuvs, poses
 from training.loop import run
 from training.mcld import MCLDTask
@@ -29,17 +30,6 @@ MODEL = {"image_size": [128, 64], "unet_widths": [32, 32, 32, 32], "pose_widths"
          "face_dim": 16, "face_depth": 1, "face_heads": 1, "face_head_width": 16, "face_width": 8, "face_pixels": 16,
          "vision_widths": [8, 8, 8], "vision_width": 16, "vision_depth": 1, "vision_heads": 2}
 METHOD = {"preset": "demo", "model": MODEL, "caption_loss": 0.1, "foreground": 3.0}
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    return write_files(tmp_path_factory.mktemp("files"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Shared by the module, so that people are drawn once."""
-    return tmp_path_factory.mktemp("run")
 
 
 def config(folder, files, method=None, mcld=None, **changes):
@@ -57,19 +47,6 @@ def small_grids(monkeypatch):
 def make(folder, files, **changes) -> MCLDTask:
     torch.manual_seed(0)
     return MCLDTask(config(folder, files, **changes), CPU)
-
-
-def weights(module):
-    return {name: value.detach().clone() for name, value in module.named_parameters()}
-
-
-def step(task, batch, optimiser, seed=0):
-    torch.manual_seed(seed)
-    loss, logs = task.model(batch)
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
-    return loss.item(), logs
 
 
 # --- data ---------------------------------------------------------------------------------------------------

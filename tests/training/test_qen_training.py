@@ -12,26 +12,17 @@ from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.pipeline import Generator
 from pgpis_models.pose_factored import FactoredRasters
 from pgpis_models.schedule import cubic_timesteps
-from tests.tiny import SIZE, SIZES, shaken, train_config, write_base, write_files
+from tests.steps import adam, step, weights
+from tests.tiny import SIZE, SIZES, shaken, train_config, write_base
 from training.base import CaptionedUNet, companion
 from training.loop import run
-from training.qen import GRID_WEIGHTS, QENTask, draw_pairs
+from training.pair_task import draw_pairs
+from training.qen import QENTask
 from training.train import task_class
 
 CPU = torch.device("cpu")
 MODEL = {"image_size": [64, 64], "window": [4, 4], "swin_width": 8, "swin_depths": [1, 1, 1, 1], "swin_heads": [1, 1, 2, 2],
          "fusion_depth": 1, "unet_widths": [32, 32, 32, 32], "prompt_drop": 0.5, "pose_drop": 0.0}
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    return write_files(tmp_path_factory.mktemp("files"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Shared by the module, so that people are drawn once."""
-    return tmp_path_factory.mktemp("run")
 
 
 def config_of(folder, files, method=None, model=None, **changes):
@@ -41,23 +32,6 @@ def config_of(folder, files, method=None, model=None, **changes):
 def make(folder, files, **changes) -> QENTask:
     torch.manual_seed(0)
     return QENTask(config_of(folder, files, **changes), CPU)
-
-
-def weights(module):
-    return {name: value.detach().clone() for name, value in module.named_parameters()}
-
-
-def step(task, batch, optimiser, seed=0):
-    torch.manual_seed(seed)
-    loss, logs = task.model(batch)
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
-    return loss.item(), logs
-
-
-def adam(task, lr=1e-3):
-    return torch.optim.Adam(task.groups(lr))
 
 
 def test_steps_change_the_method_and_the_declared_unet_weights_and_nothing_else(folder, files):
@@ -148,10 +122,10 @@ def test_the_exported_file_makes_the_picture_that_training_showed(folder, files,
     poses = test.poses(np.arange(2), np.ones(2, int))
     with torch.no_grad():
         shown = task.sample(held["source"][:2], held["target_pose"][:2], steps=4)
-    made = generator(held["source"][:2], poses, weights=GRID_WEIGHTS["demo"], steps=4)
+    made = generator(held["source"][:2], poses, weights=QENTask.grid_weights["demo"], steps=4)
     assert shown.shape == (2, 3, *SIZE) and shown.std() > 0.05
     assert torch.allclose(made, shown, atol=1e-4)
-    weak = generator(held["source"][:2], poses, weights=GRID_WEIGHTS["demo"], steps=4, strength=0.2)
+    weak = generator(held["source"][:2], poses, weights=QENTask.grid_weights["demo"], steps=4, strength=0.2)
     assert (weak - made).abs().max() > 1e-3
     again = make(folder, files, method={"init": str(path)})
     own, unet = again.model.method.state_dict(), dict(again.model.unet.named_parameters())

@@ -8,7 +8,7 @@ path. Where paper and released code disagree this follows the code, since publis
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,14 @@ from .guidance import Guidance, Term
 from .injections import Injections, everywhere
 from .pose_factored import FactoredRasters, join
 from .sites import SITES
-from .swin import SwinBackbone
+from .source_config import SwinSourceConfig
 
 
 @dataclass(frozen=True)
-class CFLDConfig:
+class CFLDConfig(SwinSourceConfig):
     """All sizes of CFLD; the defaults are the authors'.
 
-    image_size: source image (height, width) in pixels.
-    swin_*, window, patch, mlp_ratio, drop_path: see SwinBackbone.
+    Source and backbone: see SwinSourceConfig.
     appearance_features: which Swin maps (0 is the finest) feed the biases of up.3, up.2 and up.1. Their token grids
         must be those of the UNet at these blocks, so this also ties latent size to image size: see `latent_size`.
     appearance_widths, appearance_heads: of the branches for up.3, up.2 and up.1; appearance_depth: their blocks.
@@ -39,14 +38,6 @@ class CFLDConfig:
     prompt_drop: share of training items whose prompt becomes the unconditional one.
     """
 
-    image_size: tuple[int, int] = (256, 256)
-    patch: int = 4
-    window: int | tuple[int, int] = 16
-    swin_width: int = 128
-    swin_depths: tuple[int, ...] = (2, 2, 18, 2)
-    swin_heads: tuple[int, ...] = (4, 8, 16, 32)
-    mlp_ratio: float = 4.0
-    drop_path: float = 0.2
     appearance_features: tuple[int, int, int] = (0, 1, 2)
     appearance_widths: tuple[int, int, int] = (64, 128, 256)
     appearance_heads: tuple[int, int, int] = (2, 4, 8)
@@ -63,14 +54,10 @@ class CFLDConfig:
     prompt_drop: float = 0.2
 
     def __post_init__(self) -> None:
-        for item in fields(self):  # lists come from JSON and YAML
-            if isinstance(getattr(self, item.name), list):
-                object.__setattr__(self, item.name, tuple(getattr(self, item.name)))
+        super().__post_init__()
         for name in ("appearance_features", "appearance_widths", "appearance_heads", "unet_widths"):
             if len(getattr(self, name)) != 3:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected three values, for up.3, up.2 and up.1")
-        if len(self.swin_depths) != 4 or len(self.swin_heads) != 4:
-            raise ValueError(f"swin_depths {self.swin_depths} and swin_heads {self.swin_heads}: expected four stages")
         first = self.appearance_features[0]
         if self.appearance_features != (first, first + 1, first + 2) or first not in (0, 1):
             raise ValueError(f"appearance_features is {self.appearance_features}; expected (0, 1, 2) or (1, 2, 3), "
@@ -162,8 +149,7 @@ class CFLD(nn.Module):
         super().__init__()
         self.config = config
         self.learnable_vector = nn.Parameter(torch.randn(1, config.prompt_tokens, config.prompt_width))
-        self.backbone = SwinBackbone(config.image_size, config.window, config.swin_width, config.swin_depths,
-                                     config.swin_heads, config.patch, config.mlp_ratio, config.drop_path)
+        self.backbone = config.backbone()
         self.appearance_encoder = HybridGranularityAppearanceEncoder(
             tuple(self.backbone.widths[index] for index in config.appearance_features), config.appearance_widths,
             config.appearance_heads, config.appearance_depth, config.unet_widths, config.appearance_zero_in)

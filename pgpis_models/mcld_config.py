@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
+from .source_config import lists_to_tuples
 from .texture_layout import LAYOUTS
 
 FACE_WEIGHT = 0.5      # lambda of the face branch, constant in training and sampling; that of the other branch is 1
@@ -61,9 +62,7 @@ class MCLDConfig:
     face_pixels: int = 32
 
     def __post_init__(self) -> None:
-        for item in fields(self):  # lists come from JSON and YAML
-            if isinstance(getattr(self, item.name), list):
-                object.__setattr__(self, item.name, tuple(getattr(self, item.name)))
+        lists_to_tuples(self)
         if len(self.unet_widths) != 4 or any(width % self.unet_heads for width in self.unet_widths):
             raise ValueError(f"unet_widths is {self.unet_widths} with {self.unet_heads} heads; expected four widths that "
                              "the number of heads divides")

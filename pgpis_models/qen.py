@@ -8,7 +8,7 @@ published. What the paper leaves open is a setting here, and its docstring says 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,20 +21,20 @@ from .pose_factored import FactoredRasters, join
 from .pose_mask import MASK_MODES, checked_region, skeleton_region
 from .qen_parts import PoseStack, QueryFusionTransformer
 from .sites import SITES
-from .swin import SwinBackbone
+from .source_config import SwinSourceConfig
 
 PIXELS_PER_LATENT = 8
 POSE_EMBEDDINGS = ("convolutions", "adapter")
 
 
 @dataclass(frozen=True)
-class QENConfig:
+class QENConfig(SwinSourceConfig):
     """All sizes of QEN. Stated by the paper: image size, Swin-B, the kinds of queries, the mask. Ours, since it does not
     state them: numbers of queries, width, depth and heads of the fusion, blur and threshold of the mask, pose embedding,
     drops.
 
     image_size: (height, width) in pixels of the source and of the pictures made; multiples of 8 and of the backbone's.
-    swin_*, window, patch, mlp_ratio, drop_path: see SwinBackbone.
+    The backbone: see SwinSourceConfig.
     local_queries, global_queries: any number of each, but one local query at least.
     prompt_width: of a query, which is the UNet's cross-attention width. fusion_depth, fusion_heads: of the QFFT.
     mask: one of pose_mask.MASK_MODES. mask_sigma: blur in pixels of a picture 512 high. mask_threshold: of its peak.
@@ -47,13 +47,6 @@ class QENConfig:
     """
 
     image_size: tuple[int, int] = (512, 512)
-    patch: int = 4
-    window: int | tuple[int, int] = 16
-    swin_width: int = 128
-    swin_depths: tuple[int, ...] = (2, 2, 18, 2)
-    swin_heads: tuple[int, ...] = (4, 8, 16, 32)
-    mlp_ratio: float = 4.0
-    drop_path: float = 0.2
     local_queries: int = 64
     global_queries: int = 16
     prompt_width: int = 768
@@ -74,12 +67,9 @@ class QENConfig:
     pose_drop: float = 0.2
 
     def __post_init__(self) -> None:
-        for item in fields(self):  # lists come from JSON and YAML
-            if isinstance(getattr(self, item.name), list):
-                object.__setattr__(self, item.name, tuple(getattr(self, item.name)))
-        if len(self.swin_depths) != 4 or len(self.swin_heads) != 4 or len(self.unet_widths) != 4:
-            raise ValueError(f"swin_depths {self.swin_depths}, swin_heads {self.swin_heads} and unet_widths "
-                             f"{self.unet_widths}: expected four values each")
+        super().__post_init__()
+        if len(self.unet_widths) != 4:
+            raise ValueError(f"unet_widths is {self.unet_widths}; expected four values")
         for name, options in (("mask", MASK_MODES), ("pose_embedding", POSE_EMBEDDINGS)):
             if getattr(self, name) not in options:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {options}")
@@ -179,8 +169,7 @@ class QEN(nn.Module):
         super().__init__()
         self.config = config
         self.null_tokens = nn.Parameter(torch.randn(1, config.tokens, config.prompt_width))
-        self.backbone = SwinBackbone(config.image_size, config.window, config.swin_width, config.swin_depths,
-                                     config.swin_heads, config.patch, config.mlp_ratio, config.drop_path)
+        self.backbone = config.backbone()
         self.fusion = QueryFusionTransformer(config.local_queries, config.global_queries, config.prompt_width,
                                              config.fusion_depth, config.fusion_heads, self.backbone.widths,
                                              self.backbone.grids)

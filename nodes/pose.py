@@ -14,6 +14,7 @@ from comfy_api.latest import io
 
 from ..pgpis_models.detect import joints_of
 from ..pgpis_models.pose import draw_openpose, from_pose_keypoint
+from ..pgpis_models.pose_edit import edit
 from ..pgpis_models.pose_files import KINDS, POSE_SUFFIXES, load_poses, parse_poses
 from .appearance import PERSON_TOOLTIP, person_choice
 from .inputs import rgb
@@ -116,6 +117,35 @@ class DrawPose(io.ComfyNode):
         return io.NodeOutput(torch.from_numpy(drawn).float() / 255)
 
 
+class EditPose(io.ComfyNode):
+    """POSE_KEYPOINT -> POSE_KEYPOINT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISEditPose", display_name="Edit Pose", category="PGPIS/pose",
+            description="Fits a pose to a person and a picture: another person's limb lengths, mirroring, size and place, "
+                        "in this order. Hands and faces are left out; empty frames of a sequence stay empty.",
+            inputs=[PoseKeypointType.Input("pose", tooltip="Pose(s) to edit, one person per frame."),
+                    io.Boolean.Input("mirror", default=False, tooltip="Flip left to right: the left arm becomes the right "
+                                     "one."),
+                    io.Float.Input("scale", default=1.0, min=0.05, max=20.0, step=0.01,
+                                   tooltip="Size of the person as a factor, about the middle of the skeleton."),
+                    io.Float.Input("shift_right", default=0.0, min=-2.0, max=2.0, step=0.01,
+                                   tooltip="To the right, as a share of the canvas's width; negative to the left."),
+                    io.Float.Input("shift_down", default=0.0, min=-2.0, max=2.0, step=0.01,
+                                   tooltip="Down, as a share of the canvas's height; negative up."),
+                    io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP),
+                    PoseKeypointType.Input("retarget_to", optional=True, tooltip="Pose(s) of the person whose limb lengths "
+                                           "the edited pose takes, usually the source photo's. Not connected: the lengths "
+                                           "stay.")],
+            outputs=[PoseKeypointType.Output(display_name="pose", tooltip="The edited pose(s) on the same canvas.")])
+
+    @classmethod
+    def execute(cls, pose, mirror, scale, shift_right, shift_down, person, retarget_to=None) -> io.NodeOutput:
+        return io.NodeOutput(edit(pose, mirror, scale, (shift_right, shift_down), person_choice(person), retarget_to))
+
+
 class ExtractPose(io.ComfyNode):
     """IMAGE -> POSE_KEYPOINT, IMAGE with controlnet_aux's OpenPose, where that package is installed."""
 
@@ -171,4 +201,4 @@ def _detector():
     return OpenposeDetector(body)
 
 
-NODES = [LoadPose, DrawPose, ExtractPose]
+NODES = [LoadPose, DrawPose, EditPose, ExtractPose]

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from .pose_formats import Keypoints
+from .keypoints import Keypoints
 
 JOINTS = 18
 ANNOTATORS = "lllyasviel/Annotators"  # where controlnet-aux finds its OpenPose weights

@@ -11,7 +11,7 @@ from torch import Tensor
 from .fpdm import FPDM, Encoded, Source
 from .fpdm_fusion import FusionModel
 from .fpdm_pose import clip_pixels, draw_batch, resized, source_pixels, unit_tensor
-from .pose_formats import Keypoints
+from .keypoints import Keypoints
 
 
 def encode_source(method: FPDM, sources: Tensor, device: torch.device) -> Source:

@@ -1,6 +1,7 @@
 """Poses as pictures and tensors: CFLD's 21-channel raster, and the ordinary OpenPose drawing for display.
 
-The joints and the formats they come in are in `pose_formats.py`; its names are available from here as well.
+The joints are in `keypoints.py` and the formats they come in in `pose_formats.py`; their names are available from here as
+well.
 """
 
 from __future__ import annotations
@@ -11,14 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from .keypoints import JOINTS, MIRROR, Keypoints, checked_size
 from .pose_factored import FactoredRasters
 from .pose_formats import (
     BODY_25_TO_COCO_18,
     CFLD_FRAME,
-    JOINTS,
-    MIRROR,
-    Keypoints,
-    checked_size,
     from_pose_keypoint,
     load_openpose_json,
     parse_cfld_annotation,

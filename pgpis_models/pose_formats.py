@@ -1,8 +1,5 @@
-"""What a pose is here, and how poses come in and go out.
-
-`Keypoints` is the one representation: the 18 OpenPose-COCO joints of one person on a canvas of known size. The rest of
-this file reads and writes the formats that others use: ComfyUI's POSE_KEYPOINT type, OpenPose JSON files, and the
-annotation rows of CFLD's DeepFashion split. Drawing and rasters are in `pose.py`.
+"""How poses come in and go out: ComfyUI's POSE_KEYPOINT type, OpenPose JSON files, and the annotation rows of CFLD's
+DeepFashion split, from and to the one representation, `Keypoints`. Drawing and rasters are in `pose.py`.
 """
 
 from __future__ import annotations
@@ -10,20 +7,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-JOINTS = (
-    "nose", "neck",
-    "right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow", "left wrist",
-    "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle",
-    "right eye", "left eye", "right ear", "left ear",
-)
-
-# Joint i of the mirrored person is joint MIRROR[i] of the original.
-MIRROR = (0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16)
+from .keypoints import Keypoints, checked_size
 
 # BODY_25 has a middle hip at 8 and six foot joints at 19..24; the other 18 are ours in another order.
 BODY_25_TO_COCO_18 = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)
@@ -31,98 +19,11 @@ BODY_25_TO_COCO_18 = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17,
 # Frame (H, W) of CFLD's annotation files (CFLD spec: authors' code).
 CFLD_FRAME = (256, 176)
 
+EMPTY = ("error", "hold")   # what to do with a frame without the person
+
 # Farther out than one whole canvas no detector puts a joint, and no person is two pixels tall: this parts 0..1
 # coordinates from pixels even where some joints lie off the canvas.
-EMPTY = ("error", "hold")   # what to do with a frame without the person
 NORMALISED_LIMIT = 2.0
-
-
-@dataclass(frozen=True, eq=False)
-class Keypoints:
-    """The 18 OpenPose-COCO joints of one person.
-
-    xy:      (18, 2) float64, x and y in pixels of the canvas; pixel index i covers [i, i + 1). Joints may lie off the
-             canvas. Rows of missing joints are 0 and mean nothing.
-    present: (18,) bool, whether the joint was seen.
-    canvas:  (H, W) in pixels.
-
-    Arrays are copied and read-only, so that one pose can be shared by many. Raises ValueError on other shapes, on
-    coordinates of present joints that are not finite, and on a canvas that is not two positive numbers.
-    """
-
-    xy: np.ndarray
-    present: np.ndarray
-    canvas: tuple[int, int]
-
-    def __post_init__(self):
-        xy = np.array(self.xy, dtype=np.float64)
-        present = np.array(self.present, dtype=bool)
-        if xy.shape != (18, 2) or present.shape != (18,):
-            raise ValueError(
-                f"Keypoints got xy of shape {xy.shape} and present of shape {present.shape}; expected (18, 2) "
-                f"and (18,): one row per OpenPose-COCO joint. Convert other joint sets first; from_pose_keypoint reads "
-                f"BODY_25."
-            )
-        if not np.isfinite(xy[present]).all():
-            bad = [JOINTS[i] for i in np.flatnonzero(present & ~np.isfinite(xy).all(1))]
-            raise ValueError(f"Keypoints got non-finite coordinates for {', '.join(bad)}; expected pixels. "
-                             f"Mark joints without a position as not present.")
-        xy[~present] = 0.0
-        xy.setflags(write=False)
-        present.setflags(write=False)
-        object.__setattr__(self, "xy", xy)
-        object.__setattr__(self, "present", present)
-        object.__setattr__(self, "canvas", checked_size(self.canvas, "canvas"))
-
-    @property
-    def on_canvas(self) -> np.ndarray:
-        """(18,) bool: present and inside the canvas. Joints off the canvas stay present: drawing clips them, and a limb
-        that leaves the picture still shows where it leaves."""
-        height, width = self.canvas
-        return self.present & (self.xy >= 0).all(1) & (self.xy < (width, height)).all(1)
-
-    @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        """(x0, y0, x1, y1) of the present joints in pixels; four zeros when there is none."""
-        if not self.present.any():
-            return (0.0, 0.0, 0.0, 0.0)
-        seen = self.xy[self.present]
-        return (*map(float, seen.min(0)), *map(float, seen.max(0)))
-
-    def scaled_to(self, size: tuple[int, int]) -> Keypoints:
-        """The same pose on a canvas of `size` = (H, W); the aspect ratio is not kept, as when a photo is squashed."""
-        height, width = checked_size(size, "size")
-        # Multiply first, then divide: x * W / 176 hits whole pixels exactly, which truncation in drawing depends on.
-        xy = self.xy * (width, height) / (self.canvas[1], self.canvas[0])
-        return Keypoints(xy, self.present, (height, width))
-
-    def mirrored(self) -> Keypoints:
-        """The pose in a horizontally flipped picture: x -> W - 1 - x, left and right joints swapped."""
-        xy = self.xy[list(MIRROR)].copy()
-        xy[:, 0] = self.canvas[1] - 1 - xy[:, 0]
-        return Keypoints(xy, self.present[list(MIRROR)], self.canvas)
-
-    def shifted(self, dx: float, dy: float) -> Keypoints:
-        """Every joint moved by (dx, dy) pixels; the canvas stays."""
-        return Keypoints(self.xy + (dx, dy), self.present, self.canvas)
-
-    def scaled(self, factor: float, about: tuple[float, float] | None = None) -> Keypoints:
-        """The person made `factor` times as large about the point `about` = (x, y), by default the middle of `bounds`;
-        the canvas stays."""
-        x0, y0, x1, y1 = self.bounds
-        centre = np.array(about if about is not None else ((x0 + x1) / 2, (y0 + y1) / 2))
-        return Keypoints(centre + (self.xy - centre) * factor, self.present, self.canvas)
-
-
-def checked_size(size, name: str) -> tuple[int, int]:
-    """`size` as (H, W) of two positive ints, or a ValueError that names the argument."""
-    try:
-        height, width = (int(value) for value in size)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is {size!r}; expected (H, W): two whole numbers of pixels.") from error
-    if height < 1 or width < 1:
-        raise ValueError(f"{name} is {size!r}; expected (H, W), each 1 pixel or more.")
-    return height, width
 
 
 class EmptyFrame(ValueError):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .pose_formats import checked_size
+from .keypoints import checked_size
 
 POINTS = 133
 FACE, LEFT_HAND, RIGHT_HAND = slice(23, 91), slice(91, 112), slice(112, 133)

@@ -66,6 +66,22 @@ def test_apply_runs_under_an_ordinary_ksampler(host, demo, source):
     assert sorted(p.shape for p in pictures) == [(128, 96, 3)] * 2 + [(8 + 2 * (128 + 36 + 8), 8 + 4 * (96 + 8), 3)]
 
 
+def test_an_edited_pose_runs_where_any_pose_does(host, demo, source):
+    """Mirrored twice it is the pose itself; retargeted to itself as well."""
+    change = {"mirror": True, "scale": 1.0, "shift_right": 0.0, "shift_down": 0.0, "person": -1}
+    draw = {"width": 96, "height": 128, "person": -1}
+    pictures = saved(host, host.run(graph(
+        once=("PGPISEditPose", {"pose": ["pose", 0], **change}), twice=("PGPISEditPose", {"pose": ["once", 0], **change}),
+        same=("PGPISEditPose", {"pose": ["twice", 0], "retarget_to": ["pose", 0], **change, "mirror": False}),
+        own=("PGPISDrawPose", {"pose": ["pose", 0], **draw}), made=("PGPISDrawPose", {"pose": ["same", 0], **draw}),
+        flipped=("PGPISDrawPose", {"pose": ["once", 0], **draw}),
+        save=("SaveImage", {"images": ["own", 0], "filename_prefix": "p"}),
+        show=("SaveImage", {"images": ["made", 0], "filename_prefix": "q"}),
+        other=("SaveImage", {"images": ["flipped", 0], "filename_prefix": "r"}))))
+    assert len(pictures) == 6
+    assert sum(np.array_equal(pictures[0], picture) for picture in pictures) == 4   # two frames, drawn twice
+
+
 def test_guider_runs_under_sampler_custom_advanced(host, demo, source):
     def run(mode, **weights):
         scales = {"pose": 1.5, "appearance": 2.5, "biases": 1.2, "prompt": 1.1} | weights

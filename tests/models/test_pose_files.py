@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pgpis_models.fpdm_pose import parse_fpdm_txt
+from pgpis_models.keypoints import Keypoints
 from pgpis_models.pose_files import load_poses, parse_poses
-from pgpis_models.pose_formats import EmptyFrame, Keypoints, from_pose_keypoint, to_pose_keypoint
+from pgpis_models.pose_formats import EmptyFrame, from_pose_keypoint, to_pose_keypoint
 from pgpis_models.pose_wholebody import wholebody_to_pose_keypoint
 
 ROW = ("a.jpg: [30, 50, 50, 80, 110, 50, 80, 110, 115, 160, 210, 115, 160, 210, 25, 25, -1, 28]: "

@@ -313,7 +313,7 @@ def test_photo_batches_of_both_stages_are_the_authors_tensors(tmp_path):
     from PIL import Image
 
     from pgpis_models.fpdm_pose import clip_pixels, draw_fpdm, source_pixels, target_pixels
-    from pgpis_models.pose_formats import Keypoints
+    from pgpis_models.keypoints import Keypoints
     from training.data.fpdm_pairs import Photos, diffusion_tensors, fusion_tensors, varied
     random = np.random.default_rng(0)
     for split in ("train", "test"):

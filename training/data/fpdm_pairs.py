@@ -26,7 +26,7 @@ from pgpis_models.fpdm_pose import (
     target_pixels,
     unit_tensor,
 )
-from pgpis_models.pose_formats import Keypoints
+from pgpis_models.keypoints import Keypoints
 from training.config import FPDMSettings, TrainConfig
 from training.data.bank import Bank, open_bank
 from training.data.deepfashion import DeepFashion, open_picture

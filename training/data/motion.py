@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 
-from pgpis_models.pose_formats import Keypoints, to_pose_keypoint
+from pgpis_models.keypoints import Keypoints
+from pgpis_models.pose_formats import to_pose_keypoint
 from training.data import mannequins
 from training.data.mannequins import Arm, Identity, Leg, Pose
 

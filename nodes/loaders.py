@@ -24,6 +24,7 @@ FOLDER = "pgpis"
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / "demo"
 DEMO_BASE, DEMO_VAE = "demo_base.safetensors", "demo_vae.safetensors"
 EXTENSIONS = {".safetensors"}
+NO_METHOD = (DEMO_BASE, DEMO_VAE, "_adapter.safetensors")   # the last is what training a base leaves beside it
 
 
 def register_folder() -> None:
@@ -48,7 +49,7 @@ class LoadCheckpoint(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        files = [name for name in folder_paths.get_filename_list(FOLDER) if name not in (DEMO_BASE, DEMO_VAE)]
+        files = [name for name in folder_paths.get_filename_list(FOLDER) if not name.endswith(NO_METHOD)]
         return io.Schema(
             node_id="PGPISLoadCheckpoint", display_name="Load PGPIS Checkpoint", category="PGPIS/loaders",
             description="Loads a trained pose transfer method (its encoders and the UNet weights that belong to it) from "

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from . import generate_mcld
+from . import generate_mcld, generate_qen
 from .checkpoint import read_metadata
 from .pipeline import Generator, open_photo
 from .pose import Keypoints
@@ -67,6 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--texture", default="", help="MCLD: texture map; default: warped from photo and DensePose")
     parser.add_argument("--face", default="", help="MCLD: face embedding, .npy of insightface")
     parser.add_argument("--clip", default="", help="MCLD: folder of CLIP ViT-L/14 (not for demo checkpoints)")
+    generate_qen.add_flags(parser)
     parser.add_argument("--mode", default=None, help="guidance mode; default: the authors' of the method")
     parser.add_argument("--weight", action="append", default=[], metavar="TERM=W", help="guidance weight, repeatable")
     parser.add_argument("--steps", type=int, default=None)
@@ -85,16 +86,18 @@ def run(options: argparse.Namespace) -> None:
     """Everything after the command line is read."""
     weights = dict(read_weight(item) for item in options.weight)
     canvas = read_canvas(options.canvas) if options.canvas else None
+    method = read_metadata(options.checkpoint).method
+    control = generate_qen.control_of(options, method)
     if options.sequence:
         return run_sequence(options, weights, canvas)
     folder = options.pose.is_dir()
     files = pose_files(options.pose) if folder else [options.pose]
-    mcld = read_metadata(options.checkpoint).method == "mcld"
+    mcld = method == "mcld"
     # all of them first: a bad one is known before hours of work
     poses = [generate_mcld.read_iuv(path) if mcld else read_pose(path, canvas) for path in files]
     generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
     photo = open_photo(options.source)
-    source, extras = generator.prepare(photo), {}
+    source, extras = generator.prepare(photo), control
     if mcld:
         extras = generate_mcld.person_of(generator, photo, options.source_densepose, options.texture, options.face,
                                          options.clip)

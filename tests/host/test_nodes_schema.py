@@ -41,6 +41,7 @@ def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
         "PGPISLoadDemoBase": [],
         "PGPISLoadPose": ["file", "text", "canvas_width", "canvas_height"],
         "PGPISDrawPose": ["pose", "width", "height", "person"],
+        "PGPISEditPose": ["pose", "mirror", "scale", "shift_right", "shift_down", "person", "retarget_to"],
         "PGPISExtractPose": ["image"],
         "PGPISAppearanceEmbedding": ["method", "source", "pose", "person"],
         "PGPISBlendAppearance": ["first", "second", "weight"],
@@ -66,6 +67,21 @@ def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
         "PGPISCompareGrid": ["image_1", "image_2", "image_3", "image_4", "image_5", "image_6", "target", "labels"],
     }
     assert {name: inputs[:len(expected.get(name, []))] for name, inputs in table.items() if name in expected} == expected
+
+
+def test_files_that_are_no_methods_are_not_offered(host, nodes, demo):
+    import folder_paths
+    (demo.folder / "some_adapter.safetensors").touch()
+    try:
+        folder_paths.filename_list_cache.pop("pgpis", None)
+        assert "some_adapter.safetensors" in folder_paths.get_filename_list("pgpis")
+        [load] = [node for node in nodes if node.define_schema().node_id == "PGPISLoadCheckpoint"]
+        offered = load.define_schema().inputs[0].options
+        assert "cfld_tiny.safetensors" in offered
+        assert not {"some_adapter.safetensors", "demo_base.safetensors", "demo_vae.safetensors"} & set(offered)
+    finally:
+        (demo.folder / "some_adapter.safetensors").unlink()
+        folder_paths.filename_list_cache.pop("pgpis", None)
 
 
 def test_the_host_knows_the_nodes_and_their_folder(host, nodes, demo):

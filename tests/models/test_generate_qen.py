@@ -1,0 +1,58 @@
+"""The command line with a QEN checkpoint: its own flags reach the control branch, and other methods refuse them."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pgpis_models.checkpoint import save_checkpoint
+from pgpis_models.pipeline import Generator
+from pgpis_models.qen import CONFIGS, QEN, QENConfig
+from tests.models.test_generate import command, folder, opened, pose  # noqa: F401 - folder is a fixture
+from tests.tiny import SIZE, shaken
+from training.config import build
+
+MODEL = {"image_size": [64, 64], "window": [4, 4], "swin_width": 8, "swin_depths": [1, 1, 1, 1], "swin_heads": [1, 1, 2, 2],
+         "fusion_depth": 1, "unet_widths": [32, 32, 32, 32]}
+
+
+@pytest.fixture(scope="module")
+def qen(folder):  # noqa: F811
+    torch.manual_seed(2)
+    method = shaken(QEN(build(QENConfig, asdict(CONFIGS["demo"]) | MODEL, "model")))
+    weights = {name: 0.2 * torch.randn(shape) for name, shape in method.unet_weight_shapes().items()}
+    save_checkpoint(folder / "qen.safetensors", method, weights, base="demo", step=0, data="none", licence="test")
+    half = np.zeros((32, 32), np.uint8)
+    half[:, :16] = 255
+    Image.fromarray(half).save(folder / "region.png")
+    return folder
+
+
+def made(qen, *flags):
+    command(qen, "--checkpoint", str(qen / "qen.safetensors"), "--steps", "2", *flags)   # the last --checkpoint counts
+    return opened(qen / "made.png").astype(int)
+
+
+def test_strength_times_and_mask_reach_the_control_branch(qen):
+    generator = Generator(*(qen / f"{name}.safetensors" for name in ("qen", "demo_base", "demo_vae")))
+    source = generator.prepare(opened(qen / "person.png"))
+    region = torch.zeros(1, 1, *SIZE)
+    region[..., :SIZE[1] // 2] = 1
+    pictures = []
+    for flags, extras in (((), {}), (("--strength", "0.3"), {"strength": 0.3}),
+                          (("--start", "0.2", "--end", "0.6"), {"start": 0.2, "end": 0.6}),
+                          (("--mask", str(qen / "region.png")), {"mask": region})):
+        [expected] = generator(source, [pose(1)], steps=2, **extras)
+        expected = (expected.permute(1, 2, 0).numpy() * 255).round().astype(int)
+        pictures.append(made(qen, *flags))
+        assert np.abs(pictures[-1] - expected).max() <= 1
+    for index, first in enumerate(pictures):
+        assert all(np.abs(first - second).max() > 1 for second in pictures[index + 1:])
+
+
+def test_other_methods_refuse_the_flags(qen, capsys):
+    with pytest.raises(SystemExit):
+        command(qen, "--strength", "0.5", "--end", "0.5")
+    assert "--strength, --end came with a checkpoint of cfld; expected one of qen" in capsys.readouterr().err

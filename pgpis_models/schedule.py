@@ -245,12 +245,13 @@ def sample(
     return x
 
 
-def cubic_timesteps(u: Tensor, steps: int = 1000) -> Tensor:
+def cubic_timesteps(u: Tensor, steps: int = 1000, power: float = 3) -> Tensor:
     """Uniform draws u in [0, 1) -> training timesteps, int64 of u's shape: t = clamp(trunc((1 - u^3) T), 0, T - 1).
 
     Favours large t, where pose and layout are decided (CFLD spec: authors' code). Pass float32, as the authors do.
+    power: in place of 3; the larger, the more noise is favoured.
     """
-    return ((1.0 - u**3) * steps).long().clamp(0, steps - 1)
+    return ((1.0 - u**power) * steps).long().clamp(0, steps - 1)
 
 
 def cfld_lr(

@@ -75,6 +75,7 @@ class MethodConfig:
     trainable_unet: tuple[str, ...] = ("default",)  # patterns of UNet weights to train and store; default: the method's
     reconstruct: bool = True            # train source -> source beside source -> target (authors' code)
     cubic_timesteps: bool = True        # t = (1 - u^3) T, favouring noise (authors' code)
+    timestep_power: float = 3.0         # in place of that 3: the larger, the more noise is favoured
     caption_loss: float = 0.0           # demo only: pulls the prompt towards the base's caption of the person
     foreground: float = 1.0             # demo only: loss weight of the person's latent pixels, background 1
     encoder_only: bool = False          # demo only: train backbone and decoder on the caption alone, no UNet

@@ -19,7 +19,6 @@ from pgpis_models.base import BaseSizes
 from pgpis_models.diffusers_binding import DiffusersBinding, swap_weights
 from pgpis_models.fpdm import CONFIGS, FPDM, FPDMConfig
 from pgpis_models.injections import harmonise
-from pgpis_models.schedule import cubic_timesteps
 from training.base import diffusion_loss, person_weight
 from training.config import FPDMSettings, MethodConfig, TrainConfig
 from training.data.fpdm_pairs import (
@@ -39,6 +38,7 @@ from training.method import (
     caption_error,
     check_demo_settings,
     grid_scale,
+    noisy_timesteps,
     start_from,
     swatches,
     trained_weights,
@@ -213,9 +213,7 @@ class FPDMTraining(nn.Module):
             caption = context_error(method, tokens, batch["caption"])
             loss, logs["caption"] = loss + self.settings.caption_loss * caption, caption.detach()
         injected = method.training_injections(tokens, batch["pose"], fusion, per_sample=self.own.per_sample_drops)
-        timesteps = None   # uniform, as in the authors' code
-        if self.settings.cubic_timesteps:
-            timesteps = cubic_timesteps(torch.rand(rows, device=latents.device), self.schedule.steps)
+        timesteps = noisy_timesteps(self.settings, rows, self.schedule, latents.device)   # authors' code: uniform
         weight = person_weight(batch["person"], self.settings.foreground) if "person" in batch else None
         denoising = diffusion_loss(self.binding, self.schedule, latents, harmonise([injected], rows).stacked(), timesteps,
                                    weight, self.own.noise_offset)

@@ -25,7 +25,6 @@ from pgpis_models.mcld import CONFIGS, MCLD, Encoded, MCLDConfig
 from pgpis_models.mcld_inputs import Clip, ClipEncoder, encode_faces, image_tokens
 from pgpis_models.mcld_loss import face_mask, mcld_loss, offset_noise, parts_of_pose, training_schedule
 from pgpis_models.mcld_parts import CLIP_MEAN, ReferenceWriter
-from pgpis_models.schedule import cubic_timesteps
 from training.base import person_weight
 from training.config import MCLDTrainConfig, MethodConfig, TrainConfig
 from training.data.focal import open_focal_pairs
@@ -38,6 +37,7 @@ from training.method import (
     configured,
     draw_images,
     grid_scale,
+    noisy_timesteps,
     start_from,
     swatches,
     there,
@@ -188,10 +188,8 @@ class MCLDTraining(nn.Module):
             injected["self_reference_on"] = seen.long()
             if not bool(seen.any()):   # distributed training waits for a gradient of every weight
                 loss = loss + 0 * sum(features.float().sum() for features in encoded.reference.values())
-        if settings.cubic_timesteps:
-            t = cubic_timesteps(torch.rand(rows, device=device), self.schedule.steps)
-        else:
-            t = torch.randint(self.schedule.steps, (rows,), device=device)
+        t = noisy_timesteps(settings, rows, self.schedule, device)
+        t = torch.randint(self.schedule.steps, (rows,), device=device) if t is None else t
         noise = offset_noise(torch.randn_like(latents), strength=focal.noise_offset)
         prediction = self.binding(self.schedule.add_noise(latents, noise, t), t, injected)
         face = face_mask(parts_of_pose(batch["pose"]), tuple(latents.shape[-2:])) if focal.face_loss else None

@@ -22,7 +22,7 @@ from pgpis_models.checkpoint import difference, load_checkpoint, save_checkpoint
 from pgpis_models.diffusers_binding import swap_weights
 from pgpis_models.guidance import Guidance
 from pgpis_models.sampling import sample_latents
-from pgpis_models.schedule import NoiseSchedule
+from pgpis_models.schedule import NoiseSchedule, cubic_timesteps
 from training.base import companion
 from training.config import MethodConfig, TrainConfig, build
 from training.data.captions import COLOURS
@@ -116,6 +116,13 @@ def draw_images(pairs: Pairs, per_pair: int, rng: np.random.Generator, size: int
         raise ValueError(f"a process gets {size} images per pass, but a pair is {per_pair} (method.reconstruct); choose a "
                          f"batch that leaves a multiple of {per_pair}")
     return pairs.batch(rng, size // per_pair)
+
+
+def noisy_timesteps(settings: MethodConfig, rows: int, schedule: NoiseSchedule, device: torch.device) -> Tensor | None:
+    """(rows,) int64 training timesteps that favour noise, where the settings ask for it; else None, for uniform ones."""
+    if not settings.cubic_timesteps:
+        return None
+    return cubic_timesteps(torch.rand(rows, device=device), schedule.steps, settings.timestep_power)
 
 
 def base_name(path: Path, sizes: BaseSizes) -> str:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from pgpis_models.base import BaseSizes
 from pgpis_models.diffusers_binding import DiffusersBinding
 from pgpis_models.injections import harmonise
-from pgpis_models.schedule import cubic_timesteps
 from training.base import diffusion_loss, person_weight
 from training.config import MethodConfig, TrainConfig
 from training.data.pairs import Pairs, open_pairs
@@ -29,6 +28,7 @@ from training.method import (
     configured,
     draw_images,
     grid_scale,
+    noisy_timesteps,
     swatches,
     trained_weights,
 )
@@ -146,9 +146,7 @@ class PairTraining(nn.Module):
             batch["source"], batch["source_pose"] if settings.reconstruct else None, batch["target_pose"],
             appearance=appearance)
         count = latents.shape[0]
-        timesteps = None
-        if settings.cubic_timesteps:
-            timesteps = cubic_timesteps(torch.rand(count, device=latents.device), self.schedule.steps)
+        timesteps = noisy_timesteps(settings, count, self.schedule, latents.device)
         weight = person_weight(batch["person"], settings.foreground) if "person" in batch else None
         rows = harmonise([injected], count)
         denoising = diffusion_loss(partial(self.binding, control=rows.control), self.schedule, latents, rows.stacked(),

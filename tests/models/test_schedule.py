@@ -171,6 +171,9 @@ def test_cubic_timesteps_cover_the_range_and_favour_late_ones():
     t = cubic_timesteps(torch.rand(20_000, generator=torch.Generator().manual_seed(0)))
     assert t.dtype == torch.int64 and t.min() >= 0 and t.max() <= 999
     assert cubic_timesteps(torch.tensor([0.0])).item() == 999  # 1000 is clamped
+    for power in (1, 6.0):   # P(t >= 900) = P(u^power <= 0.1)
+        late = cubic_timesteps(torch.rand(20_000, generator=torch.Generator().manual_seed(0)), power=power)
+        assert abs((late >= 900).double().mean() - 0.1 ** (1 / power)) < 0.01
     # P(t >= 500) = P(u^3 <= 1/2) = 0.794
     assert (t >= 500).float().mean().item() == pytest.approx(0.5 ** (1 / 3), abs=0.01)
 

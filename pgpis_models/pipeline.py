@@ -68,8 +68,19 @@ class Generator:
         the same picture whatever batches it is made in. extras: what the method needs beside photo and pose (see
         `encode_pictures` in its inputs file).
         """
+        return decode_latents(self.vae, self.latents(
+            sources, poses, mode=mode, weights=weights, steps=steps, sampler=sampler, seed=seed, first=first,
+            callback=callback, **extras))
+
+    @torch.no_grad()
+    def latents(self, sources: Tensor, poses: Sequence[Keypoints], *, mode: str | None = None,
+                weights: dict[str, float] | None = None, steps: int | None = None, sampler: str | None = None,
+                seed: int = 0, first: int = 0, callback: Callable[[int, int, Tensor], None] | None = None,
+                **extras: Any) -> Tensor:
+        """What a call decodes: latents (B, 4, h / 8, w / 8) of unit scale. Arguments as in a call."""
         encoded = self.encode(self.method, sources, poses, self.device, **self.shared | extras)
-        return self._made(encoded, max(len(poses), sources.shape[0]), mode, weights, steps, sampler, seed, first, callback)
+        return self._sampled(encoded, max(len(poses), sources.shape[0]), mode, weights, steps, sampler, seed, first,
+                             callback)
 
     @torch.no_grad()
     def sequence(self, source: Tensor, poses: Sequence[Keypoints], *, chunk: int = 8, same_noise: bool = True,
@@ -89,22 +100,22 @@ class Generator:
         read = encode_source(self.method, source, self.device)
         for first in range(0, len(poses), chunk):
             some = poses[first:first + chunk]
-            yield self._made(encode_poses(self.method, read, some, self.device), len(some), mode, weights, steps, sampler,
-                             seed, first, callback, same_noise)
+            yield decode_latents(self.vae, self._sampled(
+                encode_poses(self.method, read, some, self.device), len(some), mode, weights, steps, sampler, seed, first,
+                callback, same_noise))
 
-    def _made(self, encoded: Any, count: int, mode: str | None, weights: dict[str, float] | None, steps: int | None,
-              sampler: str | None, seed: int, first: int, callback: Callable | None, same_noise: bool = False) -> Tensor:
-        """Encoded pairs, `count` of them -> pictures; see `__call__`."""
+    def _sampled(self, encoded: Any, count: int, mode: str | None, weights: dict[str, float] | None, steps: int | None,
+                 sampler: str | None, seed: int, first: int, callback: Callable | None, same_noise: bool = False) -> Tensor:
+        """Encoded pairs, `count` of them -> latents; see `__call__`."""
         mode = mode or self.method.guidance_modes[0]
         usual = {name: self.defaults["weights"].get(name, 2.0) for name in self.method.guidance_scales(mode)}
         guidance = self.method.guidance(encoded, mode, **(usual | (weights or {})))
         height, width = self.method.config.latent_size
-        latents = sample_latents(
+        return sample_latents(
             self.binding.denoiser(guidance, count), self.schedule, (count, 4, height, width),
             steps=steps or self.defaults["steps"], sampler=sampler or self.defaults["sampler"],
             spacing=self.defaults["spacing"], seed=seed, first=first, device=self.device, same_noise=same_noise,
             callback=callback)
-        return decode_latents(self.vae, latents)
 
     def prepare(self, image: np.ndarray) -> Tensor:
         """A photo (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16 -> (1, 3, h, w) in -1..1 at the size that the method

@@ -48,6 +48,15 @@ class AutoencoderConfig:
 
 
 @dataclass(frozen=True)
+class DecoderConfig:
+    """Polishing the decoder on what a method makes, beside true latents."""
+
+    checkpoint: str = ""                # method whose latents it learns to decode; method.base and method.vae are its base
+    pairs: int = 4000                   # pairs of the data that the method makes, once, before training
+    share: float = 0.6                  # of the rows of a batch that are such latents; the others are encoded pictures
+
+
+@dataclass(frozen=True)
 class BaseConfig:
     """Tiny base UNet of the SD1.5 topology."""
 
@@ -150,6 +159,7 @@ class TrainConfig:
     export: str = ""                    # where the finished checkpoint goes; default <output>/<name>/<name>.safetensors
     data: DataConfig = field(default_factory=DataConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     fpdm: FPDMSettings = field(default_factory=FPDMSettings)

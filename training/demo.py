@@ -80,19 +80,17 @@ def generate(path: Path, bank: Bank, batch: int, seed: int) -> Tensor:
     with tqdm(total=bank.people * steps, desc=read_metadata(path).method, unit="step") as bar:
         for start in range(0, bank.people, batch):
             who = np.arange(start, min(start + batch, bank.people))
-            sources = bank.images(who, np.full(len(who), SOURCE_VIEW))
-            poses = bank.poses(who, np.full(len(who), TARGET_VIEW))
-            made.append(generator(sources, poses, seed=seed, first=start,
-                                  **extras(generator.meta.method, bank, who),
-                                  callback=lambda *_, rows=len(poses): bar.update(rows)).cpu())  # noqa: B008 - bound now
+            source, target = np.full(len(who), SOURCE_VIEW), np.full(len(who), TARGET_VIEW)
+            made.append(generator(bank.images(who, source), bank.poses(who, target), seed=seed, first=start,
+                                  **extras(generator.meta.method, bank, who, source, target),
+                                  callback=lambda *_, rows=len(who): bar.update(rows)).cpu())  # noqa: B008 - bound now
     return torch.cat(made)
 
 
-def extras(method: str, bank: Bank, who: np.ndarray) -> dict[str, Any]:
-    """What a method's `encode_pictures` wants beside source photos and target keypoints."""
+def extras(method: str, bank: Bank, who: np.ndarray, source: np.ndarray, target: np.ndarray) -> dict[str, Any]:
+    """What a method's `encode_pictures` wants beside source photos and target keypoints. source, target: views of `who`."""
     if method == "mcld":
-        return {"densepose": iuvs(bank, who, np.full(len(who), TARGET_VIEW)),
-                "source_densepose": iuvs(bank, who, np.full(len(who), SOURCE_VIEW))}
+        return {"densepose": iuvs(bank, who, target), "source_densepose": iuvs(bank, who, source)}
     return {}
 
 

@@ -18,7 +18,8 @@ if str(ROOT) not in sys.path:  # run as a script from anywhere, without installi
 from training.config import TrainConfig, load_config  # noqa: E402
 
 # name -> (module, class); imported when asked for
-TASKS = {"autoencoder": ("training.autoencoder", "AutoencoderTask"), "base": ("training.base", "BaseTask"),
+TASKS = {"autoencoder": ("training.autoencoder", "AutoencoderTask"),
+         "decoder": ("training.decoder", "DecoderTask"), "base": ("training.base", "BaseTask"),
          "cfld": ("training.cfld", "CFLDTask"), "fpdm": ("training.fpdm", "FPDMTask"),
          "fpdm_fusion": ("training.fpdm_fusion", "FusionTask"),
          "qen": ("training.qen", "QENTask"),

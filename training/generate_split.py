@@ -1,0 +1,169 @@
+"""Makes the pictures of a whole test split, to be measured with training/evaluate.py:
+
+    python training/generate_split.py --checkpoint C --root DATA --out OUT [--base FOLDER]
+    python training/evaluate.py --generated OUT/generated --targets OUT/targets --size 256x176 --json scores.json
+
+DATA has the layout that training/prepare.py makes (for MCLD with the conditions of training/prepare_mcld.py). Runs again
+where it stopped: pictures that are there stay, and a picture's noise depends on its place in the split alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from pgpis_models.generate import read_weight, save  # noqa: E402
+from pgpis_models.generate_mcld import person_of, read_iuv  # noqa: E402
+from pgpis_models.mcld_inputs import ClipEncoder  # noqa: E402
+from pgpis_models.pipeline import Generator  # noqa: E402
+from training.data.deepfashion import open_picture, read_annotations, read_pairs, table  # noqa: E402
+from training.prepare import place, whole  # noqa: E402
+
+SPLITS = ("test", "train")
+SETTINGS = "settings.json"
+
+
+def pair_name(pair: tuple[str, str]) -> str:
+    """What the picture of a pair is called, without a suffix."""
+    return "_to_".join(Path(name).stem for name in pair)
+
+
+class Split:
+    """What a method reads of the pairs of one split. Raises FileNotFoundError and ValueError as the readers do."""
+
+    def __init__(self, root: Path, split: str, generator: Generator, clip: str = "") -> None:
+        self.root, self.split, self.generator = root, split, generator
+        self.pairs = read_pairs(table(root, f"resize-pairs-{split}.csv"))
+        self.mcld = generator.meta.method == "mcld"
+        self.clip = ClipEncoder(clip, generator.device) if self.mcld and clip else None
+        self.poses = {} if self.mcld else read_annotations(table(root, f"resize-annotation-{split}.csv"))
+        named = {name for pair in self.pairs for name in pair}
+        missing = sorted(named - {path.name for path in self.folder("highres").glob("*")})
+        if not self.mcld:
+            missing += [f"annotation row {name}" for name in sorted({pair[1] for pair in self.pairs} - set(self.poses))]
+        if missing:
+            raise FileNotFoundError(f"the pairs of {root} name {len(named)} photos; {len(missing)} files or annotation rows "
+                                    f"are missing (looked in {self.folder('highres')}): {'; '.join(missing[:10])}")
+
+    def folder(self, kind: str) -> Path:
+        return self.root / f"{self.split}_{kind}"
+
+    def read(self, numbers: list[int]) -> tuple[torch.Tensor, list[Any], dict[str, Any]]:
+        """Sources, poses and extras for a call of the generator."""
+        pairs = [self.pairs[number] for number in numbers]
+        photos = [np.asarray(open_picture(self.folder("highres") / source)) for source, _ in pairs]
+        sources = torch.cat([self.generator.prepare(photo) for photo in photos])
+        if not self.mcld:
+            return sources, [self.poses[target] for _, target in pairs], {}
+        people = [self.person(photo, Path(source).stem) for photo, (source, _) in zip(photos, pairs, strict=True)]
+        extras: dict[str, Any] = {"densepose": [read_iuv(self.folder("densepose") / f"{Path(target).stem}.png")
+                                                for _, target in pairs]}
+        extras["textures"] = np.concatenate([one["textures"] for one in people])
+        width = self.generator.method.config.face_width
+        extras["faces"] = torch.cat([one.get("faces", torch.zeros(1, width)).cpu() for one in people])
+        if self.clip is not None:
+            extras["clip"] = self.clip
+        return sources, [None] * len(pairs), extras
+
+    def person(self, photo: np.ndarray, stem: str) -> dict[str, Any]:
+        """MCLD's extras of one source; its texture map from the file, or from its DensePose where there is none."""
+        texture, face, iuv = (self.folder(kind) / f"{stem}.{ending}" for kind, ending in
+                              (("texture", "png"), ("face", "npy"), ("densepose", "png")))
+        own = self.generator.method.config.own_vision
+        return person_of(self.generator, photo, str(iuv) if own or not texture.is_file() else "",
+                         str(texture) if texture.is_file() else "", str(face) if face.is_file() else "")
+
+
+def generate(split: Split, out: Path, settings: dict[str, Any], batch: int) -> int:
+    """Makes what is not there yet; returns how many pictures that were.
+
+    Raises ValueError when `out` holds pictures made with other settings.
+    """
+    check_settings(out / SETTINGS, settings)
+    wanted = [number for number, pair in enumerate(split.pairs) if not made_path(out, pair).is_file()]
+    (out / "generated").mkdir(parents=True, exist_ok=True)
+    options = {name: settings[name] for name in ("mode", "weights", "steps", "sampler", "seed")}
+    with tqdm(total=len(split.pairs), initial=len(split.pairs) - len(wanted), unit="img") as bar:
+        for numbers in runs(wanted, batch):
+            sources, poses, extras = split.read(numbers)
+            pictures = split.generator(sources, poses, first=numbers[0], **options, **extras)
+            for number, picture in zip(numbers, pictures, strict=True):
+                source, target = pair = split.pairs[number]
+                place(split.folder("highres") / target, out / "targets" / f"{pair_name(pair)}{Path(target).suffix}")
+                save(picture, made_path(out, pair))   # last: what is there is complete
+                bar.update()
+    return len(wanted)
+
+
+def made_path(out: Path, pair: tuple[str, str]) -> Path:
+    return out / "generated" / f"{pair_name(pair)}.png"
+
+
+def runs(numbers: list[int], most: int) -> list[list[int]]:
+    """Consecutive numbers together, at most so many: the generator counts the noise of a batch from its first picture."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][-1] + 1 == number and len(parts[-1]) < most:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return parts
+
+
+def check_settings(path: Path, settings: dict[str, Any]) -> None:
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = sorted(name for name in settings if before.get(name) != settings[name])
+        if changed:
+            was = ", ".join(f"{name} was {before.get(name)!r}" for name in changed)
+            raise ValueError(f"{path.parent} holds pictures made with other settings: {was}. Choose another --out, or "
+                             "remove the folder")
+        return
+    whole(path, lambda part: part.write_text(json.dumps(settings, indent=2), encoding="utf-8"))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].rstrip(":"))
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--root", type=Path, required=True, help="data set, as training/prepare.py makes it")
+    parser.add_argument("--out", type=Path, required=True, help="gets generated/ and targets/, same names in both")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--base", default="", help="diffusers folder of the base model (not for demo checkpoints)")
+    parser.add_argument("--vae", default="", help="autoencoder; default: that of the base")
+    parser.add_argument("--clip", default="", help="MCLD: folder of CLIP ViT-L/14 (not for demo checkpoints)")
+    parser.add_argument("--mode", default=None, help="guidance mode; default: the authors' of the method")
+    parser.add_argument("--weight", action="append", default=[], metavar="TERM=W", help="guidance weight, repeatable")
+    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--sampler", choices=("ddim", "ddpm"), default=None)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=8, help="pictures made at once")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args(arguments)
+    try:
+        weights = dict(read_weight(item) for item in options.weight)
+        if options.batch < 1:
+            raise ValueError(f"--batch is {options.batch}; expected 1 or more")
+        generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
+        split = Split(options.root, options.split, generator, options.clip)
+        settings = {"checkpoint": str(options.checkpoint), "split": options.split, "mode": options.mode, "weights": weights,
+                    "steps": options.steps, "sampler": options.sampler, "seed": options.seed}
+        count = generate(split, options.out, settings, options.batch)
+    except (ValueError, OSError, ImportError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    print(f"{count} pictures made, {len(split.pairs) - count} were there. Measure them:\npython training/evaluate.py "
+          f"--generated {options.out / 'generated'} --targets {options.out / 'targets'} --size 256x176 --json scores.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -65,7 +65,8 @@ def append_reference(hidden: Tensor, context: Tensor, value: Tensor, extra_optio
     call.visited.add(("attn1", site.name))
     tokens = tokens.to(context.dtype)
     extra_options[REFERENCE_SPAN] = (context.shape[1], context.shape[1] + tokens.shape[1])
-    return hidden, torch.cat([context, tokens], 1), torch.cat([value, tokens], 1)
+    keys = torch.cat([context, tokens], 1)
+    return hidden, keys, keys if value is context else torch.cat([value, tokens], 1)
 
 
 class Replacement:
@@ -159,11 +160,11 @@ class SelfAttention(Replacement):
             call.served.add(("attn1", self.site.name))
         if call is None or span is None or call.reference_rows is None:
             return self.attend(q, k, v, extra_options)
-        own_k, own_v = (torch.cat([t[:, :span[0]], t[:, span[1]:]], 1) for t in (k, v))
-        on = call.reference_rows
-        if not on:
+        own_k, own_v = (without(t, span) for t in (k, v))
+        if not call.reference_rows:
             return self.attend(q, own_k, own_v, extra_options)
-        off = [row for row in range(q.shape[0]) if row not in on]
+        on = as_slice(call.reference_rows)
+        off = as_slice([row for row in range(q.shape[0]) if row not in call.reference_rows])
         out = torch.empty_like(q)
         if self.previous is not None:  # on all rows, since it may chunk them by term
             out[on] = self.previous(q, k, v, extra_options)[on]
@@ -172,6 +173,18 @@ class SelfAttention(Replacement):
             out[on] = host_attention(q[on], k[on], v[on], extra_options)
             out[off] = host_attention(q[off], own_k[off], own_v[off], extra_options)
         return out
+
+
+def without(tokens: Tensor, span: tuple[int, int]) -> Tensor:
+    """Tokens (R, N, D) but those of the span; no copy where the span is at the end, as it is unless another pack appends."""
+    if span[1] == tokens.shape[1]:
+        return tokens[:, :span[0]]
+    return torch.cat([tokens[:, :span[0]], tokens[:, span[1]:]], 1)
+
+
+def as_slice(rows: list[int]) -> slice | list[int]:
+    """Neighbouring rows as a slice, whose indexing copies nothing. The host puts the rows of one cond side by side."""
+    return slice(rows[0], rows[-1] + 1) if rows and rows == list(range(rows[0], rows[-1] + 1)) else rows
 
 
 def host_attention(q: Tensor, k: Tensor, v: Tensor, extra_options: dict, mask: Tensor | None = None) -> Tensor:

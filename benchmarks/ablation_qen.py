@@ -13,6 +13,7 @@ full: local + global, eq. (5). All have the same number of queries.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import statistics
@@ -53,11 +54,19 @@ def backbone_of(encoder: Path, out: Path) -> Path:
     return path
 
 
+def start_of(options: argparse.Namespace, backbone: Path | None) -> str:
+    """Eight letters for what the rows share beside images and seed, so that no other start's checkpoint is taken for it."""
+    found = hashlib.sha256(json.dumps(options.overrides).encode())
+    for path in (backbone, DEMO_FOLDER / "demo_base.safetensors", DEMO_FOLDER / "demo_vae.safetensors"):
+        found.update(path.read_bytes() if path and path.is_file() else b"none")
+    return found.hexdigest()[:8]
+
+
 def train(name: str, options: argparse.Namespace, seed: int, backbone: Path | None) -> Path:
     """The checkpoint of a row, trained if it is not there."""
     from training.loop import run
     from training.train import task_class
-    path = options.out / f"{name}-{seed}-{options.images}.safetensors"
+    path = options.out / f"{name}-{seed}-{options.images}-{start_of(options, backbone)}.safetensors"
     if path.is_file():
         return path
     settings = [f"method.model={json.dumps(VARIANTS[name])}", f"images={options.images}", f"seed={seed}", f"export={path}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,8 @@ from .types import DenseposeType, FaceEmbeds, FaceEmbedsType, MethodType
 
 OWN = "the checkpoint's own"
 CROP = 224  # pixels, as in the authors' demo
+
+log = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=1)
@@ -76,7 +79,12 @@ class FaceEmbedding(io.ComfyNode):
         bar, vectors, boxes = comfy.utils.ProgressBar(len(photos)), [], []
         for photo in photos:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            found = find_face(app, photo, face)
+            with warnings.catch_warnings():   # Python would show the same warning once; a server runs for long
+                warnings.simplefilter("ignore")
+                found = find_face(app, photo, face)
+            if found is None:
+                log.warning("no face found in picture %d of %d: the method's zero input is used. Crop the photo around the "
+                            "head for one.", len(vectors) + 1, len(photos))
             vectors.append(torch.zeros(LENGTH) if found is None else torch.from_numpy(found.embedding))
             boxes.append(None if found is None else found.box)
             bar.update(1)
@@ -97,7 +105,7 @@ class FaceEmbedding(io.ComfyNode):
             vectors = encode_faces(module, crops, found).cpu()
         if not bool(found.all()):
             lacking = [number + 1 for number, there in enumerate(found.tolist()) if not there]
-            warnings.warn(f"no head in picture {lacking} of {len(photos)}: the method's zero input is used", stacklevel=2)
+            log.warning("no head in picture %s of %d: the method's zero input is used", lacking, len(photos))
         return _result(vectors, photos, [head_box(iuv) for iuv in densepose], 1.0)
 
 

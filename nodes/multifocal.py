@@ -75,7 +75,8 @@ class MultiFocalEmbedding(io.ComfyNode):
             device = method.load()
             image = image_tokens(module, photo.to(device), "image", clip)
             tokens = None if flat is None else image_tokens(module, flat.to(device), "texture", clip)
-            # Before the reference network, for which the host may have to unload these encoders.
+            # Again, since CLIP may have taken their place; and before the reference network, which may do the same.
+            device = method.load()
             pose = module.encode_pose(pose_pictures(densepose, config.image_size).to(device))
             vectors = None if face is None else face.vectors.to(device)
             appearance = module.encode_appearance(image, tokens, None if latent is None else latent.to(device), vectors,

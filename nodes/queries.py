@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from ..pgpis_models.pose import Keypoints, checked_size, draw_openpose, from_pose_keypoint
+from ..pgpis_models.pose_formats import EmptyFrame
 from ..pgpis_models.pose_mask import skeleton_region
 from ..pgpis_models.qen import QEN
 from ..pgpis_models.qen_inputs import encode_pictures
@@ -19,7 +20,7 @@ from .types import Cond, CondType, MethodType, PoseKeypointType, on_cpu
 
 
 def poses_of(frames: Any, person: int) -> list[Keypoints]:
-    """POSE_KEYPOINT -> one pose per frame; a frame without people is a pose without joints, which has no pose region."""
+    """POSE_KEYPOINT -> one pose per frame; a frame that shows nobody is a pose without joints, which has no pose region."""
     if not isinstance(frames, (list, tuple)) or not any(_is_empty(frame) for frame in frames):
         return from_pose_keypoint(frames, person_choice(person))
     nobody = np.zeros((18, 2)), np.zeros(18, bool)
@@ -28,7 +29,16 @@ def poses_of(frames: Any, person: int) -> list[Keypoints]:
 
 
 def _is_empty(frame: Any) -> bool:
-    return isinstance(frame, dict) and frame.get("people") == []
+    """No people listed, or none with a joint that was seen."""
+    if isinstance(frame, dict) and not frame.get("people"):
+        return True
+    try:
+        from_pose_keypoint([frame])
+    except EmptyFrame:
+        return True
+    except ValueError:
+        return False   # of another form; whoever reads it says so
+    return False
 
 
 def mask_tensor(mask: Any, what: str) -> torch.Tensor:

@@ -94,7 +94,9 @@ class GuiderNode(io.ComfyNode):
                     weight("source", "Weight of source and pose against nothing.", optional=True),
                     weight("fusion", "Weight of the fusion embedding against source and pose.", optional=True)],
             outputs=[io.Guider.Output(display_name="guider", tooltip="For SamplerCustomAdvanced or Masked Sampler."),
-                     io.Latent.Output(display_name="latent", tooltip="Empty latents of the right size and number.")])
+                     io.Latent.Output(display_name="latent", tooltip="Empty latents of the right size and number."),
+                     io.Model.Output(display_name="model", tooltip="The MODEL with the method on it, for BasicScheduler: "
+                                     "some methods (MCLD's published weights) have a noise schedule of their own.")])
 
     @classmethod
     def execute(cls, model, cond, mode, **scales) -> io.NodeOutput:
@@ -105,7 +107,7 @@ class GuiderNode(io.ComfyNode):
         patched, conds = bound(model, cond, guidance)
         guider = ChainGuider(patched)
         guider.set_chain(guidance, conds)
-        return io.NodeOutput(guider, empty_latent(cond))
+        return io.NodeOutput(guider, empty_latent(cond), patched)
 
 
 class MaskedSampler(io.ComfyNode):

@@ -26,6 +26,7 @@ from .types import Cond, MethodType, PoseKeypointType, on_cpu
 
 SAME, OWN = "same for all frames", "new for each frame"
 LARGEST_CHUNK = 16   # frames at once; more gain no speed
+FRAME_STRIDE = 1_000_003   # between the seeds of two frames' step noise
 MEMORY_MARGIN = 1.5  # the host's own, where it decides how many terms to batch
 
 
@@ -50,9 +51,10 @@ class PoseSequenceSampler(io.ComfyNode):
                     io.Combo.Input("empty_frames", options=list(EMPTY), default="hold", tooltip=EMPTY_TOOLTIP),
                     io.Int.Input("seed", default=0, min=0, max=0xffffffffffffffff, control_after_generate=True,
                                  tooltip="Seed of the noise."),
-                    io.Combo.Input("noise", options=[SAME, OWN], default=SAME, tooltip="Start noise. Same: what the pose "
-                                   "leaves open stays the same from frame to frame (with samplers that add no noise of "
-                                   "their own, such as euler and ddim). New: each frame has its own, as in a batch."),
+                    io.Combo.Input("noise", options=[SAME, OWN], default=SAME, tooltip="Noise of the start, and of "
+                                   "the steps of ancestral samplers, ddpm and lcm. Same: what the pose leaves open stays "
+                                   "the same from frame to frame. New: each frame has its own. (SDE samplers draw their "
+                                   "own noise for each chunk.)"),
                     io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps of each frame."),
                     io.Float.Input("cfg", default=2.0, min=0.0, max=100.0, step=0.1, tooltip="Weight of source and pose "
                                    "against neither."),
@@ -62,7 +64,7 @@ class PoseSequenceSampler(io.ComfyNode):
                                    tooltip="The host's noise schedule."),
                     io.Int.Input("chunk", default=0, min=0, max=4096, tooltip="Frames made at once; 0 takes as many as fit "
                                  f"into the free memory, {LARGEST_CHUNK} at most. It changes speed and memory, not the "
-                                  "result.")],
+                                 "result (SDE samplers excepted).")],
             outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per frame, in order.")])
 
     @classmethod
@@ -95,11 +97,35 @@ class PoseSequenceSampler(io.ComfyNode):
             if guider is None:  # all chunks patch the same sites, so the MODEL is patched once
                 guider = ChainGuider(apply_injections(model, rows, method.checkpoint.unet_weights, method.name))
             guider.set_chain(chain, conditionings(rows, cond.latent_size))
-            made = guider.sample(start[frames], torch.zeros_like(start[frames]), comfy.samplers.sampler_object(sampler_name),
-                                 sigmas, callback=progress.step, disable_pbar=True, seed=seed)
+            sampler = with_frame_noise(sampler_name, FrameNoise(seed, first, cond.batch, start.shape[1:], noise == SAME))
+            made = guider.sample(start[frames], torch.zeros_like(start[frames]), sampler, sigmas, callback=progress.step,
+                                 disable_pbar=True, seed=seed)
             latents.append(made.to(comfy.model_management.intermediate_device()))
             progress.frames += cond.batch
         return io.NodeOutput({"samples": torch.cat(latents)})
+
+
+def with_frame_noise(name: str, noise: FrameNoise):
+    """The host's sampler; one that adds independent noise at every step draws it frame by frame, so that it depends on the
+    frame's number and not on the chunk that it is made in."""
+    sampler = comfy.samplers.sampler_object(name)
+    if "ancestral" in name or name in ("ddpm", "lcm"):
+        sampler.extra_options = {**sampler.extra_options, "noise_sampler": noise}
+    return sampler
+
+
+class FrameNoise:
+    """Noise of the sampling steps of `count` frames from number `first` on, each (4, h, w); one call per step, as the host's
+    samplers make. One frame, or all with `same`, gets what KSampler draws for one picture of this seed on a CPU."""
+
+    def __init__(self, seed: int, first: int, count: int, shape: tuple[int, ...], same: bool) -> None:
+        self.shape, self.count = tuple(shape), count
+        numbers = [0] if same else range(first, first + count)
+        self.generators = [torch.Generator().manual_seed((seed + 1 + number * FRAME_STRIDE) % 2 ** 64) for number in numbers]
+
+    def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        drawn = torch.stack([torch.randn(self.shape, generator=generator) for generator in self.generators])
+        return drawn.expand(self.count, *self.shape).to(sigma.device)
 
 
 def encoded_chunk(method, read, poses: list) -> Cond:

@@ -19,9 +19,10 @@ LAST_TIMESTEP = 999   # of the 1000 that Stable Diffusion is trained on; the hos
 def running(control: Control, timestep: Tensor) -> Tensor:
     """(R,) bool: whether a control of limited duration runs at these timesteps (R,).
 
-    start and end are shares of the sampling, as the host counts them: timestep (1 - share) * 999.
+    start and end are shares of the sampling, as the host counts them: timestep (1 - share) * 999. As there, an end of 0 and
+    a start of 1 mean never.
     """
-    on = torch.ones_like(timestep, dtype=torch.bool)
+    on = torch.full_like(timestep, control.end > 0 and control.start < 1, dtype=torch.bool)
     if control.start > 0:
         on &= timestep <= (1 - control.start) * LAST_TIMESTEP
     if control.end < 1:

@@ -33,7 +33,7 @@ LICENCE = ("converted from the release of FPDM (github.com/dhlee-work/FPDM, MIT 
 # of older commits of the authors' code have.
 ALIASES: Mapping[str, str] = {"pose_encoder.": "img_encoder.", "fusion_model.pose_encoder.": "fusion_model.img_encoder.",
                               "sd_model.unet.": "unet."}
-IGNORED = ("vae.", "fusion_model.attention.", "sd_model.fusionpatch_proj_model.",
+IGNORED = ("vae.", "fusion_model.attention.", "attention.", "sd_model.fusionpatch_proj_model.",
            *(f"src_image_encoder.{name}" for name in DINOV2_UNUSED))
 
 
@@ -104,6 +104,9 @@ class _Storages:
     def __init__(self, path: Path, archive: zipfile.ZipFile, root: str) -> None:
         self.path, self.archive, self.root = path, archive, root
         self.made: dict[str, Tensor] = {}
+        # One map for all: each would keep a file open, and optimizer states have thousands of storages. Mode "c": writable
+        # in memory, as torch wants it, and never written to the file.
+        self.mapped = np.memmap(path, dtype=np.uint8, mode="c")
 
     def get(self, key: str, dtype: Any, count: int) -> Any:
         if not isinstance(dtype, torch.dtype):
@@ -121,8 +124,7 @@ class _Storages:
             if count == 0:
                 self.made[key] = torch.empty(0, dtype=dtype)
             else:
-                # Mode "c": writable in memory, as torch wants it, and never written to the file.
-                mapped = np.memmap(self.path, dtype=np.uint8, mode="c", offset=start, shape=(size,))
+                mapped = self.mapped[start:start + size]
                 self.made[key] = torch.from_numpy(mapped).view(dtype) if start % dtype.itemsize == 0 else \
                     torch.from_numpy(np.array(mapped)).view(dtype)
         if self.made[key].dtype != dtype:
@@ -237,7 +239,8 @@ def convert(inputs: Sequence[str | Path], output: str | Path, *, dtype: torch.dt
         raise ValueError(f"{path} is of neither stage of FPDM: its {len(state)} keys start with {list(state)[:3]}; "
                          "expected combiner. (stage 1) or unet. (stage 2)")
     required = required_keys(sizes)
-    wrong = difference(required, shapes_of(state))
+    left = sorted(set(state) - set(required))   # of another commit of the authors' code; what is needed is insisted on
+    wrong = difference(required, shapes_of(state), extras=True)
     if wrong:
         raise ValueError(f"{path} does not fit {method}: {wrong}")
     integer = [key for key in required if not state[key].is_floating_point()]
@@ -250,8 +253,9 @@ def convert(inputs: Sequence[str | Path], output: str | Path, *, dtype: torch.dt
                                                if key.startswith("unet.") and "class_embedding" not in key}
     meta = Metadata(method, asdict(sizes), base="sd21", step=step, data="deepfashion", licence=LICENCE)
     write_checkpoint(output, ours, unet, meta=meta, dtype=dtype)
+    more = f"; left out {len(left)} keys that the released code does not have: {', '.join(left[:10])}" if left else ""
     return (f"{output}: {len(ours)} parameters of {method} and {len(unet)} UNet weights, "
-            f"{Path(output).stat().st_size / 2 ** 20:.0f} MiB")
+            f"{Path(output).stat().st_size / 2 ** 20:.0f} MiB{more}")
 
 
 def without_aliases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -166,16 +166,8 @@ def pose_pictures(iuvs: Sequence[IUV], size: tuple[int, int] = (512, 512)) -> to
     return torch.stack([pose_picture(iuv, size) for iuv in iuvs])
 
 
-def face_mask(pictures: torch.Tensor, size: tuple[int, int] = (64, 64)) -> torch.Tensor:
-    """Where the pose guider's input (B, 3, H, W) shows the head (parts 23, 24) -> (B, 1, *size) bool (MCLD spec 3).
-
-    Nearest-neighbour reduction (for 512 to 64 every 8th pixel), so that small regions may vanish: as in the face loss.
-    """
-    if pictures.ndim != 4 or pictures.shape[1] != 3:
-        raise ValueError(f"pose pictures came as {tuple(pictures.shape)}; expected (B, 3, H, W) from pose_pictures.")
-    part = (pictures[:, 2:] * 255.0).round()
-    head = (part == 23) | (part == 24)
-    return F.interpolate(head.to(torch.float32), size=size, mode="nearest").bool()
+class NobodyFound(ValueError):
+    """A photo in which DensePose finds no person, or none of whom a part can be seen."""
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> torch.jit.ScriptModule:
@@ -239,8 +231,8 @@ def _outputs(found) -> tuple[torch.Tensor, ...]:
 
 def _chosen(boxes: torch.Tensor, person: str | int, size: tuple[int, int]) -> int:
     if len(boxes) == 0:
-        raise ValueError(f"nobody found in a photo of {size[1]}x{size[0]} pixels; expected a person, upright and at least a "
-                         f"quarter of the picture high. Crop the photo, or load an IUV picture instead.")
+        raise NobodyFound(f"nobody found in a photo of {size[1]}x{size[0]} pixels; expected a person, upright and at least "
+                          f"a quarter of the picture high. Crop the photo, or load an IUV picture instead.")
     if person == "largest":
         return int(((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).argmax())
     if person == "best":
@@ -272,6 +264,6 @@ def _paste(
             canvas[top:down, left:across] = values[top - y : down - y, left - x : across - x].numpy()
         maps.append(canvas)
     if not maps[0].any():
-        raise ValueError(f"the person found in a photo of {size[1]}x{size[0]} pixels shows no body part; expected a person "
-                         f"whose body can be seen. Choose another person, or crop the photo.")
+        raise NobodyFound(f"the person found in a photo of {size[1]}x{size[0]} pixels shows no body part; expected a person "
+                          f"whose body can be seen. Choose another person, or crop the photo.")
     return IUV(*maps)

@@ -73,12 +73,6 @@ def find_face(app, image: np.ndarray, index: int = 0) -> Face | None:
     return faces[index]
 
 
-def face_input(faces: Sequence[Face | None]) -> torch.Tensor:
-    """The face projector's input for a batch -> (B, 1, 512) float32; zeros for None. Raises ValueError without any."""
-    if not faces:
-        raise ValueError("face_input got no faces; expected one Face or None per picture.")
-    return torch.stack([zero_embedding()[0] if face is None else torch.from_numpy(face.embedding)[None] for face in faces])
-
 
 def zero_embedding(batch: int = 1) -> torch.Tensor:
     """What the method gets where there is no face -> (batch, 1, 512) zeros, float32."""

@@ -177,8 +177,12 @@ class FPDM(nn.Module):
 
     def injections(self, tokens: Tensor, pose_map: Tensor, fusion: Tensor) -> Injections:
         """Conditions (as in `Encoded`) to injections. Null is zeros for tokens and pose map; a null fusion embedding is
-        zeros before the class MLP, which still adds its own constant."""
-        return Injections(context=everywhere(tokens), stem=pose_map, time_embedding=self.class_mlp(fusion))
+        zeros before the class MLP, which still adds its own constant.
+
+        The MLP runs where its weights are and answers where the fusion embedding was: in the host conditions wait on the
+        CPU while the encoders may be on the GPU."""
+        added = self.class_mlp(fusion.to(self.class_mlp.net[0].weight.device)).to(fusion.device)
+        return Injections(context=everywhere(tokens), stem=pose_map, time_embedding=added)
 
     guidance_modes = ("uc_source_fusion",)
 

@@ -119,7 +119,7 @@ def fusion_loss(target: Tensor, fusion: Tensor, source: Tensor, *, temperature: 
         labels = torch.cat([labels, labels + len(candidates)])
         candidates = torch.cat([candidates, sources])
         difference = torch.cat([difference, torch.zeros_like(difference)])  # second half: sources against themselves
-    similarity = F.cosine_similarity(rows[:, None], candidates[None], dim=-1)
+    similarity = F.normalize(rows, dim=-1) @ F.normalize(candidates, dim=-1).T   # cosines, without all pairs of vectors
     contrastive, l1 = F.cross_entropy(similarity / temperature, labels), difference.abs().mean()
     with torch.no_grad():
         ranks = 1 + (similarity > similarity.gather(1, labels[:, None])).sum(1)

@@ -117,6 +117,8 @@ def run(options: argparse.Namespace) -> None:
 
 def run_sequence(options: argparse.Namespace, weights: dict[str, float], canvas: tuple[int, int] | None) -> None:
     """--sequence: frames leave memory as soon as they are written, but for those of one animated file."""
+    if not options.fps > 0:
+        raise ValueError(f"--fps is {options.fps}; expected frames per second above 0")
     poses = sequence_poses(options.pose, canvas, options.empty)
     if options.out.suffix and options.out.suffix.lower() not in ANIMATED:
         raise ValueError(f"--out is {options.out}; expected a {' or '.join(ANIMATED)} file, or a folder for numbered frames")

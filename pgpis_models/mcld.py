@@ -184,7 +184,8 @@ class MCLD(nn.Module):
         branch = {}
         for site in SITES:
             to_k, to_v = self.face_attention.projections(site)
-            branch[site] = ExtraAttention(tokens, to_k.to(tokens.dtype), to_v.to(tokens.dtype), weight)
+            # Where the tokens are: in the host these wait on the CPU while the encoders may be on the GPU.
+            branch[site] = ExtraAttention(tokens, to_k.to(tokens), to_v.to(tokens), weight)
         return branch
 
     def guidance(self, encoded: Encoded, mode: str = "down_full", appearance: float = GUIDANCE_WEIGHT) -> Guidance:

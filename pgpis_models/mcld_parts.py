@@ -234,20 +234,6 @@ class ReferenceWriter:
 
 # --- pictures to the networks' inputs -------------------------------------------------------------------------
 
-def pose_pictures(iuv: np.ndarray, size: tuple[int, int] = (512, 512)) -> Tensor:
-    """DensePose maps (B, H, W, 3) uint8, channels part 0..24, U and V as 0..255 -> (B, 3, *size) in [0, 1].
-
-    Channels V, U, part / 255, resized by Pillow's bicubic filter: numbers of parts mix along borders, and that is what
-    the published pose guider was trained on.
-    """
-    if iuv.ndim != 4 or iuv.shape[-1] != 3 or iuv.dtype != np.uint8:
-        raise ValueError(f"IUV came as {iuv.dtype} {iuv.shape}; expected uint8 (B, H, W, 3): part, U * 255, V * 255")
-    if iuv[..., 0].max(initial=0) > 24:
-        raise ValueError(f"IUV has part {iuv[..., 0].max()} in its first channel; expected 0 to 24: the order of channels "
-                         "is part, U, V")
-    return _resized(iuv[..., ::-1], size) / 255
-
-
 def clip_pixels(pictures: np.ndarray, size: int = 224) -> Tensor:
     """Square pictures (B, S, S, 3) uint8 RGB -> (B, 3, size, size), what the CLIP image encoder is given.
 

@@ -7,6 +7,7 @@ points, as sign-language data sets such as PHOENIX are labelled with, in .npy, J
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def parse_poses(text: str, canvas: tuple[int, int] | None = None, what: str = "t
         return _named(what, wholebody_to_pose_keypoint, _json(text, what), _needed(canvas, what))
     if ":" in lines[0]:
         return _named(what, _annotations, lines[lines[0].replace(" ", "") == CSV_HEADER:])
-    if not lines[0].replace(",", " ").split()[0].lstrip("+-").replace(".", "", 1).isdigit():
+    if not _begins_with_number(lines[0]):
         raise ValueError(f"{what} begins with {lines[0][:60]!r}; expected {KINDS}")
     if len(lines) > MANY_LINES:
         return _named(what, lambda: wholebody_to_pose_keypoint(point_rows(lines), _needed(canvas, what)))
@@ -80,6 +81,15 @@ def _frames(content: Any, canvas: tuple[int, int] | None) -> list[dict]:
     frames = content if isinstance(content, list) else [content]
     known = {} if canvas is None else {"canvas_height": canvas[0], "canvas_width": canvas[1]}
     return [known | frame if isinstance(frame, dict) else frame for frame in frames]
+
+
+def _begins_with_number(line: str) -> bool:
+    """Whether the first word is a number in any spelling: numpy writes 1.28e+02."""
+    words = line.replace(",", " ").split()
+    try:
+        return bool(words) and math.isfinite(float(words[0]))
+    except ValueError:
+        return False
 
 
 def _is_numbers(path: Path) -> bool:

@@ -134,8 +134,7 @@ class MCLDTrainConfig:
     noise_offset: float = 0.05          # std of the part of the noise that a picture shares
     uncond_drop: float = 0.1            # share of rows without photo, texture map and reference features
     image_drop: float = 0.1             # share of rows without the photo's tokens alone
-    reference_drop: float = 0.17        # share of the other rows without reference features (authors': by accident, 25 %
-                                        # of all rows with those of uncond_drop)
+    reference_drop: float = 0.25        # share of rows without reference features (authors': a quarter, by accident)
     drop: str = "pixels"                # what dropped pictures become: pixels = mean colour, encoded (authors'); tokens =
                                         # zero tokens, the face's too, as the null row of sampling
     train_reference: bool = True        # false: the reference network stays the base, an eighth of the work less

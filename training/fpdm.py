@@ -6,6 +6,7 @@ model of stage 1 stays frozen, and so does the source tower where it is DINOv2.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -61,24 +62,20 @@ class FPDMTask(MethodTask):
         super().__init__(config, device)
         settings, own = config.method, config.fpdm
         sizes: FPDMConfig = sized(FPDMConfig, CONFIGS, config)
+        if own.pose_canvas:   # the checkpoint says it, so that poses are drawn the same in use
+            sizes = dataclasses.replace(sizes, pose_canvas=tuple(own.pose_canvas))
         self.check(sizes)
         self.pictures = open_pictures(config)
         self.loader_workers, self.licence = self.pictures.loader_workers, self.pictures.licence
-        self.canvas = tuple(own.pose_canvas) or sizes.pose_canvas
+        self.canvas = sizes.pose_canvas
         latents = bank_latents(self.pictures.bank, settings.vae, config.data, device) \
             if isinstance(self.pictures, MannequinPictures) and not settings.encoder_only else None
         self.batch = DiffusionBatches(self.pictures, sizes, own, self.canvas, latents)
         method, unet_weights = FPDM(sizes), {}
-        if settings.init:
+        if settings.init:   # it holds all the others, trained further
             unet_weights = start_from(method, settings.init, "fpdm")
-        if own.dinov2:
-            load_published(method.source_tower, None, own.dinov2)
-        if own.init_tower:
-            start_tower(method.source_tower, own.init_tower)
-        if settings.init_encoder:
-            load_encoder(method, settings.init_encoder)
-        if own.fusion:
-            start_from(method.fusion, own.fusion, "fpdm_fusion", what="fpdm.fusion")
+        else:
+            self.start(method)
         if settings.encoder_only:
             self.model = SourceTraining(method).to(device)
             return
@@ -87,6 +84,18 @@ class FPDMTask(MethodTask):
         swap_weights(unet, unet_weights)
         self.store(trained, unet_weights)
         self.model = FPDMTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), config).to(device)
+
+    def start(self, method: FPDM) -> None:
+        """Starting weights where there is no earlier checkpoint of this stage."""
+        settings, own = self.config.method, self.config.fpdm
+        if own.dinov2:
+            load_published(method.source_tower, None, own.dinov2)
+        if own.init_tower:
+            start_tower(method.source_tower, own.init_tower)
+        if settings.init_encoder:
+            load_encoder(method, settings.init_encoder)
+        if own.fusion:
+            start_from(method.fusion, own.fusion, "fpdm_fusion", what="fpdm.fusion")
 
     def check(self, sizes: FPDMConfig) -> None:
         """Whether data and method agree. Raises ValueError."""

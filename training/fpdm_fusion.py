@@ -35,19 +35,17 @@ class FusionTask:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device, settings = config, device, config.fpdm
         sizes = sized(FusionConfig, FUSION_CONFIGS, config)
-        if config.batch // 2 < settings.pairs_per_person:
-            raise ValueError(f"a batch of {config.batch} with {settings.pairs_per_person} pairs of each person leaves "
-                             "nobody to tell apart; expected a batch of at least two people")
         self.pictures = open_pictures(config)
         self.loader_workers = self.pictures.loader_workers
         self.batch = FusionBatches(self.pictures, sizes, settings)
         method = FusionModel(sizes)
-        if config.method.init:
+        if config.method.init:   # its tower is trained further than any other start
             start_from(method, config.method.init, "fpdm_fusion")
-        if settings.clip:
-            load_published(method.tower, method.projection, settings.clip)
-        if settings.init_tower:
-            start_tower(method.tower, settings.init_tower)
+        else:
+            if settings.clip:
+                load_published(method.tower, method.projection, settings.clip)
+            if settings.init_tower:
+                start_tower(method.tower, settings.init_tower)
         self.model = FusionTraining(method, settings).to(device)
 
     def groups(self, lr: float) -> list[dict]:
@@ -79,6 +77,11 @@ class FusionBatches:
     own: FPDMSettings
 
     def __call__(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
+        """A batch of `size` pairs, for one process and one pass. Raises ValueError when they would show one person."""
+        if size // 2 < self.own.pairs_per_person:
+            raise ValueError(f"a batch of {size} for a process and pass with {self.own.pairs_per_person} pairs of each "
+                             "person leaves nobody to tell apart; expected at least two people: raise batch, or lower "
+                             "accumulate or fpdm.pairs_per_person")
         pairs = self.pictures.draw(rng, size, self.own.pairs_per_person)
         tensors = fusion_tensors(pairs, self.sizes, self.own.pose_canvas)
         for name in ("source", "pose"):

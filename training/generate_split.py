@@ -28,6 +28,7 @@ from pgpis_models.generate_mcld import person_of, read_iuv  # noqa: E402
 from pgpis_models.mcld_inputs import ClipEncoder  # noqa: E402
 from pgpis_models.pipeline import Generator  # noqa: E402
 from training.data.deepfashion import open_picture, read_annotations, read_pairs, table  # noqa: E402
+from training.data.focal import usable_pairs  # noqa: E402
 from training.prepare import place, whole  # noqa: E402
 
 SPLITS = ("test", "train")
@@ -44,13 +45,17 @@ class Split:
 
     def __init__(self, root: Path, split: str, generator: Generator, clip: str = "") -> None:
         self.root, self.split, self.generator = root, split, generator
-        self.pairs = read_pairs(table(root, f"resize-pairs-{split}.csv"))
         self.mcld = generator.meta.method == "mcld"
+        self.pairs = usable_pairs(root, split) if self.mcld else read_pairs(table(root, f"resize-pairs-{split}.csv"))
         self.clip = ClipEncoder(clip, generator.device) if self.mcld and clip else None
         self.poses = {} if self.mcld else read_annotations(table(root, f"resize-annotation-{split}.csv"))
         named = {name for pair in self.pairs for name in pair}
         missing = sorted(named - {path.name for path in self.folder("highres").glob("*")})
-        if not self.mcld:
+        if self.mcld:
+            there = {path.stem for path in self.folder("densepose").glob("*.png")}
+            missing += [f"DensePose of {pair[1]} (training/prepare_mcld.py)" for pair in self.pairs
+                        if Path(pair[1]).stem not in there]
+        else:
             missing += [f"annotation row {name}" for name in sorted({pair[1] for pair in self.pairs} - set(self.poses))]
         if missing:
             raise FileNotFoundError(f"the pairs of {root} name {len(named)} photos; {len(missing)} files or annotation rows "

@@ -209,10 +209,10 @@ class MCLDTraining(nn.Module):
         blank = focal.drop == "pixels"
         image, texture = (self.tokens(batch, name, rows if blank else everything)
                           for name, rows in (("source", keep_image), ("texture", keep)))
-        if not blank:
-            image, texture = image * keep_image[:, None, None], texture * keep[:, None, None]
         if self.std is not None and self.training:
             image = image + focal.embedding_noise * self.std.to(image) * torch.randn_like(image)
+        if not blank:
+            image, texture = image * keep_image[:, None, None], texture * keep[:, None, None]
         face = encode_faces(method, batch["crops"], batch["found"]) if "crops" in batch else batch["face"]
         encoded = method.encode(image, batch["pose"], texture, self._reference_latents(batch), face,
                                 partial(self._features, seen))
@@ -242,7 +242,10 @@ class MCLDTraining(nn.Module):
         return {site: x.new_zeros(len(seen), *x.shape[1:]).index_copy(0, rows, x) for site, x in found.items()}
 
     def _encode(self, pictures: Tensor) -> Tensor:
+        """Latents drawn from the posteriors; their means outside training, as in sampling."""
         posteriors = self.encode(pictures)
+        if not self.training:
+            return posteriors[:, 0]
         return draw(posteriors, torch.randn_like(posteriors[:, 0]))
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pgpis_models.base import BaseSizes
 from pgpis_models.diffusers_binding import DiffusersBinding
 from pgpis_models.injections import harmonise
+from pgpis_models.pose_factored import FactoredRasters
 from training.base import diffusion_loss, person_weight
 from training.config import MethodConfig, TrainConfig
 from training.data.pairs import Pairs, open_pairs
@@ -110,8 +111,16 @@ class PairTask(MethodTask):
 def draw_pairs(pairs: Pairs, per_pair: int, channels: int, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
     """`draw_images` with the pose rasters cut to the channels that the method reads (3: the drawing alone)."""
     batch = draw_images(pairs, per_pair, rng, size)
-    return {name: value[:, :channels].contiguous() if name.endswith("_pose") and isinstance(value, Tensor)
-            and value.shape[1] > channels else value for name, value in batch.items()}
+    return {name: cut(value, channels) if name.endswith("_pose") else value for name, value in batch.items()}
+
+
+def cut(raster: Tensor | FactoredRasters, channels: int) -> Tensor | FactoredRasters:
+    """The first channels of rasters; factored ones are written out for it, but for their drawing (3 channels) alone."""
+    if raster.shape[1] == channels:
+        return raster
+    if isinstance(raster, FactoredRasters):
+        return raster.picture / 255 if channels == 3 else raster.full()[:, :channels].contiguous()
+    return raster[:, :channels].contiguous()
 
 
 class PairTraining(nn.Module):

@@ -3,8 +3,8 @@
     python training/prepare_mcld.py --root DATA --densepose densepose_r101_fpn_dl.torchscript --insightface FOLDER
 
 DATA has {train,test}_highres, as training/prepare.py makes it. Runs again where it stopped: what is there stays, and no file
-is ever half written. A photo without a person gets no files, and pairs with it cannot be used; one without a face gets no
-embedding, which training takes as the method's zero input.
+is ever half written. A photo without a person gets no files and a line in {split}_nobody.txt, and its pairs are left out;
+one without a face gets no embedding, which training takes as the method's zero input.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from pgpis_models.densepose import IUV, estimate, load_model  # noqa: E402
+from pgpis_models.densepose import IUV, NobodyFound, estimate, load_model  # noqa: E402
 from pgpis_models.face import find_face, load_app  # noqa: E402
 from pgpis_models.texture import warp  # noqa: E402
 from training.data.deepfashion import PICTURE_SUFFIXES, open_picture  # noqa: E402
+from training.data.focal import NOBODY  # noqa: E402
 
 SPLITS = ("train", "test")
 LISTED = 10
@@ -36,7 +37,9 @@ def prepare(root: Path, find_pose: Callable[[np.ndarray], IUV], find_embedding: 
             layout: str = "smpl") -> list[str]:
     """Writes {split}_densepose, _texture and _face below root; returns the photos in which nobody was found.
 
-    find_pose: photo (H, W, 3) uint8 -> IUV, ValueError without a person. find_embedding: photo -> (512,) or None. Raises
+    Their names go to {split}_nobody.txt as well.
+
+    find_pose: photo (H, W, 3) uint8 -> IUV, NobodyFound without a person. find_embedding: photo -> (512,) or None. Raises
     FileNotFoundError when there are no photos.
     """
     photos = [(split, path) for split in SPLITS for path in sorted((root / f"{split}_highres").glob("*"))
@@ -53,7 +56,7 @@ def prepare(root: Path, find_pose: Callable[[np.ndarray], IUV], find_embedding: 
         photo = np.array(open_picture(path))
         try:
             iuv = find_pose(photo)
-        except ValueError:
+        except NobodyFound:
             nobody.append(f"{split}_highres/{path.name}")
             continue
         embedding = find_embedding(photo)
@@ -61,6 +64,9 @@ def prepare(root: Path, find_pose: Callable[[np.ndarray], IUV], find_embedding: 
             _write(face, lambda part, value=embedding: np.save(part, value))
         _write(pose, Image.fromarray(iuv.to_picture("v,u,part")).save)
         _write(texture, Image.fromarray(warp(photo, iuv, layout, "exact").picture).save)
+    for split in SPLITS:   # training leaves out pairs with these photos
+        names = [name.partition("/")[2] for name in nobody if name.startswith(f"{split}_")]
+        _write(root / NOBODY.format(split), lambda part, names=names: part.write_text("".join(f"{n}\n" for n in names)))
     return nobody
 
 
@@ -90,7 +96,8 @@ def main() -> None:
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     if nobody:
-        print(f"nobody found in {len(nobody)} photos, whose pairs cannot be used: {'; '.join(nobody[:LISTED])}")
+        print(f"nobody found in {len(nobody)} photos, whose pairs are left out: {'; '.join(nobody[:LISTED])}"
+              f"{'; ...' if len(nobody) > LISTED else ''} (all of them: {options.root}/*_nobody.txt)")
 
 
 if __name__ == "__main__":

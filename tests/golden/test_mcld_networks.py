@@ -12,6 +12,7 @@ from torch import nn
 
 from pgpis_models.attention import attend, cross_attention, self_attention
 from pgpis_models.base import LATENT_SCALE
+from pgpis_models.densepose import IUV, pose_pictures
 from pgpis_models.diffusers_binding import DiffusersBinding
 from pgpis_models.injections import ExtraAttention, Injections, harmonise
 from pgpis_models.mcld import MCLD, MCLDConfig
@@ -24,7 +25,7 @@ from pgpis_models.mcld_loss import (
     sampling_schedule,
     training_schedule,
 )
-from pgpis_models.mcld_parts import FaceProjector, PoseGuider, ReferenceWriter, clip_pixels, pose_pictures
+from pgpis_models.mcld_parts import FaceProjector, PoseGuider, ReferenceWriter, clip_pixels
 from pgpis_models.metrics import frechet_distance, inception_input, papers_resize_quantise, psnr, ssim_gauss, ssim_win51
 from pgpis_models.schedule import ddim_step, sample, trailing_timesteps
 from pgpis_models.sites import SITES
@@ -305,8 +306,7 @@ def test_pictures_become_the_authors_inputs(load_case, compare):
     size = MCLDConfig().image_size
     source, target, texture = (Image.fromarray(np.ascontiguousarray(golden[f"in.{name}_bgr"].numpy()[..., ::-1]))
                                for name in ("source", "target", "texture"))
-    iuv = golden["in.target_iuv"].numpy()[None]
-    pose = pose_pictures(iuv, size)
+    pose = pose_pictures([IUV.from_picture(golden["in.target_iuv"].numpy())], size)
 
     def clip(picture):
         squashed = picture.resize(size[::-1], Image.Resampling.BICUBIC)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from pgpis_models.densepose import IUV, face_mask, pose_pictures
+from pgpis_models.densepose import IUV, pose_pictures
 from pgpis_models.face import crop, expanded_box, zero_embedding
+from pgpis_models.mcld_loss import face_mask, parts_of_pose
 from pgpis_models.texture import have_smpl, smpl_table, to_smpl, warp
 from pgpis_models.texture_fill import gathered, holes_to_fill, scatter, spread
 from pgpis_models.texture_layout import from_tiles
@@ -106,7 +107,7 @@ def test_densepose_pictures_and_face_input_equal_the_authors(load_case, compare)
     stride = picture.shape[-1] // golden["out.tgt_pose_strided4"].shape[-1]
     ours = {
         "out.tgt_pose_strided4": picture[0, :, ::stride, ::stride],
-        "out.face_mask": face_mask(picture, tuple(golden["out.face_mask"].shape[-2:])).to(torch.uint8),
+        "out.face_mask": face_mask(parts_of_pose(picture), tuple(golden["out.face_mask"].shape[-2:])).to(torch.uint8),
         "out.face_emb": zero_embedding()[0],
     }
     assert stride == 4 and set(ours) <= set(golden)

@@ -70,7 +70,7 @@ def test_a_step_runs_only_the_terms_that_weigh_something_in_one_call(mode, weigh
     method, model, counts = parts
     cond = embedded(host, method)
     scales = {"pose": 1.2, "appearance": 2.3, "biases": 3.4, "prompt": 4.5} | weights
-    guider, latent = host.pack("nodes.sampling").GuiderNode.execute(model, cond, mode, **scales).result
+    guider, latent, _ = host.pack("nodes.sampling").GuiderNode.execute(model, cond, mode, **scales).result
     seen = []
     hook = model.model.diffusion_model.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[0]))
     try:

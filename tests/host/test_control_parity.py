@@ -105,7 +105,8 @@ def test_strength_and_share_of_the_sampling_are_those_of_the_other_binding(pack,
     sigmas = comfy.samplers.calculate_sigmas(models.model.model.model_sampling, "normal", 6)
     x = torch.randn(B, 4, *tiny.latent, generator=torch.Generator().manual_seed(5))
     calls, results = {}, {}
-    for name, how in {"all": {}, "part": {"start": 0.2, "end": 0.7, "scale": 0.6}, "none": {"scale": 0.0}}.items():
+    for name, how in {"all": {}, "part": {"start": 0.2, "end": 0.7, "scale": 0.6}, "none": {"scale": 0.0},
+                      "ended": {"end": 0.0}, "unbegun": {"start": 1.0}}.items():
         terms = terms_of(pack, tiny, branch, **how)
         rows = pack.injections.harmonise(terms, B)
         weights = (1.0, 1.7, 2.3)
@@ -125,6 +126,7 @@ def test_strength_and_share_of_the_sampling_are_those_of_the_other_binding(pack,
         assert relative(ours, theirs) < TOLERANCE, name
         calls[name], results[name] = seen, ours
     assert calls["all"] == calls["none"] == [2 * B] * 6, "only the two terms with a pose, in one call per step"
+    assert calls["ended"] == calls["unbegun"] == [] and relative(results["ended"], results["none"]) < TOLERANCE
     assert 0 < len(calls["part"]) < 6 and set(calls["part"]) == {2 * B}
     assert relative(results["all"], results["part"]) > 0.01 and relative(results["part"], results["none"]) > 0.01
 

@@ -128,7 +128,7 @@ def test_checkpoints_of_other_methods_are_refused(nodes, fpdm, photo, demo):
 def test_equal_weights_run_two_terms_and_others_three(nodes, model, fpdm, photo):
     cond = embed(nodes, fpdm, photo, walking(2))[0]
     for scales, terms in (({"source": 2.0, "fusion": 2.0}, 2), ({"source": 2.0, "fusion": 3.0}, 3)):
-        guider, _ = nodes.sampling.GuiderNode.execute(model, cond, "default", **scales).result
+        guider, *_ = nodes.sampling.GuiderNode.execute(model, cond, "default", **scales).result
         assert len(guider.guidance.terms) == terms
 
 
@@ -173,6 +173,28 @@ def test_empty_frames_are_held_or_named(nodes, model, fpdm, photo):
         sequence(nodes, model, fpdm, photo, frames, empty_frames="error")
     with pytest.raises(ValueError, match="No person in frame 1 of 2"):
         sequence(nodes, model, fpdm, photo, [frames[0], frames[2]])
+
+
+@pytest.mark.parametrize("name", ["ddpm", "euler_ancestral"])
+def test_noise_of_the_steps_belongs_to_the_frame_and_not_to_its_chunk(host, nodes, model, fpdm, photo, name):
+    import comfy.sample
+    pose = walking()
+    with torch.inference_mode():
+        for noise in (nodes.sequence.OWN, nodes.sequence.SAME):
+            made = {chunk: sequence(nodes, model, fpdm, photo, pose, chunk=chunk, sampler_name=name, noise=noise)
+                    for chunk in (1, 2, 4)}
+            for frames in made.values():
+                assert (frames - made[4]).abs().max() < 1e-4 * made[4].abs().max()
+        still = sequence(nodes, model, fpdm, photo, [pose[0]] * 3, chunk=2, sampler_name=name, noise=nodes.sequence.SAME)
+        assert (still - still[:1]).abs().max() < 1e-4 * still.abs().max()   # one pose, one noise, one picture
+        moving = sequence(nodes, model, fpdm, photo, [pose[0]] * 3, chunk=2, sampler_name=name, noise=nodes.sequence.OWN)
+        assert (moving[0] - moving[2]).abs().max() > 0.05
+        cond = embed(nodes, fpdm, photo, pose[:1])[0]
+        patched, positive, negative, latent = nodes.sampling.Apply.execute(model, cond).result
+        start = comfy.sample.prepare_noise(latent["samples"], 5)
+        alone = comfy.sample.sample(patched, start, 3, 2.0, name, "normal", positive, negative, latent["samples"], seed=5,
+                                    disable_pbar=True)
+    assert (alone - still[:1]).abs().max() < 1e-4 * alone.abs().max()
 
 
 def test_the_source_is_read_once_and_no_chunk_holds_more_frames_than_it_says(nodes, model, fpdm, photo):

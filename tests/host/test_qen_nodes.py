@@ -145,6 +145,9 @@ def test_no_person_means_no_mask_and_a_warning(nodes, method, caplog):
     assert torch.equal(black.encoded.region, white.encoded.region) and white.encoded.region.all()
     mask, = nodes.queries.PoseMask.execute(0, 0, 8.0, 0.004, -1, pose=frames(people=False)).result
     assert mask.shape == (1, *SIZE) and not mask.any()
+    unseen = [{**frames()[0], "people": [{"pose_keypoints_2d": [5.0, 5.0, 0.1] * 18}]}]   # as SDPose writes nobody
+    assert embed(nodes, method, pose=unseen).encoded.region.all()
+    assert embed(nodes, method, pose=[{**frames()[0], "people": None}]).encoded.region.all()
     both = embed(nodes, method, pose=frames(people=False) + frames())
     assert both.encoded.region[0].all() and not both.encoded.region[1].all()
 

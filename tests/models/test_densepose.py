@@ -11,13 +11,12 @@ from pgpis_models.densepose import (
     IUV,
     PART_NAMES,
     estimate,
-    face_mask,
     load_model,
     part_numbers,
     pose_picture,
     pose_pictures,
 )
-from pgpis_models.face import crop, expanded_box, face_input, find_face, load_app, load_embedding, zero_embedding
+from pgpis_models.face import crop, expanded_box, find_face, load_app, load_embedding, zero_embedding
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
 
@@ -67,7 +66,7 @@ def test_the_pose_guiders_picture_has_v_u_part():
     tensor = pose_picture(iuv)
     assert tensor.shape == (3, 512, 512) and tensor.dtype == torch.float32
     torch.testing.assert_close(tensor[:, 0, 0], torch.tensor([0.0, 1.0, 23 / 255]))
-    assert face_mask(pose_pictures([iuv, iuv])).shape == (2, 1, 64, 64) and face_mask(tensor[None]).all()
+    assert torch.equal(pose_pictures([iuv, iuv]), torch.stack([tensor, tensor]))
     with pytest.raises(ValueError, match="no DensePose"):
         pose_pictures([])
 
@@ -164,14 +163,12 @@ def test_the_largest_face_or_an_index_is_taken():
     assert find_face(app, PHOTO).embedding[0] == 2 and find_face(app, PHOTO, 1).embedding[0] == 1
     with pytest.raises(ValueError, match="face 2 was asked for, but the photo shows 2"):
         find_face(app, PHOTO, 2)
-    tokens = face_input([find_face(app, PHOTO), None])
-    assert tokens.shape == (2, 1, 512) and tokens[0].unique().item() == 2 and not tokens[1].any()
 
 
 def test_no_face_warns_and_gives_zeros():
     with pytest.warns(UserWarning, match="no face found in a photo of 40x60"):
         assert find_face(app_of(), PHOTO) is None
-    assert torch.equal(face_input([None]), zero_embedding()) and zero_embedding(3).shape == (3, 1, 512)
+    assert not zero_embedding().any() and zero_embedding(3).shape == (3, 1, 512)
 
 
 def test_embeddings_from_files_are_checked(tmp_path):

@@ -17,7 +17,7 @@ from pgpis_models.diffusers_binding import DiffusersBinding
 from pgpis_models.injections import Injections, harmonise
 from pgpis_models.mcld import CONFIGS, MCLD
 from pgpis_models.mcld_loss import face_mask, mcld_loss, offset_noise, training_schedule
-from pgpis_models.mcld_parts import ReferenceWriter, clip_pixels, pose_pictures
+from pgpis_models.mcld_parts import ReferenceWriter, clip_pixels
 from pgpis_models.sites import SITES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,10 +210,6 @@ def test_bad_input_says_what_came_and_what_was_expected(method, writer, change, 
 
 
 def test_bad_pictures_are_refused():
-    with pytest.raises(ValueError, match="IUV has part 25"):
-        pose_pictures(np.full((1, 4, 4, 3), 25, np.uint8))
-    with pytest.raises(ValueError, match="IUV came as float32"):
-        pose_pictures(np.zeros((1, 4, 4, 3), np.float32))
     with pytest.raises(ValueError, match="expected square ones"):
         clip_pixels(np.zeros((1, 4, 5, 3), np.uint8))
     with pytest.raises(ValueError, match="expected integers"):

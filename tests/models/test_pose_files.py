@@ -39,11 +39,24 @@ def test_each_kind_gives_the_pose_that_its_own_reader_gives(tmp_path):
     assert read["points.txt"] == whole[:1]
 
 
+def test_text_as_numpy_writes_it_is_read(tmp_path):
+    """The authors' own files are of np.savetxt: 1.280000000000000000e+02."""
+    xy = np.array([[float(v) for v in line.split()] for line in LINES.splitlines()])
+    np.savetxt(tmp_path / "pose.txt", xy)
+    assert "e+0" in (tmp_path / "pose.txt").read_text()
+    assert load_poses(tmp_path / "pose.txt") == parse_poses(LINES)
+    points = np.random.default_rng(1).uniform(20, 200, (133, 2))
+    np.savetxt(tmp_path / "points.txt", points)
+    assert load_poses(tmp_path / "points.txt", (260, 210)) == wholebody_to_pose_keypoint(points[None], (260, 210))
+
+
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("a.txt", "1 2\n" * 17, "a.txt has 17 lines; expected 18"),
     ("a.txt", "1 2\n" * 132, "a.txt: 132 lines with points; expected 133"),
     ("a.txt", "hello\n", "a.txt begins with 'hello'; expected"),
     ("a.txt", "", "a.txt is empty; expected"),
+    ("a.txt", ",\n1 2\n", "a.txt begins with ','; expected"),
+    ("a.txt", "nan 2\n", "a.txt begins with 'nan 2'; expected"),
     ("a.txt", "a: [1, 2]: [3, 4]", "a.txt: CFLD annotation.*expected 18 numbers"),
     ("a.json", "{", "a.json is not JSON"),
     ("a.json", "[[1, 2]]", r"a.json: whole-body points have shape"),

@@ -12,6 +12,7 @@ from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.fpdm import CONFIGS, FPDMConfig
 from tests.fpdm_tiny import MODEL, train_config
 from tests.steps import changed, weights
+from tests.tiny import shaken
 from training.config import TrainConfig, build, load_config
 from training.fpdm import FPDMTask, context_error, identical
 from training.fpdm_fusion import FusionTask, load_published, sized
@@ -76,8 +77,33 @@ def test_stage_1_batches_show_a_person_in_several_targets(folder, files):
     assert len(set(people)) == 4 and all(people[n] == people[n + 1] for n in range(0, 8, 2))
     assert all(pair.where[1] != pair.where[2] for pair in pairs)
     assert all(pairs[n].where[2] != pairs[n + 1].where[2] for n in range(0, 8, 2))
-    with pytest.raises(ValueError, match="leaves nobody to tell apart"):
-        FusionTask(train_config(folder, files, "fpdm_fusion", fpdm={"pairs_per_person": 4}), CPU)
+    with pytest.raises(ValueError, match="a batch of 3 for a process and pass .*leaves nobody to tell apart"):
+        task.batch(np.random.default_rng(0), 3)   # what 16 processes would get of a batch of 48
+
+
+def test_an_earlier_checkpoint_is_not_overwritten_by_other_starts(folder, files, fusion, tmp_path):
+    """method.init holds all that the other settings start, trained further."""
+    task = stage2(folder, files, fusion)
+    shaken(task.model.method)
+    task.export(tmp_path / "stage2.safetensors", 1)
+    again = stage2(folder, files, fusion, method={"init": str(tmp_path / "stage2.safetensors")})
+    expected = load_checkpoint(tmp_path / "stage2.safetensors").method.state_dict()
+    own = again.model.method.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in expected.items())
+    first = FusionTask(train_config(folder, files, "fpdm_fusion"), CPU)
+    shaken(first.model.method)
+    first.export(tmp_path / "stage1.safetensors", 1)
+    settings = train_config(folder, files, "fpdm_fusion", method={"init": str(tmp_path / "stage1.safetensors")})
+    next_one = FusionTask(settings, CPU).model.method.state_dict()
+    expected = load_checkpoint(tmp_path / "stage1.safetensors").method.state_dict()
+    assert all(torch.equal(next_one[name], value) for name, value in expected.items())
+
+
+def test_the_canvas_of_training_is_the_canvas_of_use(folder, files, fusion, tmp_path):
+    task = stage2(folder, files, fusion, fpdm={"pose_canvas": [96, 80]})
+    assert task.canvas == (96, 80)
+    task.export(tmp_path / "a.safetensors", 1)
+    assert load_checkpoint(tmp_path / "a.safetensors").method.config.pose_canvas == (96, 80)
 
 
 def test_dropped_inputs_are_zero(folder, files):

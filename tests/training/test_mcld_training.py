@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 
 from pgpis_models.checkpoint import load_checkpoint
-from pgpis_models.densepose import IUV, pose_pictures
+from pgpis_models.densepose import IUV, NobodyFound, pose_pictures
 from pgpis_models.mcld import CONFIGS, MCLDConfig
 from pgpis_models.mcld_inputs import as_input, face_crops, head_box, squashed_textures, texture_maps
 from pgpis_models.mcld_loss import mcld_loss, training_schedule
 from pgpis_models.pipeline import Generator
 from pgpis_models.texture import TILE, tiles, warp
 from tests.steps import step, weights
-from tests.tiny import train_config
-from training.data.focal import PhotoFocal, iuvs, poses
+from tests.tiny import shaken, train_config
+from training.data.focal import PhotoFocal, iuvs, poses, usable_pairs
 from training.loop import run
 from training.mcld import MCLDTask
 from training.prepare_mcld import prepare
@@ -186,6 +186,65 @@ def test_the_loss_is_the_one_of_the_spec_on_the_bases_schedule(folder, files):
     assert torch.allclose(mcld_loss(prediction, target, t, schedule, face, weight=weight).double(), expected, rtol=1e-5)
 
 
+def loss_of(task, batch, seed=3):
+    """(loss, latents' noisy form, timesteps, rows) of a step whose UNet answers with zeros."""
+    seen = {}
+
+    def silent(noisy, t, rows):
+        seen.update(noisy=noisy, t=t, rows=rows)
+        return torch.zeros_like(noisy)
+    task.model.binding = silent
+    torch.manual_seed(seed)
+    return float(task.model(batch)[0].detach()), seen["noisy"].double(), seen["t"], seen["rows"]
+
+
+def test_a_step_weighs_by_snr_counts_heads_twice_and_shifts_the_noise(folder, files):
+    """From what reaches the UNet, the loss of the task written out; every part of it changes the number."""
+    drops = {"uncond_drop": 0.0, "image_drop": 0.0, "reference_drop": 0.0}
+    plain = {"caption_loss": 0.0, "foreground": 1.0, "cubic_timesteps": False}   # weights below 1 are of little noise
+    noises, losses, seed = {}, {}, 3
+    for name, own in {"full": {}, "no offset": {"noise_offset": 0.0}, "no face": {"face_loss": False},
+                      "no snr": {"snr_gamma": 0.0}}.items():
+        task = make(folder, files, method=plain, mcld=drops | own)
+        batch = task.batch(np.random.default_rng(2), 4)
+        loss, noisy, t, _ = loss_of(task, batch, seed)
+        while t.min() > 100:   # one row at least with a weight below 1
+            seed += 1
+            loss, noisy, t, _ = loss_of(task, batch, seed)
+        latents, abar = batch["target_latents"].double(), task.model.schedule.alphas_cumprod.double()[t].view(-1, 1, 1, 1)
+        noise = (noisy - abar.sqrt() * latents) / (1 - abar).sqrt()
+        error = (abar.sqrt() * noise - (1 - abar).sqrt() * latents) ** 2   # of the velocity
+        stride = SIZE[0] // latents.shape[2]
+        part = (batch["pose"][:, 2] * 255).round()[:, ::stride, ::stride]
+        head = ((part == 23) | (part == 24))[:, None]
+        assert 0 < head.double().mean() < 0.2
+        snr = (abar / (1 - abar)).flatten() + 1
+        weight = snr.clamp(max=5.0) / snr
+        per_row = {"no face": error, "no snr": error}.get(name, error * (1 + head)).flatten(1).mean(1)
+        expected = per_row.mean() if name == "no snr" else (per_row * weight).mean()
+        assert abs(loss - float(expected)) < 1e-4 * loss, name
+        noises[name], losses[name] = noise, loss
+    shift = noises["full"] - noises["no offset"]
+    assert shift.std((2, 3)).max() < 1e-3 and 0.01 < shift.mean((2, 3)).std() < 0.15   # one number for each channel
+    assert len({round(loss, 5) for loss in losses.values()}) == 4
+
+
+@pytest.mark.parametrize("drop", ["uncond_drop", "image_drop"])
+def test_dropped_conditions_reach_the_unet_as_nothing(folder, files, drop):
+    task = make(folder, files, mcld={"uncond_drop": 0.0, "image_drop": 0.0, "reference_drop": 0.0, drop: 1.0})
+    shaken(task.model.method)
+    batch = task.batch(np.random.default_rng(2), 4)
+    _, _, _, rows = loss_of(task, batch)
+    tokens = task.model.method.config.image_tokens
+    down, mid, up = (rows[f"context.{stage}"] for stage in ("down", "mid", "up"))
+    assert not down.any() and not mid[:, :tokens].any()
+    whole = drop == "uncond_drop"
+    assert bool(mid[:, tokens:].any()) != whole and bool(up.any()) != whole
+    assert bool(rows["self_reference_on"].any()) != whole
+    faces = [value for name, value in rows.items() if name.startswith("extra_k.")]
+    assert faces and all(bool(value.any()) != whole for value in faces)
+
+
 @pytest.mark.parametrize("aggregation, use_face, silent", [
     ("image", False, ("method.vision.texture", "method.face_", "method.vision.face")),
     ("concat", True, ("method.face_attention",)), ("stages", False, ("method.face_", "method.vision.face"))])
@@ -271,7 +330,7 @@ def test_conditions_are_made_once_and_photos_without_a_person_are_named(tmp_path
     def pose(picture):
         seen.append(picture)
         if np.array_equal(picture, nobody):
-            raise ValueError("nobody found")
+            raise NobodyFound("nobody found")
         return iuv
     left = prepare(tmp_path, pose, lambda _: np.arange(512, dtype=np.float32), layout="atlas")
     assert left == ["train_highres/nobody.png"] and len(seen) == 2
@@ -282,8 +341,13 @@ def test_conditions_are_made_once_and_photos_without_a_person_are_named(tmp_path
     assert np.load(tmp_path / "train_face" / "a.npy")[5] == 5 and not list(tmp_path.glob("*/part-*"))
     prepare(tmp_path, pose, lambda _: None, layout="atlas")
     assert len(seen) == 3   # only the one without a person is looked at again
+    assert (tmp_path / "train_nobody.txt").read_text() == "nobody.png\n"
+    (tmp_path / "fasion-resize-pairs-train.csv").write_text("from,to\na.png,nobody.png\na.png,a.png\nnobody.png,a.png\n")
+    assert usable_pairs(tmp_path, "train") == [("a.png", "a.png")]
     with pytest.raises(FileNotFoundError, match="no photos in"):
         prepare(tmp_path / "train_face", pose, lambda _: None)
+    with pytest.raises(ValueError, match="not DensePose"):   # a wrong model is no reason to call everybody nobody
+        prepare(tmp_path, lambda _: (_ for _ in ()).throw(ValueError("not DensePose")), lambda _: None)
 
 
 def test_photos_are_read_with_their_conditions(tmp_path):

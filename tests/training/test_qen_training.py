@@ -12,7 +12,7 @@ from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.pipeline import Generator
 from pgpis_models.pose_factored import FactoredRasters
 from pgpis_models.schedule import cubic_timesteps
-from tests.steps import adam, step, weights
+from tests.steps import adam, changed, step, weights
 from tests.tiny import SIZE, SIZES, shaken, train_config, write_base
 from training.base import CaptionedUNet, companion
 from training.loop import run
@@ -68,6 +68,20 @@ def test_the_loss_falls_on_one_batch(folder, files, method, model):
     optimiser, batch = adam(task, 3e-3), task.batch(np.random.default_rng(0), 4)
     losses = [step(task, batch, optimiser)[0] for _ in range(25)]   # the same noise in every step
     assert losses[-1] < 0.8 * losses[0] and losses[-1] < min(losses[:10])
+
+
+def test_the_papers_own_pose_embedding_is_trained(folder, files):
+    """ControlNet's convolutions on the drawing alone: three channels, at the picture's own size, as at full size."""
+    own = {"pose_embedding": "convolutions", "pose_channels": 3, "pose_unshuffle": 8, "pose_widths": [4, 4, 8, 8]}
+    task = make(folder, files, model=own)
+    assert task.batch(np.random.default_rng(0), 4)["target_pose"].shape == (2, 3, *SIZE)
+    task.model.train()
+    before = weights(task.model)
+    optimiser, batch = adam(task, 3e-3), task.batch(np.random.default_rng(0), 4)
+    losses = [step(task, batch, optimiser)[0] for _ in range(20)]
+    assert losses[-1] < 0.9 * losses[0]
+    embedding = {name for name in before if name.startswith("method.pose_encoder.")}
+    assert embedding and embedding <= changed(task.model, before)
 
 
 def test_the_loss_is_l_mse_plus_l_rec_written_out(folder, files):

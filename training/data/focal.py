@@ -28,6 +28,7 @@ from training.latents import NewArray, bank_latents, encoder_key
 HELD_OUT_GRID = 12   # pairs of the sample grids
 CHUNK = 64           # texture maps that the autoencoder encodes at once
 LISTED = 10
+NOBODY = "{}_nobody.txt"   # photos of a split without a person, as training/prepare_mcld.py writes them
 
 
 class FocalPairs(Protocol):
@@ -148,6 +149,16 @@ def texture_latents(textures: np.ndarray, vae_path: str, cache: Path, device: to
 
 # --- photos --------------------------------------------------------------------------------------------------
 
+def usable_pairs(root: Path, split: str) -> list[tuple[str, str]]:
+    """The pairs of a split without those of photos in which training/prepare_mcld.py found nobody; says how many."""
+    pairs, path = read_pairs(table(root, f"resize-pairs-{split}.csv")), root / NOBODY.format(split)
+    nobody = set(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else set()
+    kept = [pair for pair in pairs if not nobody & set(pair)]
+    if len(kept) < len(pairs):
+        print(f"{split}: {len(pairs) - len(kept)} of {len(pairs)} pairs left out, whose photos show nobody ({path.name})")
+    return kept
+
+
 class PhotoFocal:
     """Photos in the layout of training/data/deepfashion.py with the conditions beside them, by the stem of the photo:
     {split}_densepose/*.png (as OpenCV writes part, U, V), {split}_texture/*.png (SMPL layout), {split}_face/*.npy (missing
@@ -162,7 +173,7 @@ class PhotoFocal:
     def __init__(self, config: TrainConfig, method: MCLDConfig) -> None:
         self.root, self.method = Path(config.data.root), method
         self.loader_workers = config.data.workers
-        self.pairs = {split: read_pairs(table(self.root, f"resize-pairs-{split}.csv")) for split in ("train", "test")}
+        self.pairs = {split: usable_pairs(self.root, split) for split in ("train", "test")}
         for split, pairs in self.pairs.items():
             if not pairs:
                 raise ValueError(f"{self.root} has no {split} pairs; expected at least one")

@@ -55,3 +55,5 @@ def test_published_weights_sample_on_their_own_schedule_and_the_demo_on_its_base
     denoised = x / 10 - v * 3 / 10 ** 0.5   # x = sqrt(1 + sigma^2) x_t; x0 = alpha x_t - sigma_t v
     assert torch.allclose(sampling.calculate_denoised(sigma, v, x), denoised, atol=1e-6)
     assert base.model.get_model_object("model_sampling") is not sampling
+    guided = nodes.sampling.GuiderNode.execute(base.model, cond, "default", appearance=3.5).result[2]   # for BasicScheduler
+    assert torch.equal(guided.get_model_object("model_sampling").sigmas, sampling.sigmas)

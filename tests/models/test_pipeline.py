@@ -41,7 +41,7 @@ def sources(count):
 
 @torch.no_grad()
 def test_a_picture_is_what_the_parts_make_when_joined_by_hand(generator, files):
-    """The default chain written out: three UNet calls per step, four DDIM steps from the last timestep down."""
+    """The default chain written out: three UNet calls per step, DDIM from the last timestep down in equal strides."""
     made = generator(sources(2), poses(2), seed=11)
     loaded = load_checkpoint(files.cfld)
     unet, sizes = load_unet(files.base)
@@ -52,7 +52,8 @@ def test_a_picture_is_what_the_parts_make_when_joined_by_hand(generator, files):
     bias = {f"query_bias.{site}": value for site, value in encoded.query_bias.items()}
     x = start_noise((2, 4, 8, 8), 11)
     schedule = NoiseSchedule(prediction="v_prediction")
-    for t in range(999, 0, -250):
+    stride, weight = 1000 // generator.defaults["steps"], generator.defaults["weights"]
+    for t in range(999, 0, -stride):
         def predict(prompt, more, x=x, t=t):
             rows = {f"context.{stage}": prompt for stage in ("down", "mid", "up")} | more
             return binding(x, torch.tensor([t, t]), rows)
@@ -60,8 +61,8 @@ def test_a_picture_is_what_the_parts_make_when_joined_by_hand(generator, files):
         null = predict(nothing, {})
         posed = predict(nothing, pose)
         full = predict(encoded.prompt, pose | bias)
-        v = null + 1.0 * (posed - null) + 1.2 * (full - posed)
-        a, before = schedule.abar(t), schedule.abar(t - 250)
+        v = null + weight["pose"] * (posed - null) + weight["appearance"] * (full - posed)
+        a, before = schedule.abar(t), schedule.abar(t - stride)
         clean, noise = a.sqrt() * x - (1 - a).sqrt() * v, (1 - a).sqrt() * x + a.sqrt() * v
         x = before.sqrt() * clean + (1 - before).sqrt() * noise
     expected = decode_latents(load_vae(files.vae), x)
@@ -120,7 +121,8 @@ def test_source_pose_weights_and_mode_all_matter(generator):
               "mode": generator(sources(2)[:1], poses(2)[:1], steps=2, mode="uc_full")}
     for name, other in others.items():
         assert (other - usual).abs().max() > 1e-3, name
-    one = generator(sources(2)[:1], poses(2)[:1], steps=2, weights={"appearance": 1.2})
+    weight = generator.defaults["weights"]["appearance"]
+    one = generator(sources(2)[:1], poses(2)[:1], steps=2, weights={"appearance": weight})
     assert torch.equal(one, usual)   # the weight that is not given keeps its default
     with pytest.raises(ValueError, match="unknown guidance mode 'all'"):
         generator(sources(1), poses(1), mode="all")

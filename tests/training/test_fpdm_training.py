@@ -202,7 +202,7 @@ def test_the_loss_is_the_formula_written_out(folder, files, fusion):
 
 
 def test_the_loss_falls_on_one_batch_and_the_export_makes_pictures(folder, files, fusion, tmp_path):
-    from pgpis_models.pipeline import Generator
+    from pgpis_models.pipeline import DEFAULTS, Generator
     from training.demo import generate
     task = stage2(folder, files, fusion, fpdm={"per_sample_drops": True}, method={"foreground": 3.0, "caption_loss": 0.1})
     losses = steps(task, 25, 2e-3, seed=0)   # the same noise in every step
@@ -214,7 +214,7 @@ def test_the_loss_falls_on_one_batch_and_the_export_makes_pictures(folder, files
     assert all(torch.allclose(value, state[name], atol=1e-3) for name, value in loaded.method.state_dict().items())
     made = generate(files.base.parent / "demo_fpdm.safetensors", task.pictures.test, 16, seed=0)
     assert made.shape == (32, 3, 64, 64) and made.std() > 0.01
-    assert Generator(files.base.parent / "demo_fpdm.safetensors", files.base, files.vae).defaults["steps"] == 4
+    assert Generator(files.base.parent / "demo_fpdm.safetensors", files.base, files.vae).defaults is DEFAULTS["demo"]
     task.model.eval()
     with torch.no_grad():
         assert task.grid().std() > 5

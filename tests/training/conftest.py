@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.guided import guided  # noqa: F401 - a fixture
 from tests.tiny import write_files
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .cfld_parts import BRANCH_SITES, HybridGranularityAppearanceEncoder, PerceptionRefinedDecoder, PoseAdapter
-from .guidance import Guidance, Term
+from .guidance import Guidance, Term, scales_of
 from .injections import Injections, everywhere
 from .pose_factored import FactoredRasters, join
 from .sites import SITES
@@ -205,13 +205,9 @@ class CFLD(nn.Module):
         FULL_GUIDANCE_SCALE, biases ALL_BLOCK_GUIDANCE_SCALE and prompt GUIDANCE_SCALE. Raises ValueError for an
         unknown mode and for a scale that the mode does not use.
         """
-        used = self.guidance_scales(mode)
-        links = GUIDANCE_MODES[mode]
-        unknown = sorted(set(scales) - set(used))
-        if unknown:
-            raise ValueError(f"guidance mode {mode!r} has no scale {unknown}; it uses {used}")
+        scales_of(GUIDANCE_MODES, mode, scales)
         terms = []
-        for index, link in enumerate(links):
+        for index, link in enumerate(GUIDANCE_MODES[mode]):
             injections = Injections(context=everywhere(encoded.prompt if link.prompt else encoded.null_prompt),
                                     query_bias=encoded.query_bias if link.biases else {},
                                     down_residuals=encoded.pose_maps if link.pose else ())
@@ -221,9 +217,7 @@ class CFLD(nn.Module):
     @staticmethod
     def guidance_scales(mode: str) -> list[str]:
         """Names of the scales that a mode of `guidance` uses. Raises ValueError for an unknown mode."""
-        if mode not in GUIDANCE_MODES:
-            raise ValueError(f"unknown guidance mode {mode!r}; expected one of {list(GUIDANCE_MODES)}")
-        return [link.scale for link in GUIDANCE_MODES[mode][1:]]
+        return scales_of(GUIDANCE_MODES, mode)
 
     def training_injections(self, source: Tensor, source_pose: Tensor | FactoredRasters | None,
                             target_pose: Tensor | FactoredRasters,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -78,3 +79,17 @@ class Guidance:
         first = kept[0][0]
         return Guidance((replace(first, weight=1.0, minus=None),)
                         + tuple(replace(t, weight=c, minus=first.name) for t, c in kept[1:]))
+
+
+def scales_of(modes: Mapping[str, Sequence[Any]], mode: str, given: Iterable[str] = ()) -> list[str]:
+    """Names of the scales of a mode whose links, but for the first, have a `scale`.
+
+    given: scales that a caller set. Raises ValueError for an unknown mode, and for a given scale that it does not use.
+    """
+    if mode not in modes:
+        raise ValueError(f"unknown guidance mode {mode!r}; expected one of {list(modes)}")
+    used = [link.scale for link in modes[mode][1:]]
+    unknown = sorted(set(given) - set(used))
+    if unknown:
+        raise ValueError(f"guidance mode {mode!r} has no scale {unknown}; it uses {used}")
+    return used

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .cfld_parts import PoseAdapter
 from .control_branch import BranchSizes, ControlBranch
-from .guidance import Guidance, Term
+from .guidance import Guidance, Term, scales_of
 from .injections import Control, Injections, everywhere
 from .pose_factored import FactoredRasters, join
 from .pose_mask import MASK_MODES, checked_region, skeleton_region
@@ -240,10 +240,7 @@ class QEN(nn.Module):
 
         Scales default to 2.0. Raises ValueError for an unknown mode and for a scale that the mode does not use.
         """
-        used = self.guidance_scales(mode)
-        unknown = sorted(set(scales) - set(used))
-        if unknown:
-            raise ValueError(f"guidance mode {mode!r} has no scale {unknown}; it uses {used}")
+        scales_of(GUIDANCE_MODES, mode, scales)
         terms = []
         for index, link in enumerate(GUIDANCE_MODES[mode]):
             tokens = encoded.tokens if link.prompt else encoded.null_tokens
@@ -255,9 +252,7 @@ class QEN(nn.Module):
     @staticmethod
     def guidance_scales(mode: str) -> list[str]:
         """Names of the scales that a mode of `guidance` uses. Raises ValueError for an unknown mode."""
-        if mode not in GUIDANCE_MODES:
-            raise ValueError(f"unknown guidance mode {mode!r}; expected one of {list(GUIDANCE_MODES)}")
-        return [link.scale for link in GUIDANCE_MODES[mode][1:]]
+        return scales_of(GUIDANCE_MODES, mode)
 
     def _control(self, tokens: Tensor, encoded: Encoded) -> Control:
         return Control(self.control, {"tokens": tokens, "region": encoded.region, **encoded.pose}, encoded.strength,

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from pgpis_models.checkpoint import load_checkpoint
+from tests.tiny import shaken
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
@@ -28,3 +34,23 @@ def step(task, batch: dict[str, Tensor], optimiser: torch.optim.Optimizer, seed:
     loss.backward()
     optimiser.step()
     return loss.item(), logs
+
+
+def exported(task, path: Path, std: float):
+    """The checkpoint of a task whose weights were all moved, and to values that the demo's half precision holds."""
+    with torch.no_grad():
+        shaken(task.model.method, std)
+        for value in task.model.parameters():
+            if value.requires_grad:
+                value.copy_((value + 0.05 * torch.randn_like(value)).half().float())
+    task.model.eval()
+    task.export(path, 1234)
+    return load_checkpoint(path)
+
+
+def shown_pairs(task, count: int = 2):
+    """Held-out sources, the target's keypoints, and what the task itself shows of them in four steps."""
+    held = task.pairs.held_out()
+    with torch.no_grad():
+        shown = task.sample(held["source"][:count], held["target_pose"][:count], steps=4)
+    return held["source"], task.pairs.test.poses(np.arange(count), np.ones(count, int)), shown

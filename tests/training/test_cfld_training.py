@@ -12,7 +12,7 @@ from pgpis_models.base import load_unet
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
 from pgpis_models.pipeline import Generator
 from pgpis_models.schedule import cubic_timesteps
-from tests.steps import adam, step, weights
+from tests.steps import adam, exported, shown_pairs, step, weights
 from tests.tiny import RASTER, SIZE, SIZES, cfld_config, shaken, train_config, write_base
 from training.base import companion, diffusion_loss, person_weight
 from training.cfld import CFLDTask
@@ -144,25 +144,15 @@ def test_a_persons_pixels_weigh_more_and_the_mean_weight_stays_one():
 
 def test_the_exported_file_makes_the_picture_that_training_showed(folder, files, tmp_path):
     task = make(folder, files)
-    with torch.no_grad():
-        shaken(task.model.method, 0.1)
-        for value in task.model.parameters():
-            if value.requires_grad:
-                value.copy_((value + 0.05 * torch.randn_like(value)).half().float())   # the demo's files are halves
-    task.model.eval()
     path = tmp_path / "trained.safetensors"
-    task.export(path, 1234)
-    loaded = load_checkpoint(path, expect_method="cfld")
-    assert (loaded.meta.step, loaded.meta.base, loaded.meta.data) == (1234, "demo", "mannequins")
+    loaded = exported(task, path, 0.1)
+    assert (loaded.meta.method, loaded.meta.step, loaded.meta.base, loaded.meta.data) == ("cfld", 1234, "demo", "mannequins")
     generator = Generator(path, files.base, files.vae)
-    held, test = task.pairs.held_out(), task.pairs.test
-    poses = test.poses(np.arange(2), np.ones(2, int))
-    with torch.no_grad():
-        shown = task.sample(held["source"][:2], held["target_pose"][:2], steps=4)
-    made = generator(held["source"][:2], poses, weights=CFLDTask.grid_weights["demo"], steps=4)
+    source, poses, shown = shown_pairs(task)
+    made = generator(source[:2], poses, weights=CFLDTask.grid_weights["demo"], steps=4)
     assert shown.shape == (2, 3, *SIZE) and shown.std() > 0.05
     assert torch.allclose(made, shown, atol=1e-5)
-    other = generator(held["source"][2:4], poses, weights=CFLDTask.grid_weights["demo"], steps=4)
+    other = generator(source[2:4], poses, weights=CFLDTask.grid_weights["demo"], steps=4)
     assert (other - made).abs().max() > 1e-4
 
 

@@ -12,7 +12,7 @@ from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.pipeline import Generator
 from pgpis_models.pose_factored import FactoredRasters
 from pgpis_models.schedule import cubic_timesteps
-from tests.steps import adam, changed, step, weights
+from tests.steps import adam, changed, exported, shown_pairs, step, weights
 from tests.tiny import SIZE, SIZES, shaken, train_config, write_base
 from training.base import CaptionedUNet, companion
 from training.loop import run
@@ -121,25 +121,15 @@ def test_the_loss_is_l_mse_plus_l_rec_written_out(folder, files):
 
 def test_the_exported_file_makes_the_picture_that_training_showed(folder, files, tmp_path):
     task = make(folder, files)
-    with torch.no_grad():
-        shaken(task.model.method, 0.05)
-        for value in task.model.parameters():
-            if value.requires_grad:
-                value.copy_((value + 0.05 * torch.randn_like(value)).half().float())   # the demo's files are halves
-    task.model.eval()
     path = tmp_path / "trained.safetensors"
-    task.export(path, 1234)
-    loaded = load_checkpoint(path, expect_method="qen")
-    assert (loaded.meta.step, loaded.meta.base, loaded.meta.data) == (1234, "demo", "mannequins")
+    loaded = exported(task, path, 0.05)
+    assert (loaded.meta.method, loaded.meta.step, loaded.meta.base, loaded.meta.data) == ("qen", 1234, "demo", "mannequins")
     generator = Generator(path, files.base, files.vae)
-    held, test = task.pairs.held_out(), task.pairs.test
-    poses = test.poses(np.arange(2), np.ones(2, int))
-    with torch.no_grad():
-        shown = task.sample(held["source"][:2], held["target_pose"][:2], steps=4)
-    made = generator(held["source"][:2], poses, weights=QENTask.grid_weights["demo"], steps=4)
+    source, poses, shown = shown_pairs(task)
+    made = generator(source[:2], poses, weights=QENTask.grid_weights["demo"], steps=4)
     assert shown.shape == (2, 3, *SIZE) and shown.std() > 0.05
     assert torch.allclose(made, shown, atol=1e-4)
-    weak = generator(held["source"][:2], poses, weights=QENTask.grid_weights["demo"], steps=4, strength=0.2)
+    weak = generator(source[:2], poses, weights=QENTask.grid_weights["demo"], steps=4, strength=0.2)
     assert (weak - made).abs().max() > 1e-3
     again = make(folder, files, method={"init": str(path)})
     own, unet = again.model.method.state_dict(), dict(again.model.unet.named_parameters())

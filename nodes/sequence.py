@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import comfy.model_management
@@ -10,6 +11,7 @@ import comfy.samplers
 import comfy.utils
 import latent_preview
 import torch
+from comfy.k_diffusion.sampling import default_noise_sampler
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -116,16 +118,20 @@ def with_frame_noise(name: str, noise: FrameNoise):
 
 class FrameNoise:
     """Noise of the sampling steps of `count` frames from number `first` on, each (4, h, w); one call per step, as the host's
-    samplers make. One frame, or all with `same`, gets what KSampler draws for one picture of this seed on a CPU."""
+    samplers make. One frame, or all with `same`, gets what KSampler draws for one picture of this seed."""
 
     def __init__(self, seed: int, first: int, count: int, shape: tuple[int, ...], same: bool) -> None:
         self.shape, self.count = tuple(shape), count
         numbers = [0] if same else range(first, first + count)
-        self.generators = [torch.Generator().manual_seed((seed + 1 + number * FRAME_STRIDE) % 2 ** 64) for number in numbers]
+        self.seeds = [(seed + number * FRAME_STRIDE) % (2 ** 64 - 1) for number in numbers]
+        self.frames: list[Callable] = []
 
     def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        drawn = torch.stack([torch.randn(self.shape, generator=generator) for generator in self.generators])
-        return drawn.expand(self.count, *self.shape).to(sigma.device)
+        if not self.frames:   # the device is known now; the host's own, whose seeding differs between versions
+            one = torch.empty(1, *self.shape, device=sigma.device)
+            self.frames = [default_noise_sampler(one, seed=seed) for seed in self.seeds]
+        drawn = torch.cat([draw(sigma, sigma_next) for draw in self.frames])
+        return drawn.expand(self.count, *self.shape)
 
 
 def encoded_chunk(method, read, poses: list) -> Cond:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tests.host.mcld.helpers import Clip, embed, largest_error
+from tests.host.mcld.helpers import Clip, embed, largest_error, sampled
 
 TOLERANCE = 1e-4   # of the largest value; 1e-6 is usual
 
@@ -33,6 +33,32 @@ def test_the_reference_network_is_the_hosts_to_move_and_is_made_once(nodes, base
     network(torch.zeros(1, 4, 16, 12), torch.zeros(1, 16, 64))
     assert network.patcher in [loaded.model for loaded in management.current_loaded_models]
     assert network.patcher.model is not base.model.model
+
+
+def test_encoders_and_reference_network_run_once_and_the_unet_once_per_step(nodes, base, method, people):
+    source, target, _ = people
+    network = nodes.reference.reference_of(method, base.model)
+    modules = {name: method.checkpoint.method.get_submodule(name)
+               for name in ("vision.image", "vision.texture", "vision.face", "face_projector", "pose_guider")}
+    modules |= {"reference": network.patcher.model.diffusion_model, "unet": base.model.model.diffusion_model}
+    counts = dict.fromkeys(modules, 0)
+
+    def counted(name):
+        def hook(*_):
+            counts[name] += 1
+        return hook
+    hooks = [module.register_forward_pre_hook(counted(name)) for name, module in modules.items()]
+    try:
+        cond = embed(nodes, method, base, source, target)
+        once = dict.fromkeys(modules, 1) | {"unet": 0}
+        assert counts == once
+        sampled(nodes, base, cond, steps=3)
+        assert counts == once | {"unet": 3}
+        sampled(nodes, base, cond, steps=2, seed=6)   # another seed: nothing is encoded again
+        assert counts == once | {"unet": 5}
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def test_published_weights_sample_on_their_own_schedule_and_the_demo_on_its_bases(nodes, pack, files, base, method, people):

@@ -6,21 +6,19 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from pgpis_models.checkpoint import load_checkpoint
-from pgpis_models.densepose import IUV, NobodyFound, pose_pictures
-from pgpis_models.mcld import CONFIGS, MCLDConfig
+from pgpis_models.densepose import IUV, pose_pictures
+from pgpis_models.mcld import CONFIGS
 from pgpis_models.mcld_inputs import as_input, face_crops, head_box, squashed_textures, texture_maps
 from pgpis_models.mcld_loss import mcld_loss, training_schedule
 from pgpis_models.pipeline import Generator
-from pgpis_models.texture import TILE, tiles, warp
+from pgpis_models.texture import TILE, tiles
 from tests.steps import step, weights
 from tests.tiny import shaken, train_config
-from training.data.focal import PhotoFocal, iuvs, poses, usable_pairs
+from training.data.focal import iuvs, poses
 from training.loop import run
 from training.mcld import MCLDTask
-from training.prepare_mcld import prepare
 from training.train import task_class
 
 CPU = torch.device("cpu")
@@ -123,6 +121,22 @@ def test_a_reference_network_that_is_not_trained_gets_no_gradient(folder, files)
     grads = {name: value.grad is not None for name, value in task.model.named_parameters()}
     assert not any(on for name, on in grads.items() if name.startswith("method.reference_unet."))
     assert all(on for name, on in grads.items() if name.startswith(("method.vision.", "unet.", "method.pose_guider.")))
+
+
+def test_gradient_checkpointing_of_both_unets_changes_nothing(folder, files):
+    gradients = []
+    for checkpointing in (False, True):
+        task = make(folder, files, checkpointing=checkpointing)
+        for unet in (task.model.unet, task.model.reference.unet):
+            assert unet.is_gradient_checkpointing == checkpointing
+        task.model.train()
+        torch.manual_seed(1)
+        task.model(task.batch(np.random.default_rng(0), 4))[0].backward()
+        gradients.append({name: value.grad for name, value in task.model.named_parameters() if value.grad is not None})
+    first, second = gradients
+    assert first.keys() == second.keys() and all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
+    for part in ("unet.down_blocks.0.", "method.reference_unet.down_blocks.0."):
+        assert any(value.abs().max() > 1e-6 for name, value in first.items() if name.startswith(part))
 
 
 def test_dropped_rows_are_the_null_row_of_sampling(folder, files):
@@ -313,68 +327,3 @@ def test_the_ablation_measures_every_row_on_the_same_budget(folder, files, tmp_p
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert len(rows) == len(ROWS) * len(MEASURES) and all(row["images"] == 4 for row in rows)
     assert len({row["ssim"][0] for row in table.values()}) == len(ROWS)
-
-
-def test_conditions_are_made_once_and_photos_without_a_person_are_named(tmp_path):
-    (tmp_path / "train_highres").mkdir()
-    rng = np.random.default_rng(0)
-    for stem in ("a", "nobody"):
-        photo = Image.fromarray(rng.integers(1, 256, (40, 30, 3), dtype=np.uint8))
-        photo.save(tmp_path / "train_highres" / f"{stem}.png")
-    part = np.zeros((40, 30), np.uint8)
-    part[5:30, 5:25] = 2
-    iuv = IUV(part, *(rng.integers(0, 256, (40, 30)).astype(np.float32) / np.float32(255) for _ in "uv"))
-    nobody = np.array(Image.open(tmp_path / "train_highres" / "nobody.png"))
-    seen = []
-
-    def pose(picture):
-        seen.append(picture)
-        if np.array_equal(picture, nobody):
-            raise NobodyFound("nobody found")
-        return iuv
-    left = prepare(tmp_path, pose, lambda _: np.arange(512, dtype=np.float32), layout="atlas")
-    assert left == ["train_highres/nobody.png"] and len(seen) == 2
-    written = np.array(Image.open(tmp_path / "train_densepose" / "a.png"))
-    assert np.array_equal(IUV.from_picture(written, "v,u,part").to_picture(), iuv.to_picture())
-    texture = np.array(Image.open(tmp_path / "train_texture" / "a.png"))
-    assert np.array_equal(texture, warp(np.array(Image.open(tmp_path / "train_highres" / "a.png")), iuv, "atlas").picture)
-    assert np.load(tmp_path / "train_face" / "a.npy")[5] == 5 and not list(tmp_path.glob("*/part-*"))
-    prepare(tmp_path, pose, lambda _: None, layout="atlas")
-    assert len(seen) == 3   # only the one without a person is looked at again
-    assert (tmp_path / "train_nobody.txt").read_text() == "nobody.png\n"
-    (tmp_path / "fasion-resize-pairs-train.csv").write_text("from,to\na.png,nobody.png\na.png,a.png\nnobody.png,a.png\n")
-    assert usable_pairs(tmp_path, "train") == [("a.png", "a.png")]
-    with pytest.raises(FileNotFoundError, match="no photos in"):
-        prepare(tmp_path / "train_face", pose, lambda _: None)
-    with pytest.raises(ValueError, match="not DensePose"):   # a wrong model is no reason to call everybody nobody
-        prepare(tmp_path, lambda _: (_ for _ in ()).throw(ValueError("not DensePose")), lambda _: None)
-
-
-def test_photos_are_read_with_their_conditions(tmp_path):
-    rng = np.random.default_rng(0)
-    (tmp_path / "fashion-resize-pairs-train.csv").write_text("from,to\na.jpg,b.jpg\n")
-    (tmp_path / "fashion-resize-pairs-test.csv").write_text("from,to\na.jpg,b.jpg\n")
-    sizes = MCLDConfig(image_size=(64, 64), unet_widths=(8, 8, 8, 8), unet_heads=1, pose_widths=(4, 4, 4, 4))
-    sizes = dataclasses.replace(sizes, image_size=(512, 512))
-    for split in ("train", "test"):
-        for kind in ("highres", "densepose", "texture", "face"):
-            (tmp_path / f"{split}_{kind}").mkdir()
-        for stem in "ab":
-            photo = Image.fromarray(rng.integers(0, 256, (40, 30, 3), dtype=np.uint8))
-            photo.save(tmp_path / f"{split}_highres" / f"{stem}.jpg")
-    from types import SimpleNamespace
-    options = SimpleNamespace(data=SimpleNamespace(root=str(tmp_path), workers=0))
-    with pytest.raises(FileNotFoundError, match="2 of 4 files.*train_densepose/b.png.*prepare_mcld"):
-        PhotoFocal(options, sizes)
-    part = rng.integers(0, 25, (40, 30), dtype=np.uint8)
-    iuv = IUV(part, *(rng.integers(0, 256, (40, 30)).astype(np.float32) / np.float32(255) for _ in "uv"))
-    texture = rng.integers(0, 256, (512, 512, 3), dtype=np.uint8)
-    for split in ("train", "test"):
-        Image.fromarray(iuv.to_picture("v,u,part")).save(tmp_path / f"{split}_densepose" / "b.png")
-        Image.fromarray(texture).save(tmp_path / f"{split}_texture" / "a.png")
-    pairs = PhotoFocal(options, sizes)
-    batch = pairs.batch(rng, 2)
-    assert torch.equal(batch["pose"][0], pose_pictures([iuv], (512, 512))[0])
-    assert torch.equal(batch["texture"][1], as_input(texture[None])[0])
-    assert batch["face"].shape == (2, 512) and not batch["face"].any()
-    assert batch["source"].shape == batch["target_image"].shape == (2, 3, 512, 512)

@@ -23,8 +23,7 @@ lint: venv
 
 host: venv
 	@test -f "$(COMFYUI)/main.py" || { echo "no ComfyUI at $(COMFYUI); set COMFYUI_PATH to its folder"; exit 1; }
-	@mkdir -p "$(COMFYUI)/custom_nodes" "$(COMFYUI)/input"
-	ln -sfn "$(CURDIR)" "$(COMFYUI)/custom_nodes/comfyui-pgpis"
-	cp -n workflows/inputs/* "$(COMFYUI)/input/" 2>/dev/null || true
+	@mkdir -p "$(COMFYUI)/custom_nodes"
+	@test "$(CURDIR)" -ef "$(COMFYUI)/custom_nodes/comfyui-pgpis" || ln -sfn "$(CURDIR)" "$(COMFYUI)/custom_nodes/comfyui-pgpis"
 	cd "$(COMFYUI)" && "$(CURDIR)/.venv/bin/python" main.py --listen 127.0.0.1 --port $(PORT) \
 	  $$("$(CURDIR)/.venv/bin/python" -c "import torch; print('' if torch.cuda.is_available() else '--cpu')")

@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import (
     appearance,
+    demo,
     densepose,
     face,
     fusion,
@@ -27,6 +28,6 @@ class PGPISExtension(ComfyExtension):
         """The node classes, in the order of the menu."""
         loaders.register_folder()
         densepose.register_folder()
-        groups = (loaders, pose, densepose, texture, face, appearance, multifocal, fusion, queries, sampling, sequence,
+        groups = (loaders, demo, pose, densepose, texture, face, appearance, multifocal, fusion, queries, sampling, sequence,
                   image)
         return [node for group in groups for node in group.NODES]

@@ -11,6 +11,7 @@ import { pathToFileURL } from 'node:url'
 
 const job = JSON.parse(readFileSync(process.argv[2], 'utf8'))
 const { chromium } = await import(pathToFileURL(join(job.playwright, 'index.mjs')).href)
+const SHOWN = ['PGPISDemoPicture', 'PreviewImage', 'SaveImage'] // nodes that show pictures once they ran
 const SETTINGS = {
   'Comfy.TutorialCompleted': true, 'Comfy.Workflow.Persist': false, 'Comfy.Minimap.Visible': false,
   'Comfy.Release.Status': 'skipped', 'Comfy.Graph.CanvasInfo': false, 'Comfy.Workflow.ShowMissingModelsWarning': false,
@@ -124,7 +125,7 @@ try {
       await page.waitForTimeout(500)
     }
     const clip = await show(page, seen, width ?? 1600)
-    const ids = workflow.nodes.filter(n => n.type === 'LoadImage' || (queue && ['PreviewImage', 'SaveImage'].includes(n.type)))
+    const ids = workflow.nodes.filter(n => n.type === 'LoadImage' || (queue && SHOWN.includes(n.type)))
       .map(n => n.id)
     await page.waitForFunction(loaded, ids, { timeout: PICTURE_PATIENCE, polling: 500 }).catch(() => {})
     seen.images = await page.evaluate(images)

@@ -24,7 +24,7 @@ from tests.host.http_host import (
 from tools.picture_workflows import NEEDS_DOWNLOADS, stand_in
 
 NAMES = [path.stem for path in workflow_files()]
-SHOWN = {"LoadImage", "PreviewImage", "SaveImage"}
+SHOWN = {"PGPISDemoPicture", "PreviewImage", "SaveImage"}
 
 
 @pytest.fixture(scope="module")

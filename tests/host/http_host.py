@@ -42,12 +42,11 @@ class HostError(RuntimeError):
 # --- the server's folder ------------------------------------------------------------------------------------
 
 def make_base(folder: Path) -> Path:
-    """A base directory with the pack and the workflows' input pictures in it."""
+    """A base directory with the pack in it, and with the one picture that every ComfyUI has in its input folder."""
     for name in FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "custom_nodes" / "comfyui-pgpis").symlink_to(PACK, target_is_directory=True)
-    for path in sorted((WORKFLOWS / "inputs").glob("*.png")):
-        shutil.copy(path, folder / "input" / path.name)
+    shutil.copy(WORKFLOWS / "inputs" / "pgpis_source.png", folder / "input" / "example.png")
     return folder
 
 

@@ -6,10 +6,12 @@ import copy
 import json
 
 import pytest
+import tomllib
 
 from tests.host.http_host import FRONTEND_ONLY, WORKFLOWS, make_base, serve, to_api, widget_slots, workflow_files
 
-FILES = {"LoadImage": "image", "LoadImageMask": "image"}
+FILES = {"LoadImage": "image", "PGPISDemoPicture": "picture"}
+SHIPPED_BY_THE_HOST = "example.png"
 MODEL_FILES = {("CheckpointLoaderSimple", "ckpt_name"), ("PGPISLoadCheckpoint", "file")}
 CONTROLS = ("fixed", "increment", "decrement", "randomize")
 WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}
@@ -111,7 +113,7 @@ def test_picture_files_are_shipped_and_all_of_them_are_used(info):
         for node in to_api(saved, info).values():
             if node["class_type"] in FILES:
                 used.add(node["inputs"][FILES[node["class_type"]]])
-    assert used == {path.name for path in (WORKFLOWS / "inputs").iterdir()}
+    assert used == {path.name for path in (WORKFLOWS / "inputs").iterdir()} | {SHIPPED_BY_THE_HOST}
 
 
 def test_model_files_are_named_in_the_graph(saved):
@@ -152,3 +154,12 @@ def test_the_converter_notices_drift(saved, info):
         change(changed["nodes"][index])
         with pytest.raises(ValueError, match=message):
             to_api(changed, info)
+
+
+def test_nodes_name_their_pack(saved):
+    """Where the pack is missing the frontend offers to install what these properties name."""
+    project = tomllib.loads((WORKFLOWS.parent / "pyproject.toml").read_text())["project"]
+    for node in saved["nodes"]:
+        if node["type"].startswith("PGPIS"):
+            properties = node["properties"]
+            assert (properties.get("cnr_id"), properties.get("ver")) == (project["name"], project["version"]), node["type"]

@@ -1,0 +1,43 @@
+"""The demo world's pictures as a node, so that the demo's workflows run as soon as they are dragged in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+from PIL import Image
+
+FOLDER = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
+
+
+class DemoPicture(io.ComfyNode):
+    """Name of a picture that comes with the pack -> IMAGE, MASK."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISDemoPicture", display_name="Demo Picture", category="PGPIS/loaders",
+            description="A drawn person of the demo world, which comes with the pack: nothing to download or to upload. For "
+                        "your own photos, with a checkpoint that was trained on photos, put Load Image in its place.",
+            inputs=[io.Combo.Input("picture", options=sorted(path.name for path in FOLDER.glob("*.png")), tooltip=(
+                "source and target are one person in two poses, person is another. _iuv is the true DensePose of the "
+                "picture of that name, for Read IUV (channels v,u,part); _clothes a mask of its clothes."))],
+            outputs=[io.Image.Output(display_name="image", tooltip="The picture, 128x96 (height x width)."),
+                     io.Mask.Output(display_name="mask", tooltip="Its red channel: use it of a picture that is a mask.")])
+
+    @classmethod
+    def validate_inputs(cls, picture: str) -> bool | str:
+        """Here, so that a file of another version of the pack gets a sentence that says so."""
+        return True if (FOLDER / picture).is_file() and "/" not in picture and "\\" not in picture else (
+            f"no demo picture {picture!r}; expected one of {', '.join(sorted(p.name for p in FOLDER.glob('*.png')))}")
+
+    @classmethod
+    def execute(cls, picture: str) -> io.NodeOutput:
+        pixels = np.asarray(Image.open(FOLDER / picture).convert("RGB")).astype(np.float32) / 255
+        image = torch.from_numpy(pixels)[None]
+        return io.NodeOutput(image, image[..., 0], ui=ui.PreviewImage(image, cls=cls))
+
+
+NODES = [DemoPicture]

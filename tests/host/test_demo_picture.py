@@ -1,0 +1,35 @@
+"""The node that gives the demo world's pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.host.http_host import WORKFLOWS
+
+PICTURES = sorted(path.name for path in (WORKFLOWS / "inputs").glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def node(host):
+    return host.pack("nodes.demo").DemoPicture
+
+
+def test_every_picture_comes_as_it_is_in_its_file(node):
+    [choice] = node.define_schema().inputs
+    assert choice.options == PICTURES and len(PICTURES) == 7
+    for name in PICTURES:
+        assert node.validate_inputs(name) is True
+        image, mask = node.execute(name).result
+        stored = np.asarray(Image.open(WORKFLOWS / "inputs" / name).convert("RGB"))
+        assert np.array_equal((image[0].numpy() * 255).round().astype(np.uint8), stored)
+        assert mask.shape == image.shape[:3] and np.array_equal(mask[0].numpy(), image[0, ..., 0].numpy())
+    clothes = node.execute("pgpis_person_clothes.png").result[1]
+    assert set(clothes.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("name", ["nobody.png", "../cfld_sd15.graph.png", ""])
+def test_another_name_is_refused_with_those_that_there_are(node, name):
+    answer = node.validate_inputs(name)
+    assert isinstance(answer, str) and repr(name) in answer and "pgpis_source.png" in answer

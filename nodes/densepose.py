@@ -14,7 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor, nn
 
-from ..pgpis_models.densepose import GROUPS, IUV, ORDERS, PARTS, estimate, load_model
+from ..pgpis_models.densepose import GROUPS, IUV, ORDERS, PARTS, NobodyFound, estimate, load_model, part_numbers
 from .inputs import pixels
 from .types import DenseposeType
 
@@ -30,7 +30,7 @@ def register_folder() -> None:
     """Makes the host know models/pgpis/densepose and the folder of controlnet_aux."""
     places = [Path(folder_paths.models_dir) / "pgpis" / "densepose"]
     places += [folder.joinpath(*AUX) for root in folder_paths.get_folder_paths("custom_nodes")
-               for folder in sorted(Path(root).glob("*controlnet_aux*")) if folder.joinpath(*AUX).is_dir()]
+               for folder in sorted(Path(root).glob("*controlnet_aux*"))]   # it may download the files later
     for path in places:
         folder_paths.add_model_folder_path(FOLDER, str(path))
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
@@ -52,8 +52,8 @@ def _patcher(path: str, _changed: int) -> ModelPatcher:
 
 
 def chosen_parts(text: str) -> list[str | int]:
-    """`clothes, left foot, 3` -> names and numbers."""
-    names = [name.strip() for name in text.replace("\n", ",").split(",")]
+    """`clothes, Left foot, 3` -> names and numbers."""
+    names = [name.strip().lower() for name in text.replace("\n", ",").split(",")]
     return [int(name) if name.isdigit() else name for name in names if name]
 
 
@@ -105,6 +105,7 @@ class EstimateDensePose(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, file, person, parts) -> io.NodeOutput:
+        part_numbers(chosen_parts(parts))   # before the work, not after it
         photos = pixels(image, "the IMAGE")
         path = folder_paths.get_full_path(FOLDER, file)
         if path is None:
@@ -142,8 +143,20 @@ class ReadIUV(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, order, parts) -> io.NodeOutput:
-        found = tuple(IUV.from_picture(picture, order) for picture in pixels(image, "the IUV picture"))
-        return _result(found, parts)
+        part_numbers(chosen_parts(parts))
+        if isinstance(image, Tensor) and image.ndim == 4 and image.shape[-1] == 1:
+            raise ValueError("the IUV picture is grey, so it holds part numbers at most; expected channels of part, U and V")
+        pictures, found = pixels(image, "the IUV picture", ground=0.0), []
+        for number, picture in enumerate(pictures, start=1):
+            where = f"picture {number} of {len(pictures)}: "
+            try:
+                found.append(IUV.from_picture(picture, order))
+            except ValueError as error:
+                raise ValueError(where + str(error)) from error
+            if not found[-1].part.any():
+                raise NobodyFound(f"{where}no pixel belongs to a body part; expected a person in each IUV picture. Leave "
+                                  "it out")
+        return _result(tuple(found), parts)
 
 
 NODES = [EstimateDensePose, ReadIUV]

@@ -77,14 +77,17 @@ class FaceEmbedding(io.ComfyNode):
             return cls._own(photos, method, densepose)
         app = _app(insightface_root(model), model)
         bar, vectors, boxes = comfy.utils.ProgressBar(len(photos)), [], []
-        for photo in photos:
+        for number, photo in enumerate(photos, start=1):
             comfy.model_management.throw_exception_if_processing_interrupted()
             with warnings.catch_warnings():   # Python would show the same warning once; a server runs for long
                 warnings.simplefilter("ignore")
-                found = find_face(app, photo, face)
+                try:
+                    found = find_face(app, photo, face)
+                except ValueError as error:
+                    raise ValueError(f"picture {number} of {len(photos)}: {error}") from error
             if found is None:
                 log.warning("no face found in picture %d of %d: the method's zero input is used. Crop the photo around the "
-                            "head for one.", len(vectors) + 1, len(photos))
+                            "head for one.", number, len(photos))
             vectors.append(torch.zeros(LENGTH) if found is None else torch.from_numpy(found.embedding))
             boxes.append(None if found is None else found.box)
             bar.update(1)

@@ -12,11 +12,12 @@ from ..pgpis_models.densepose import IUV
 RANGE_SLACK = 0.05  # resizing may overshoot 0..1 by a little; more than this is another range
 
 
-def rgb(image: Tensor, what: str) -> Tensor:
+def rgb(image: Tensor, what: str, ground: float = 1.0) -> Tensor:
     """IMAGE (B, H, W, C) in 0..1 -> (B, 3, H, W) float32 in 0..1.
 
-    Grey (C = 1) becomes three equal channels. With an alpha channel (C = 4) the picture is laid on white, since
-    garment photos have light backgrounds. Raises ValueError for other shapes, other ranges and non-finite values.
+    Grey (C = 1) becomes three equal channels. With an alpha channel (C = 4) the picture is laid on `ground`: white for
+    photos, since those of garments have light backgrounds; 0 where black means nothing. Raises ValueError for other shapes,
+    other ranges and non-finite values.
     """
     if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
         shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
@@ -36,13 +37,13 @@ def rgb(image: Tensor, what: str) -> Tensor:
     picture = picture.clamp(0, 1).movedim(-1, 1)
     if picture.shape[1] == 4:
         colour, alpha = picture[:, :3], picture[:, 3:]
-        return colour * alpha + (1 - alpha)
+        return colour * alpha + ground * (1 - alpha)
     return picture.expand(-1, 3, -1, -1)
 
 
-def pixels(image: Tensor, what: str) -> np.ndarray:
-    """IMAGE -> (B, H, W, 3) uint8 RGB; raises as `rgb` does."""
-    return (rgb(image, what) * 255).round().byte().movedim(1, -1).cpu().numpy()
+def pixels(image: Tensor, what: str, ground: float = 1.0) -> np.ndarray:
+    """IMAGE -> (B, H, W, 3) uint8 RGB; ground and errors as of `rgb`."""
+    return (rgb(image, what, ground) * 255).round().byte().movedim(1, -1).cpu().numpy()
 
 
 def checked_densepose(densepose) -> tuple[IUV, ...]:
@@ -52,6 +53,27 @@ def checked_densepose(densepose) -> tuple[IUV, ...]:
         raise ValueError(f"the DENSEPOSE holds {kind}; expected that of Estimate DensePose or Read IUV of this pack. Turn "
                          "another pack's into an IUV picture and read it with Read IUV")
     return densepose
+
+
+def checked_faces(face, length: int) -> Tensor:
+    """The embeddings (B, length) of a FACE_EMBEDS as the nodes of this pack give it. Raises ValueError for what another pack
+    calls so, and for another length."""
+    vectors = getattr(face, "vectors", None)
+    if not isinstance(vectors, Tensor) or vectors.ndim != 2:
+        raise ValueError(f"the FACE_EMBEDS holds {type(face).__name__}; expected that of Face Embedding or Load Face "
+                         "Embedding of this pack")
+    if vectors.shape[1] != length:
+        raise ValueError(f"the FACE_EMBEDS has the shape {tuple(vectors.shape)}; expected (B, {length}): use the encoder "
+                         "that this checkpoint was trained with")
+    return vectors
+
+
+def matching(**counts: int) -> int:
+    """The number of pictures that these inputs make together. Raises ValueError when two of them differ and neither is 1."""
+    if len(set(counts.values()) - {1}) > 1:
+        raise ValueError(f"{', '.join(f'{count} {name}' for name, count in counts.items())}; expected equal numbers, or one "
+                         "of each that differs. Repeat or drop some (Repeat Image Batch, Image From Batch)")
+    return max(counts.values())
 
 
 def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:

@@ -14,7 +14,7 @@ from ..pgpis_models.densepose import pose_pictures
 from ..pgpis_models.mcld import FACE_WEIGHT, MCLD
 from ..pgpis_models.mcld_inputs import as_input, as_pixels, image_tokens, squashed_textures
 from .appearance import PIXELS_PER_LATENT
-from .inputs import checked_densepose, pixels
+from .inputs import checked_densepose, checked_faces, matching, pixels
 from .reference import reference_of
 from .types import Cond, CondType, DenseposeType, FaceEmbedsType, MethodType, on_cpu
 
@@ -60,7 +60,12 @@ class MultiFocalEmbedding(io.ComfyNode):
         config = module.config
         densepose = checked_densepose(densepose)
         photo = squashed(pixels(source, "the source IMAGE"), config.image_size)
-        flat = None if texture is None else as_input(squashed_textures(config, pixels(texture, "the texture IMAGE")))
+        flat = None
+        if texture is not None:
+            flat = as_input(squashed_textures(config, pixels(texture, "the texture IMAGE", ground=0.0)))
+        vectors = None if face is None else checked_faces(face, config.face_width)
+        batch = matching(sources=len(photo), poses=len(densepose), textures=1 if flat is None else len(flat),
+                         faces=1 if vectors is None else len(vectors))   # before the work, not after it
         read = photo if config.aggregation == "image" else flat   # by the reference network
         reference = None
         if read is not None:
@@ -78,14 +83,11 @@ class MultiFocalEmbedding(io.ComfyNode):
             # Again, since CLIP may have taken their place; and before the reference network, which may do the same.
             device = method.load()
             pose = module.encode_pose(pose_pictures(densepose, config.image_size).to(device))
-            vectors = None if face is None else face.vectors.to(device)
-            appearance = module.encode_appearance(image, tokens, None if latent is None else latent.to(device), vectors,
-                                                  reference)
+            appearance = module.encode_appearance(image, tokens, None if latent is None else latent.to(device),
+                                                  None if vectors is None else vectors.to(device), reference)
             encoded = replace(appearance.with_pose(pose), face_weight=face_weight)
-        counts = {"sources": len(image), "poses": len(pose), "textures": 1 if flat is None else len(flat),
-                  "faces": 1 if face is None else len(face.vectors)}
         height, width = config.latent_size
-        cond = Cond(method, on_cpu(encoded), max(counts.values()), config.latent_size)
+        cond = Cond(method, on_cpu(encoded), batch, config.latent_size)
         return io.NodeOutput(cond, width * PIXELS_PER_LATENT, height * PIXELS_PER_LATENT)
 
 

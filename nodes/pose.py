@@ -16,6 +16,7 @@ from ..pgpis_models.detect import joints_of
 from ..pgpis_models.pose import draw_openpose, from_pose_keypoint
 from ..pgpis_models.pose_edit import edit
 from ..pgpis_models.pose_files import KINDS, POSE_SUFFIXES, load_poses, parse_poses
+from ..pgpis_models.pose_formats import NOBODY
 from .appearance import PERSON_TOOLTIP, person_choice
 from .inputs import rgb
 from .types import PoseKeypointType
@@ -38,10 +39,11 @@ def _input_file(name: str) -> Path:
     return Path(folder_paths.get_input_directory()) / name
 
 
-def poses_from_text(text: str, canvas: tuple[int, int]) -> list[dict]:
+def poses_from_text(text: str, canvas: tuple[int, int] | None) -> list[dict]:
     """POSE_KEYPOINT frames from text of any kind that `parse_poses` reads.
 
-    canvas: (H, W), for frames that do not say their own. Raises ValueError when the text is none of them.
+    canvas: (H, W), for frames that do not say their own; None when it is not known. Raises ValueError when the text is none
+    of them.
     """
     if not text.strip():
         raise ValueError(f"the pose text is empty; expected {KINDS}. Paste one, or choose a file")
@@ -50,8 +52,14 @@ def poses_from_text(text: str, canvas: tuple[int, int]) -> list[dict]:
 
 def checked(frames: list[dict]) -> list[dict]:
     """The frames, if one at least shows somebody: what is wrong with a pose is said here rather than nodes later, but a
-    sequence may have empty frames, which the nodes for sequences can hold."""
-    from_pose_keypoint(frames, empty="hold")
+    sequence may have empty frames, which the nodes for sequences can hold. Raises ValueError when no joint of any frame lies
+    on its canvas."""
+    poses = from_pose_keypoint(frames, empty="hold")
+    if not any(pose.on_canvas.any() for pose in poses):
+        (height, width), (x0, y0, x1, y1) = poses[0].canvas, poses[0].bounds
+        raise ValueError(f"no joint lies on the canvas of {width}x{height} (width x height): those of the first frame are "
+                         f"at x {x0:.0f} to {x1:.0f}, y {y0:.0f} to {y1:.0f}; expected coordinates in pixels of the canvas. "
+                         "Set canvas_width and canvas_height to the size of the picture that the pose was found in")
     return frames
 
 
@@ -71,10 +79,11 @@ class LoadPose(io.ComfyNode):
                                    "below."),
                     io.String.Input("text", multiline=True, default="", tooltip="Used when no file is chosen: pose JSON, 18 "
                                     "lines 'x y', or annotation rows, one person per line."),
-                    io.Int.Input("canvas_width", default=176, min=1, max=16384,
-                                 tooltip="Width in pixels that the coordinates refer to, where the file does not say it."),
-                    io.Int.Input("canvas_height", default=256, min=1, max=16384,
-                                 tooltip="Height in pixels that the coordinates refer to, where the file does not say it.")],
+                    io.Int.Input("canvas_width", default=0, min=0, max=16384, tooltip="Width in pixels that the coordinates "
+                                 "refer to, where the pose does not say it: OpenPose's own JSON and 133 points do not. 0: "
+                                 "not given."),
+                    io.Int.Input("canvas_height", default=0, min=0, max=16384, tooltip="Height in pixels, likewise. 0: not "
+                                 "given.")],
             outputs=[PoseKeypointType.Output(display_name="pose", tooltip="One frame per pose, in pixels of its canvas.")])
 
     @classmethod
@@ -84,7 +93,10 @@ class LoadPose(io.ComfyNode):
 
     @classmethod
     def execute(cls, file, text, canvas_width, canvas_height) -> io.NodeOutput:
-        canvas = (canvas_height, canvas_width)
+        if bool(canvas_width) != bool(canvas_height):
+            raise ValueError(f"canvas_width is {canvas_width} and canvas_height {canvas_height}; expected both, or 0 for "
+                             "both")
+        canvas = (canvas_height, canvas_width) if canvas_width else None
         return io.NodeOutput(checked(poses_from_text(text, canvas) if file == FROM_TEXT
                                      else load_poses(_input_file(file), canvas)))
 
@@ -103,11 +115,12 @@ class DrawPose(io.ComfyNode):
                     io.Int.Input("height", default=0, min=0, max=16384, tooltip="Height of the picture in pixels; 0 takes "
                                  "the pose's own canvas."),
                     io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP)],
-            outputs=[io.Image.Output(display_name="image", tooltip="Skeletons on black, one per frame.")])
+            outputs=[io.Image.Output(display_name="image", tooltip="Skeletons on black, one per frame; a frame "
+                                     "without a person is black.")])
 
     @classmethod
     def execute(cls, pose, width, height, person) -> io.NodeOutput:
-        poses = from_pose_keypoint(pose, person_choice(person))
+        poses = from_pose_keypoint(pose, person_choice(person), empty=NOBODY)
         sizes = {(height or one.canvas[0], width or one.canvas[1]) for one in poses}
         if len(sizes) > 1:
             raise ValueError(f"frames have canvases of {sorted(sizes)} (height, width), which make no batch; expected one "
@@ -158,7 +171,8 @@ class ExtractPose(io.ComfyNode):
                         "DWPose of comfyui_controlnet_aux) do as well.",
             inputs=[io.Image.Input("image", tooltip="Picture(s) of people.")],
             outputs=[PoseKeypointType.Output(display_name="pose", tooltip="One frame per picture, with all people found."),
-                     io.Image.Output(display_name="image", tooltip="Skeleton of the largest person, on black.")])
+                     io.Image.Output(display_name="image", tooltip="Skeleton of the largest person, on black; black where "
+                                     "nobody is seen.")])
 
     @classmethod
     def execute(cls, image) -> io.NodeOutput:
@@ -170,7 +184,7 @@ class ExtractPose(io.ComfyNode):
             comfy.model_management.throw_exception_if_processing_interrupted()
             frames.append(frame_of(detector.detect_poses(picture), picture.shape[:2]))
             bar.update(1)
-        drawn = np.stack([draw_openpose(one) for one in from_pose_keypoint(frames)])
+        drawn = np.stack([draw_openpose(one) for one in from_pose_keypoint(frames, empty=NOBODY)])
         return io.NodeOutput(frames, torch.from_numpy(drawn).float() / 255)
 
 

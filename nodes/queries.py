@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..pgpis_models.pose import Keypoints, checked_size, draw_openpose, from_pose_keypoint
-from ..pgpis_models.pose_formats import EmptyFrame
+from ..pgpis_models.pose import draw_openpose, from_pose_keypoint
+from ..pgpis_models.pose_formats import NOBODY
 from ..pgpis_models.pose_mask import skeleton_region
 from ..pgpis_models.qen import QEN
 from ..pgpis_models.qen_inputs import encode_pictures
 from ..pgpis_models.query_maps import KINDS, chosen_queries, over, query_maps
 from .appearance import PERSON_TOOLTIP, PIXELS_PER_LATENT, person_choice
-from .inputs import as_image, resized, rgb
+from .inputs import as_image, matching, resized, rgb
 from .types import Cond, CondType, MethodType, PoseKeypointType, on_cpu
 
+NEARLY_ALL = 0.95   # share of a picture inside the region at which a drawing on a light ground is likely
 
-def poses_of(frames: Any, person: int) -> list[Keypoints]:
-    """POSE_KEYPOINT -> one pose per frame; a frame that shows nobody is a pose without joints, which has no pose region."""
-    if not isinstance(frames, (list, tuple)) or not any(_is_empty(frame) for frame in frames):
-        return from_pose_keypoint(frames, person_choice(person))
-    nobody = np.zeros((18, 2)), np.zeros(18, bool)
-    return [Keypoints(*nobody, checked_size((frame.get("canvas_height", 1), frame.get("canvas_width", 1)), "canvas"))
-            if _is_empty(frame) else from_pose_keypoint([frame], person_choice(person))[0] for frame in frames]
-
-
-def _is_empty(frame: Any) -> bool:
-    """No people listed, or none with a joint that was seen."""
-    if isinstance(frame, dict) and not frame.get("people"):
-        return True
-    try:
-        from_pose_keypoint([frame])
-    except EmptyFrame:
-        return True
-    except ValueError:
-        return False   # of another form; whoever reads it says so
-    return False
+log = logging.getLogger(__name__)
 
 
 def mask_tensor(mask: Any, what: str) -> torch.Tensor:
@@ -76,7 +59,9 @@ class QueryEmbedding(io.ComfyNode):
                                   "size, in place of the pose's own. An all black one masks nothing.")],
             outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS or PGPIS Guider."),
                      io.Int.Output(display_name="width", tooltip="Width in pixels of the pictures this will make."),
-                     io.Int.Output(display_name="height", tooltip="Height in pixels of the pictures this will make.")])
+                     io.Int.Output(display_name="height", tooltip="Height in pixels of the pictures this will make."),
+                     io.Mask.Output(display_name="mask", tooltip="The region to which the attention is masked, one per pose "
+                                    "or MASK, at the size of the pictures; white everywhere where nobody is seen.")])
 
     @classmethod
     def execute(cls, method, source, pose, person, strength, start_percent, end_percent, mask=None) -> io.NodeOutput:
@@ -89,19 +74,15 @@ class QueryEmbedding(io.ComfyNode):
                              "them")
         config = module.config
         picture = resized(rgb(source, "the source IMAGE"), config.image_size)
-        poses = poses_of(pose, person)
+        poses = from_pose_keypoint(pose, person_choice(person), empty=NOBODY)   # who is not there has no region
         region = None if mask is None else mask_tensor(mask, "the MASK")
-        counts = {"sources": picture.shape[0], "poses": len(poses), "masks": 1 if region is None else region.shape[0]}
-        if len(set(counts.values()) - {1}) > 1:
-            given = ", ".join(f"{number} {name}" for name, number in counts.items())
-            raise ValueError(f"{given}; expected equal numbers, or one of each that differs. Repeat or drop some "
-                             "(Repeat Image Batch, Image From Batch)")
+        batch = matching(sources=picture.shape[0], poses=len(poses), masks=1 if region is None else region.shape[0])
         device = method.load()
         with torch.no_grad():
             encoded = encode_pictures(module, picture * 2 - 1, poses, device, region, strength, start_percent, end_percent)
         height, width = config.latent_size
-        cond = Cond(method, on_cpu(encoded), max(counts.values()), config.latent_size)
-        return io.NodeOutput(cond, width * PIXELS_PER_LATENT, height * PIXELS_PER_LATENT)
+        cond = Cond(method, on_cpu(encoded), batch, config.latent_size)
+        return io.NodeOutput(cond, width * PIXELS_PER_LATENT, height * PIXELS_PER_LATENT, encoded.region[:, 0].float().cpu())
 
 
 class PoseMask(io.ComfyNode):
@@ -112,7 +93,8 @@ class PoseMask(io.ComfyNode):
         return io.Schema(
             node_id="PGPISPoseMask", display_name="Pose Mask", category="PGPIS/pose",
             description="The dilated region of a pose: the skeleton is drawn, blurred, and cut at a threshold (QEN section "
-                        "3.2). Connect a pose, or a picture of skeletons on black.",
+                        "3.2). Connect a pose, or a picture of skeletons on black. What QEN itself masks is the output "
+                        "mask of QEN Query Embedding.",
             inputs=[io.Int.Input("width", default=0, min=0, max=16384, tooltip="Width of the mask in pixels; 0 takes that "
                                  "of the pose's canvas or the picture."),
                     io.Int.Input("height", default=0, min=0, max=16384, tooltip="Height of the mask in pixels; 0 takes that "
@@ -135,17 +117,21 @@ class PoseMask(io.ComfyNode):
             raise ValueError(f"Pose Mask has {'both a pose and an image' if pose is not None else 'nothing'} connected; "
                              "expected one of them. Connect the one or the other")
         if pose is None:
-            drawn = rgb(image, "the skeleton IMAGE")
+            drawn = rgb(image, "the skeleton IMAGE", ground=0.0)
             size = (height or drawn.shape[-2], width or drawn.shape[-1])
         else:
-            poses = poses_of(pose, person)
+            poses = from_pose_keypoint(pose, person_choice(person), empty=NOBODY)
             sizes = {(height or one.canvas[0], width or one.canvas[1]) for one in poses}
             if len(sizes) > 1:
                 raise ValueError(f"frames have canvases of {sorted(sizes)} (height, width), which make no batch; expected "
                                  "one size. Set width and height")
             size = sizes.pop()
             drawn = torch.from_numpy(np.stack([draw_openpose(one, size) for one in poses])).movedim(-1, 1)
-        return io.NodeOutput(skeleton_region(drawn, size, blur, threshold)[:, 0])
+        region = skeleton_region(drawn, size, blur, threshold)[:, 0]
+        if pose is None and float(region.mean()) > NEARLY_ALL:
+            log.warning("Pose Mask: %.0f %% of the skeleton picture lies inside the region, so next to nothing is masked. "
+                        "Expected skeletons on black.", 100 * float(region.mean()))
+        return io.NodeOutput(region)
 
 
 class AttentionMaps(io.ComfyNode):

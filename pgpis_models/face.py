@@ -41,7 +41,11 @@ def load_app(root: str | Path, name: str = "antelopev2", providers: Sequence[str
     if not any(folder.glob("*.onnx")):  # insightface would start a download
         raise ValueError(f"no face model in {folder}; expected the .onnx files of {name} (of {', '.join(MODELS)}). Unpack "
                          f"{name}.zip from insightface's model zoo there, without a folder of its own inside.")
-    app = FaceAnalysis(name=name, root=str(root), providers=list(providers))
+    try:
+        app = FaceAnalysis(name=name, root=str(root), providers=list(providers))
+    except AssertionError:   # what it raises, without a word, when the detector is missing
+        raise ValueError(f"{folder} holds {sorted(path.name for path in folder.glob('*.onnx'))} but no face detector; "
+                         f"expected all .onnx files of {name}. Unpack {name}.zip there again") from None
     app.prepare(ctx_id=0, det_size=(640, 640))
     return app
 

@@ -115,12 +115,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Conditions of one generation. tokens: (B, N, C). pose_map: (B, D, h, w). fusion: (B, E), of length 1. Sources and
-    poses may be one for many."""
+    """Conditions of one generation. tokens: (B, N, C). pose_map: (B, D, h, w). fusion: (B, E), of length 1. added: (B, T),
+    what the class MLP adds to the time embedding for it; added_null: (1, T), for none. Sources and poses may be one for
+    many."""
 
     tokens: Tensor
     pose_map: Tensor
     fusion: Tensor
+    added: Tensor
+    added_null: Tensor
 
 
 class FPDM(nn.Module):
@@ -171,35 +174,37 @@ class FPDM(nn.Module):
         embedding, pose_embedding = source.embedding, self.fusion.embed(clip_pose)
         rows = max(sources, poses)  # the combiner concatenates, so one row has to become many
         fusion = self.fusion.combiner(embedding.expand(rows, -1), pose_embedding.expand(rows, -1))
-        return Encoded(source.tokens, self.encode_pose(pose), fusion)
+        return Encoded(source.tokens, self.encode_pose(pose), fusion, self.class_mlp(fusion),
+                       self.class_mlp(torch.zeros_like(fusion[:1])))
 
     # --- injections -----------------------------------------------------------------------------------------
 
     def injections(self, tokens: Tensor, pose_map: Tensor, fusion: Tensor) -> Injections:
         """Conditions (as in `Encoded`) to injections. Null is zeros for tokens and pose map; a null fusion embedding is
-        zeros before the class MLP, which still adds its own constant.
-
-        The MLP runs where its weights are and answers where the fusion embedding was: in the host conditions wait on the
-        CPU while the encoders may be on the GPU."""
-        added = self.class_mlp(fusion.to(self.class_mlp.net[0].weight.device)).to(fusion.device)
-        return Injections(context=everywhere(tokens), stem=pose_map, time_embedding=added)
+        zeros before the class MLP, which still adds its own constant."""
+        return Injections(context=everywhere(tokens), stem=pose_map, time_embedding=self.class_mlp(fusion))
 
     guidance_modes = ("uc_source_fusion",)
 
-    def guidance(self, encoded: Encoded, mode: str = "uc_source_fusion", source: float = 2.0,
-                 fusion: float = 2.0) -> Guidance:
-        """Null; source+pose; all. source weighs source and pose, fusion the fusion embedding on top of them.
+    def guidance(self, encoded: Encoded, mode: str = "uc_source_fusion", **scales: float) -> Guidance:
+        """Null; source+pose; all. Scales, 2.0 unless given: source weighs source and pose, fusion the fusion embedding on
+        top of them. No weight is used here, only what `encode` made, wherever that lies: in the host conditions wait on the
+        CPU while the method may be on the GPU.
 
         Equal weights, the authors' only case, telescope: `Guidance.needed` runs two terms, and with weights of 1 the
         last one alone. (For weights below 1 the authors also run that one alone; here they interpolate.) Raises
-        ValueError for another mode.
+        ValueError for another mode, and for a scale that the mode does not use.
         """
-        self.guidance_scales(mode)
-        tokens, pose = encoded.tokens, encoded.pose_map
-        nothing = torch.zeros_like(tokens[:1]), torch.zeros_like(pose[:1]), torch.zeros_like(encoded.fusion[:1])
-        return Guidance((Term("null", self.injections(*nothing)),
-                         Term("source+pose", self.injections(tokens, pose, nothing[2]), source),
-                         Term("all", self.injections(tokens, pose, encoded.fusion), fusion)))
+        unknown = sorted(set(scales) - set(self.guidance_scales(mode)))
+        if unknown:
+            raise ValueError(f"guidance mode {mode!r} has no scale {unknown}; it uses {self.guidance_scales(mode)}")
+
+        def shown(tokens: Tensor, pose: Tensor, added: Tensor) -> Injections:
+            return Injections(context=everywhere(tokens), stem=pose, time_embedding=added)
+        tokens, pose, null = encoded.tokens, encoded.pose_map, encoded.added_null
+        return Guidance((Term("null", shown(torch.zeros_like(tokens[:1]), torch.zeros_like(pose[:1]), null)),
+                         Term("source+pose", shown(tokens, pose, null), scales.get("source", 2.0)),
+                         Term("all", shown(tokens, pose, encoded.added), scales.get("fusion", 2.0))))
 
     @classmethod
     def guidance_scales(cls, mode: str) -> list[str]:

@@ -20,9 +20,12 @@ ORDER = "v,u,part"   # of the channels of a file that OpenCV wrote, read as RGB
 def read_iuv(path: str | Path) -> IUV:
     """An IUV picture, as the authors' files and Estimate DensePose's are. Raises ValueError naming the file."""
     try:
-        return IUV.from_picture(np.asarray(as_rgb(open_photo(path))), ORDER)
+        iuv = IUV.from_picture(np.asarray(as_rgb(open_photo(path), ground="black")), ORDER)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    if not iuv.part.any():
+        raise ValueError(f"{path}: no pixel belongs to a body part; expected an IUV picture of a person")
+    return iuv
 
 
 def person_of(generator: Generator, photo: np.ndarray, densepose: str = "", texture: str = "", face: str = "",
@@ -37,7 +40,7 @@ def person_of(generator: Generator, photo: np.ndarray, densepose: str = "", text
     iuv, picture = read_iuv(densepose) if densepose else None, np.asarray(as_rgb(photo))
     extras: dict[str, Any] = {}
     if texture:
-        extras["textures"] = np.asarray(as_rgb(open_photo(texture)))[None]
+        extras["textures"] = np.asarray(as_rgb(open_photo(texture), ground="black"))[None]
     elif iuv is not None:
         extras["textures"] = texture_maps(config, picture[None], [iuv])
     if face:

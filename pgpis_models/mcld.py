@@ -188,12 +188,15 @@ class MCLD(nn.Module):
             branch[site] = ExtraAttention(tokens, to_k.to(tokens), to_v.to(tokens), weight)
         return branch
 
-    def guidance(self, encoded: Encoded, mode: str = "down_full", appearance: float = GUIDANCE_WEIGHT) -> Guidance:
+    def guidance(self, encoded: Encoded, mode: str = "down_full", **scales: float) -> Guidance:
         """pose + appearance * (pose+appearance - pose): the method's only chain, since its unconditional row keeps the
-        pose. Raises ValueError for another mode."""
-        self.guidance_scales(mode)
+        pose. The scale `appearance` is the authors' 3.5 unless given. Raises ValueError for another mode, and for a scale
+        that it does not use."""
+        unknown = sorted(set(scales) - set(self.guidance_scales(mode)))
+        if unknown:
+            raise ValueError(f"guidance mode {mode!r} has no scale {unknown}; it uses {self.guidance_scales(mode)}")
         return Guidance((Term("pose", self.null_injections(encoded)),
-                         Term("pose+appearance", self.injections(encoded), appearance)))
+                         Term("pose+appearance", self.injections(encoded), scales.get("appearance", GUIDANCE_WEIGHT))))
 
     @classmethod
     def guidance_scales(cls, mode: str) -> list[str]:

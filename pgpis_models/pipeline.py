@@ -155,8 +155,9 @@ def read_photo(image: np.ndarray, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-def as_rgb(image: np.ndarray):
-    """A photo (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of 8 or 16 bits -> RGB Pillow image, transparency over white.
+def as_rgb(image: np.ndarray, ground: str = "white"):
+    """A photo (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of 8 or 16 bits -> RGB Pillow image, transparency over
+    `ground`: white for photos, black where that means nothing.
 
     Raises ValueError for other shapes and types.
     """
@@ -170,6 +171,5 @@ def as_rgb(image: np.ndarray):
         image = image[..., 0]
     picture = Image.fromarray(image)
     if picture.mode == "RGBA":
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, ground), picture)
     return picture.convert("RGB")

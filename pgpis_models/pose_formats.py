@@ -20,6 +20,7 @@ BODY_25_TO_COCO_18 = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17,
 CFLD_FRAME = (256, 176)
 
 EMPTY = ("error", "hold")   # what to do with a frame without the person
+NOBODY = "nobody"           # the same, for methods and pictures that can do without one
 
 # Farther out than one whole canvas no detector puts a joint, and no person is two pixels tall: this parts 0..1
 # coordinates from pixels even where some joints lie off the canvas.
@@ -41,7 +42,9 @@ def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: fl
     min_confidence: joints below are missing. SDPose reports all 18 joints always, unseen ones with a low score; 0.3 is
                     the threshold of its own drawing node. controlnet_aux writes 1 or 0 only.
     empty:          what a frame without the person is: "error" raises EmptyFrame, "hold" gives it the pose of the frame
-                    before it, and those before the first pose that first one. Frames of another form are errors always.
+                    before it, and those before the first pose that first one; "nobody" gives it a pose without joints,
+                    where at least one frame has the person or the largest was asked for. Frames of another form are
+                    errors always.
 
     Missing: confidence 0, below min_confidence or None; a coordinate that is None or not finite; x = y = -1.
     Units: a frame is in 0..1 when all its present coordinates are within +-2 (off-canvas joints are allowed to exceed
@@ -62,22 +65,29 @@ def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: fl
                          "Check that the pose node before this one received a picture.")
     if isinstance(person, bool) or not (person == "largest" or (isinstance(person, int) and person >= 0)):
         raise ValueError(f"person is {person!r}; expected 'largest' or an index from 0.")
-    if empty not in EMPTY:
-        raise ValueError(f"empty is {empty!r}; expected one of {EMPTY}.")
+    if empty not in (*EMPTY, NOBODY):
+        raise ValueError(f"empty is {empty!r}; expected one of {(*EMPTY, NOBODY)}.")
     poses: list[Keypoints | None] = []
-    missed = None
+    missed, seen = None, False
     for number, frame in enumerate(frames, start=1):
         try:
             poses.append(_read_frame(frame, f"frame {number} of {len(frames)}", person, min_confidence))
+            seen = True
         except EmptyFrame as error:
             if empty == "error":
                 raise
             missed = missed or error
-            poses.append(poses[-1] if poses else None)
+            poses.append(_nobody(frame) if empty == NOBODY else poses[-1] if poses else None)
+    if not seen and (empty != NOBODY or person != "largest"):
+        raise missed  # nothing to hold, or nobody of that number in any frame
     first = next((pose for pose in poses if pose is not None), None)
-    if first is None:
-        raise missed  # nothing to hold
     return [first if pose is None else pose for pose in poses]
+
+
+def _nobody(frame: dict) -> Keypoints:
+    """A pose without joints on the canvas of a frame that was read."""
+    canvas = int(frame["canvas_height"]), int(frame["canvas_width"])
+    return Keypoints(np.zeros((18, 2)), np.zeros(18, dtype=bool), canvas)
 
 
 def _read_frame(frame, where: str, person: int | str, min_confidence: float) -> Keypoints:

@@ -211,16 +211,21 @@ class QEN(nn.Module):
 
     def encode(self, source: Tensor, pose: Tensor, region: Tensor | None = None, strength: float = 1.0,
                start: float = 0.0, end: float = 1.0) -> Encoded:
-        """source (B, 3, H, W) in [-1, 1] and pose (B, C, h, w) in [0, 1]; either batch may be 1. See `encode_pose`, and
-        `injections.Control` for strength, start and end."""
+        """source (B, 3, H, W) in [-1, 1] and pose (B, C, h, w) in [0, 1]; either batch may be 1. See `with_pose`."""
+        return self.with_pose(self.encode_appearance(source), pose, region, strength, start, end)
+
+    def with_pose(self, appearance: Appearance, pose: Tensor, region: Tensor | None = None, strength: float = 1.0,
+                  start: float = 0.0, end: float = 1.0) -> Encoded:
+        """An Appearance that was read once, with a pose. See `encode_pose`, and `injections.Control` for strength, start and
+        end. Raises ValueError for numbers that do not go together."""
         if not 0 <= start <= end <= 1:
             raise ValueError(f"the control branch runs from {start} to {end} of the sampling; expected 0 <= start <= "
                              "end <= 1")
-        appearance, (inputs, region) = self.encode_appearance(source), self.encode_pose(pose, region)
+        inputs, region = self.encode_pose(pose, region)
         batches = {appearance.tokens.shape[0], region.shape[0], *(value.shape[0] for value in inputs.values())} - {1}
         if len(batches) > 1:
-            raise ValueError(f"{source.shape[0]} sources, {pose.shape[0]} poses and {region.shape[0]} masks; expected equal "
-                             "numbers, or one of each that differs")
+            raise ValueError(f"{len(appearance.tokens)} sources, {pose.shape[0]} poses and {region.shape[0]} masks; "
+                             "expected equal numbers, or one of each that differs")
         return Encoded(appearance.tokens, appearance.null_tokens, inputs, region, float(strength), float(start), float(end))
 
     def attention_maps(self, source: Tensor) -> Tensor:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .pose import Keypoints, cfld_rasters
-from .qen import QEN, Encoded, QENConfig
+from .pose import Keypoints, cfld_rasters, draw_cfld
+from .qen import QEN, Appearance, Encoded, QENConfig
+
+DRAWING = 3   # channels of a skeleton picture
 
 
 def pose_rasters(poses: Sequence[Keypoints], config: QENConfig) -> Tensor:
@@ -16,7 +18,19 @@ def pose_rasters(poses: Sequence[Keypoints], config: QENConfig) -> Tensor:
 
     The paper draws OpenPose skeletons and does not state their line width; this is CFLD's drawing.
     """
-    return cfld_rasters(poses, config.pose_size)[:, :config.pose_channels]
+    if config.pose_channels == DRAWING:
+        return torch.stack([torch.from_numpy(draw_cfld(pose, config.pose_size)) for pose in poses]).float() / 255
+    return cfld_rasters(poses, config.pose_size)
+
+
+def encode_source(method: QEN, sources: Tensor, device: torch.device) -> Appearance:
+    """sources (B, 3, H, W) in -1..1 at the method's image size -> Appearance, on the device; once for many poses."""
+    return method.encode_appearance(sources.to(device))
+
+
+def encode_poses(method: QEN, source: Appearance, poses: Sequence[Keypoints], device: torch.device) -> Encoded:
+    """An Appearance with poses: one source with B poses, B with one, or B with B."""
+    return method.with_pose(source, pose_rasters(poses, method.config).to(device))
 
 
 def encode_pictures(method: QEN, sources: Tensor, poses: Sequence[Keypoints], device: torch.device,

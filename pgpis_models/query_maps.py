@@ -38,12 +38,12 @@ def chosen_queries(text: str, count: int) -> list[int]:
     numbers: list[int] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         first, dash, last = part.partition("-")
-        if not first.strip().isdigit() or (dash and not last.strip().isdigit()):
+        last = last if dash else first
+        if not (first.strip().isdecimal() and last.strip().isdecimal()) or int(last) < int(first):
             raise ValueError(f"queries {text!r}: {part!r} is neither a number nor a range; expected such as 0-3, 7")
-        numbers += range(int(first), int(last if dash else first) + 1)
-    wrong = [number for number in numbers if number >= count]
-    if wrong:
-        raise ValueError(f"queries {text!r} name {wrong[:10]}; this checkpoint has {count} of that kind, 0 to {count - 1}")
+        if int(last) >= count:
+            raise ValueError(f"queries {text!r} name {int(last)}; this checkpoint has {count} of that kind, from 0")
+        numbers += range(int(first), int(last) + 1)
     return numbers or list(range(count))
 
 

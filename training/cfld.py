@@ -23,7 +23,8 @@ class CFLDTask(PairTask):
     def start(self, method: CFLD, unet: nn.Module | None) -> set[str]:
         """An earlier checkpoint, else an encoder run, an ImageNet backbone and the base's adapter."""
         settings = self.config.method
-        replaced = set(start_from(method, settings.init, "cfld", unet)) if settings.init else set()
+        if settings.init:   # it holds all the others, trained further
+            return set(start_from(method, settings.init, "cfld", unet))
         if there(settings.init_encoder, "method.init_encoder"):
             state = load_file(settings.init_encoder)
             for part in self.encoder_parts:
@@ -36,7 +37,7 @@ class CFLDTask(PairTask):
             method.pose_encoder.load_state_dict(below(adapter, "pose_encoder"))
             with torch.no_grad():
                 method.learnable_vector.copy_(adapter["null_caption"])
-        return replaced
+        return set()
 
     @staticmethod
     def told(appearance: Appearance) -> Tensor:

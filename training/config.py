@@ -24,6 +24,8 @@ class DataConfig:
 
     kind: str = "mannequins"            # mannequins | deepfashion
     root: str = ""                      # folder of a data set on disk
+    name: str = ""                      # what a checkpoint says it was trained on; the kind when empty
+    licence: str = ""                   # terms that a checkpoint states; those of the kind when empty
     size: tuple[int, int] = (128, 96)   # height, width of the pictures that are generated, pixels
     identities: int = 3000              # mannequins: people
     views: int = 6                      # mannequins: poses of each person

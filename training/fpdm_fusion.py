@@ -65,7 +65,8 @@ class FusionTask:
     def export(self, path: Path, images: int) -> None:
         demo = self.config.data.kind == "mannequins"
         save_checkpoint(path, self.model.method, {}, base="demo" if demo else "sd21", step=images,
-                        data=self.config.data.kind, licence=self.pictures.licence, dtype=torch.float16 if demo else None)
+                        data=self.config.data.name or self.config.data.kind,
+                        licence=self.config.data.licence or self.pictures.licence, dtype=torch.float16 if demo else None)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ class MethodTask:
             return
         unet = dict(self.model.unet.named_parameters())
         save_checkpoint(path, method, {name: unet[name] for name in self.stored}, base=self.base_name, step=images,
-                        data=self.config.data.kind, licence=self.licence,
+                        data=self.config.data.name or self.config.data.kind,
+                        licence=self.config.data.licence or self.licence,
                         dtype=torch.float16 if self.base_name == "demo" else None)
 
 

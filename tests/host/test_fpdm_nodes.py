@@ -29,6 +29,22 @@ def fpdm(host, demo, tiny):
 
 
 @pytest.fixture(scope="module")
+def qen(host, demo, tiny):
+    """qen_sequence.safetensors beside the other tiny files; its method, read back."""
+    module, checkpoint = host.pack("pgpis_models.qen"), host.pack("pgpis_models.checkpoint")
+    torch.manual_seed(33)
+    config = dataclasses.replace(module.CONFIGS["demo"], unet_widths=tiny.widths, unet_heads=tiny.heads,
+                                 prompt_width=tiny.context)
+    method = module.QEN(config).requires_grad_(False).eval()
+    for value in method.parameters():
+        value += 0.05 * torch.randn_like(value)
+    weights = {name: value for name, value in tiny.unet(3).state_dict().items() if name in method.unet_weight_shapes()}
+    checkpoint.save_checkpoint(demo.folder / "qen_sequence.safetensors", method, weights, base="demo", step=0, data="none",
+                               licence="none")
+    return host.pack("nodes.loaders").LoadCheckpoint.execute("qen_sequence.safetensors").result[0]
+
+
+@pytest.fixture(scope="module")
 def nodes(host):
     from types import SimpleNamespace
     return SimpleNamespace(**{name: host.pack(f"nodes.{name}") for name in
@@ -129,7 +145,7 @@ def test_equal_weights_run_two_terms_and_others_three(nodes, model, fpdm, photo)
     cond = embed(nodes, fpdm, photo, walking(2))[0]
     for scales, terms in (({"source": 2.0, "fusion": 2.0}, 2), ({"source": 2.0, "fusion": 3.0}, 3)):
         guider, *_ = nodes.sampling.GuiderNode.execute(model, cond, "default", **scales).result
-        assert len(guider.guidance.terms) == terms
+        assert len(guider.needed.terms) == terms
 
 
 # --- sequences ----------------------------------------------------------------------------------------------
@@ -171,6 +187,8 @@ def test_empty_frames_are_held_or_named(nodes, model, fpdm, photo):
     assert (made[3] - made[1]).abs().max() > 1e-3 * size
     with pytest.raises(ValueError, match="No person in frame 1 of 4"):
         sequence(nodes, model, fpdm, photo, frames, empty_frames="error")
+    drawn, = nodes.pose.DrawPose.execute(frames, 0, 0, -1).result   # beside the sampler in the workflow: no reason to stop
+    assert [bool(picture.any()) for picture in drawn] == [False, True, False, True]
     with pytest.raises(ValueError, match="No person in frame 1 of 2"):
         sequence(nodes, model, fpdm, photo, [frames[0], frames[2]])
 
@@ -235,10 +253,16 @@ def test_the_model_stays_as_it_was(nodes, model, fpdm, photo):
     assert torch.equal(weight, model.model.diffusion_model.input_blocks[0][0].weight)
 
 
-def test_other_methods_that_read_the_source_apart_make_sequences_too(nodes, model, photo, demo):
+def test_other_methods_that_read_the_source_apart_make_sequences_too(nodes, model, photo, demo, qen):
     cfld = nodes.loaders.LoadCheckpoint.execute("cfld_tiny.safetensors").result[0]
-    made = sequence(nodes, model, cfld, photo, walking(3))
-    assert made.shape == (3, 4, 16, 12) and torch.isfinite(made).all()
+    for method in (cfld, qen):
+        made = sequence(nodes, model, method, photo, walking(3))
+        assert made.shape == (3, 4, 16, 12) and torch.isfinite(made).all()
+        alone = torch.cat([sequence(nodes, model, method, photo, [frame], noise=nodes.sequence.SAME)
+                           for frame in walking(3)])
+        together = sequence(nodes, model, method, photo, walking(3), noise=nodes.sequence.SAME)
+        assert (alone - together).abs().max() < 1e-4 * together.abs().max()
+        assert (together[0] - together[1]).abs().max() > 1e-3 * together.abs().max()
     with pytest.raises(ValueError, match="2 sources for one sequence; expected one"):
         sequence(nodes, model, cfld, photo.expand(2, -1, -1, -1), walking(3))
 

@@ -200,6 +200,15 @@ def test_poses_load_from_files_text_and_rows(host, demo):
     assert load.execute("pose.json", "", 1, 1).result[0] == frames
     bare = {"people": frames[0]["people"]}  # as OpenPose writes it
     assert load.execute("(the text below)", json.dumps(bare), 176, 256).result[0][0]["canvas_width"] == 176
+    assert load.execute("(the text below)", ROW, 0, 0).result[0] == frames   # rows have a frame of their own
+    with pytest.raises(ValueError, match="canvas_width = None.*give it when loading"):
+        load.execute("(the text below)", json.dumps(bare), 0, 0)
+    with pytest.raises(ValueError, match="canvas_width is 176 and canvas_height 0; expected both, or 0 for both"):
+        load.execute("(the text below)", json.dumps(bare), 176, 0)
+    far = json.dumps({"people": [{"pose_keypoints_2d": [900.0, 500.0, 1.0] * 18}]})   # found in a film of 1280 x 720
+    with pytest.raises(ValueError, match="on the canvas of 176x256 .* at x 900 to 900, y 500 to 500; .* Set canvas"):
+        load.execute("(the text below)", far, 176, 256)
+    assert load.execute("(the text below)", far, 1280, 720).result[0][0]["canvas_height"] == 720
     with pytest.raises(ValueError, match="no pose file"):
         load.execute("../../etc/passwd", "", 1, 1)
 

@@ -119,7 +119,27 @@ def test_attention_maps_are_pictures_over_the_source(host, qen):
 
 # --- by themselves ------------------------------------------------------------------------------------------
 
-def test_the_pose_mask_is_the_region_that_the_embedding_uses(nodes, method, host):
+def test_the_embedding_gives_out_the_region_that_it_uses(nodes, method):
+    region = torch.zeros(2, 40, 30)
+    region[1, 10:20] = 1
+    for mask, pose in ((None, frames(2)), (region, frames())):
+        cond, _, _, given = nodes.queries.QueryEmbedding.execute(method, photo(), pose, -1, 1.0, 0.0, 1.0, mask=mask).result
+        assert given.shape == (2, *SIZE) and torch.equal(given, cond.encoded.region[:, 0]) and given.any()
+
+
+def test_skeletons_on_nothing_are_masked_as_on_black_and_on_white_with_a_warning(nodes, caplog):
+    drawn, = nodes.pose.DrawPose.execute(frames(), 0, 0, -1).result
+    expected, = nodes.queries.PoseMask.execute(0, 0, 8.0, 1 / 255, -1, image=drawn).result
+    alpha = (drawn.amax(-1, keepdim=True) > 0).float()
+    clear = torch.cat([torch.where(alpha > 0, drawn, torch.ones_like(drawn)), alpha], -1)
+    found, = nodes.queries.PoseMask.execute(0, 0, 8.0, 1 / 255, -1, image=clear).result
+    assert torch.equal(found, expected) and not expected.all()
+    with caplog.at_level(logging.WARNING):
+        light, = nodes.queries.PoseMask.execute(0, 0, 8.0, 1 / 255, -1, image=1 - drawn).result
+    assert "Expected skeletons on black" in caplog.text and light.mean() > 0.9
+
+
+def test_the_pose_mask_is_nearly_the_region_that_the_embedding_uses(nodes, method, host):
     """Drawn otherwise and at another size, so the same but for the edge."""
     mask, = nodes.queries.PoseMask.execute(0, 0, 8.0, 1 / 255, -1, pose=frames(2)).result
     assert mask.shape == (2, *SIZE) and set(mask.unique().tolist()) == {0.0, 1.0}
@@ -148,6 +168,11 @@ def test_no_person_means_no_mask_and_a_warning(nodes, method, caplog):
     unseen = [{**frames()[0], "people": [{"pose_keypoints_2d": [5.0, 5.0, 0.1] * 18}]}]   # as SDPose writes nobody
     assert embed(nodes, method, pose=unseen).encoded.region.all()
     assert embed(nodes, method, pose=[{**frames()[0], "people": None}]).encoded.region.all()
+    with pytest.raises(ValueError, match="Person 1 asked for, but frame 1 of 2 has 1"):
+        embed(nodes, method, pose=frames(2), person=1)
+    second = frames() + [{**frames()[0], "people": frames()[0]["people"] * 2}]
+    mixed = embed(nodes, method, pose=second, person=1)   # not in the first frame, in the second
+    assert mixed.encoded.region[0].all() and not mixed.encoded.region[1].all()
     both = embed(nodes, method, pose=frames(people=False) + frames())
     assert both.encoded.region[0].all() and not both.encoded.region[1].all()
 
@@ -190,7 +215,7 @@ def test_attention_maps_of_both_methods_and_what_they_refuse(nodes, method, cfld
     assert not torch.equal(local[0], local[1])
     assert show(cfld, photo(), "local", "", 0).result[0].shape[0] == 16
     for arguments, words in (((cfld, photo(), "global", "", -1), "CFLD has one kind"),
-                             ((method, photo(), "local", "15-17", -1), r"\[16, 17\].*16 of that kind"),
+                             ((method, photo(), "local", "15-17", -1), "name 17; this checkpoint has 16 of that kind"),
                              ((method, photo(), "local", "a", -1), "'a' is neither"),
                              ((method, photo(), "local", "", 9), "block is 9.*has 4")):
         with pytest.raises(ValueError, match=words):

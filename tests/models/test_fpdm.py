@@ -99,6 +99,8 @@ def test_equal_weights_telescope_to_two_terms_with_the_same_result_in_float64(ti
         assert torch.allclose(made, expected.expand_as(made), atol=1e-10, rtol=1e-12)
     null = chain.terms[0].injections
     assert not null.stem.any() and not null.context["up"].any() and null.time_embedding.any()
+    with pytest.raises(ValueError, match=r"no scale \['appearance'\]; it uses \['source', 'fusion'\]"):
+        tiny.guidance(encoded, appearance=1.5)
 
 
 def test_drops_are_per_batch_or_per_sample(tiny):

@@ -95,3 +95,10 @@ def test_empty_frames_are_named_or_held():
     assert len(from_pose_keypoint(other, person=1, empty="hold")) == 2
     with pytest.raises(EmptyFrame, match="Person 1 asked for, but frame 2 of 2 has 1"):
         from_pose_keypoint(other, person=1)
+    shown = from_pose_keypoint(frames, empty="nobody")
+    assert [bool(pose.present.any()) for pose in shown] == [False, True, False, True, False]
+    assert all(pose.canvas == (64, 64) for pose in shown)
+    assert not any(pose.present.any() for pose in from_pose_keypoint([nobody, unseen], empty="nobody"))
+    assert [bool(pose.present.any()) for pose in from_pose_keypoint(other, person=1, empty="nobody")] == [True, False]
+    with pytest.raises(EmptyFrame, match="Person 7 asked for, but frame 1 of 2 has 2"):
+        from_pose_keypoint(other, person=7, empty="nobody")   # a number that nobody has is a mistake

@@ -196,6 +196,25 @@ def test_an_encoder_run_exports_what_the_method_starts_from(folder, files, tmp_p
     assert any(not torch.equal(trained[name], fresh[name]) for name in trained if name.startswith("backbone."))
 
 
+def test_an_earlier_checkpoint_is_not_overwritten_by_the_other_starts(folder, files, tmp_path):
+    """The recipe for one's own photos names a checkpoint beside what the config starts from."""
+    plain = make(folder, files, method={"init": str(files.cfld)}).model.method.state_dict()
+    path = run(train_config(folder, files, output=str(tmp_path), name="encoder",
+                            method={"encoder_only": True, "reconstruct": False}), CFLDTask)
+    task = make(folder, files, method={"init": str(files.cfld), "init_encoder": str(path),
+                                       "backbone": str(tmp_path / "not read at all.pth")})
+    assert all(torch.equal(value, plain[name]) for name, value in task.model.method.state_dict().items())
+    stored = load_checkpoint(files.cfld)
+    assert all(torch.equal(plain[name], value) for name, value in stored.method.state_dict().items())
+
+
+def test_a_checkpoint_says_what_the_config_calls_its_data(folder, files, tmp_path):
+    task = make(folder, files, data={"name": "my photos", "licence": "ask me"})
+    task.export(tmp_path / "named.safetensors", 3)
+    meta = load_checkpoint(tmp_path / "named.safetensors").meta
+    assert (meta.data, meta.licence) == ("my photos", "ask me")
+
+
 def test_the_encoder_run_learns_captions_and_leaves_the_rest(folder, files):
     task = make(folder, files, method={"encoder_only": True, "reconstruct": False})
     before, batch, optimiser = weights(task.model), task.batch(np.random.default_rng(0), 4), adam(task, 3e-3)

@@ -34,6 +34,7 @@ def files(demo, pack, tiny):
         pack.mcld.CONFIGS["demo"], unet_widths=tiny.widths, unet_heads=tiny.heads, prompt_width=tiny.context)}
     configs["mcld_published"] = dataclasses.replace(
         configs["mcld_tiny"], image_size=(128, 128), vision_widths=(), image_tokens=1, face_width=512, schedule="authors")
+    configs["mcld_smpl"] = dataclasses.replace(configs["mcld_published"], texture_layout="smpl")
     made = {}
     for name, config in configs.items():
         torch.manual_seed(7)

@@ -61,5 +61,34 @@ def test_the_largest_person_or_an_index_is_estimated(nodes, detectors, people):
         estimate(people[0].image, "two.torchscript", 2, "body")
     with pytest.raises(ValueError, match="picture 1 of 1: nobody found.*Crop"):
         estimate(people[0].image, "nobody.torchscript", -1, "body")
+    with pytest.raises(ValueError, match="part 'elbow' is not known"):   # before the work, with a file that is not there
+        estimate(people[0].image, "no.torchscript", -1, "head, elbow")
+    assert estimate(people[0].image, "two.torchscript", -1, "Head, 3").result[2].any()
     with pytest.raises(FileNotFoundError, match="no file .*r50_fpn_dl.torchscript in .*densepose.*Download"):
         estimate(people[0].image, "densepose_r50_fpn_dl.torchscript", -1, "body")
+
+
+def test_models_that_controlnet_aux_downloads_while_the_host_runs_are_found(nodes, host):
+    import folder_paths
+    pack = host.base / "custom_nodes" / "comfyui_controlnet_aux"
+    pack.mkdir()
+    nodes.densepose.register_folder()   # as at the start, when there is no model yet
+    folder = pack.joinpath("ckpts", "LayerNorm", "DensePose-TorchScript-with-hint-image")
+    folder.mkdir(parents=True)
+    torch.jit.script(TwoPeople()).save(str(folder / "densepose_r101_fpn_dl.torchscript"))
+    assert "densepose_r101_fpn_dl.torchscript" in folder_paths.get_filename_list(nodes.densepose.FOLDER)
+    assert folder_paths.get_full_path(nodes.densepose.FOLDER, "densepose_r101_fpn_dl.torchscript").startswith(str(folder))
+
+
+def test_iuv_pictures_that_say_nothing_are_refused_with_their_number(nodes, people):
+    read = nodes.densepose.ReadIUV.execute
+    picture = torch.from_numpy(people[0].iuv[..., ::-1].copy()).float()[None] / 255
+    with pytest.raises(ValueError, match="picture 2 of 2: no pixel belongs to a body part"):
+        read(torch.cat([picture, torch.zeros_like(picture)]), "v,u,part", "body")
+    with pytest.raises(ValueError, match="picture 2 of 2: .*reaches .*other channel order"):
+        read(torch.cat([picture, picture.flip(-1)]), "v,u,part", "body")
+    with pytest.raises(ValueError, match="grey, so it holds part numbers at most"):
+        read(picture[..., :1], "v,u,part", "body")
+    clear = torch.cat([picture, (picture[..., 2:] > 0).float()], -1)
+    clear[..., :3][clear[..., 3] == 0] = 1.0   # what a transparent background hides
+    assert np.array_equal(read(clear, "v,u,part", "body").result[0][0].to_picture(), people[0].iuv)

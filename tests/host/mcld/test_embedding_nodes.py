@@ -60,6 +60,30 @@ def test_a_whole_generation_equals_the_one_on_diffusers(nodes, pack, files, base
     assert (decoded - pictures).abs().mean() < 0.01 < pictures.std()
 
 
+def test_published_weights_run_whole_on_clip_smpl_maps_and_insightfaces_numbers(nodes, pack, files, base, people, demo):
+    """The route of real photos: CLIP of the host on photo and texture map, 512 face numbers, SMPL layout, the host's
+    reference network and the authors' schedule, against the same on diffusers."""
+    source, target, _ = people
+    published = nodes.loaders.LoadCheckpoint.execute("mcld_smpl.safetensors").result[0]
+    texture, clip = torch.rand(1, 512, 512, 3, generator=torch.Generator().manual_seed(1)), Clip(64)
+    texture = (texture * 255).round() / 255
+    face = nodes.types.FaceEmbeds(torch.randn(1, 512, generator=torch.Generator().manual_seed(2)))
+    given = {"texture": texture, "face": face, "clip_vision": clip, "vae": base.vae, "model": base.model}
+    cond = nodes.multifocal.MultiFocalEmbedding.execute(published, source.image, target.densepose, 0.5, **given).result[0]
+    assert len(clip.seen) == 2 and cond.encoded.reference and cond.encoded.texture.any()
+    ours = sampled(nodes, base, cond, steps=4, seed=3 * 1_000_003)
+    generator = pack.pipeline.Generator(*(demo.folder / f"{name}.safetensors" for name in
+                                          ("mcld_smpl", "demo_base", "demo_vae")))
+    assert generator.schedule is not generator.sizes.schedule() and generator.method.noise_schedule() is not None
+    photo = generator.prepare(source.raw)
+    pictures = generator(photo, [None], weights={"appearance": 2.0}, steps=4, seed=3, densepose=target.densepose,
+                         textures=(texture.numpy() * 255).round().astype(np.uint8), faces=face.vectors,
+                         clip=lambda squares: nodes.multifocal.embeds(Clip(64), squares, 64))
+    decoded = base.vae.decode(ours).movedim(-1, 1).clamp(0, 1)
+    print(f"difference {(decoded - pictures).abs().mean():.1e}, spread {pictures.std():.2f}")
+    assert (decoded - pictures).abs().mean() < 0.01 < pictures.std()
+
+
 def test_batches_pair_as_everywhere(nodes, base, method, people):
     source, target, other = people
     poses = target.densepose + other.densepose
@@ -107,6 +131,11 @@ def test_bad_input_says_what_came_and_what_to_do(nodes, files, base, method, peo
         embed(nodes, method, base, source, target, texture=wide)
     with pytest.raises(ValueError, match="\\(1, 512\\); expected \\(B, 64\\)"):
         embed(nodes, method, base, source, target, face=nodes.types.FaceEmbeds(torch.zeros(1, 512)))
+    with pytest.raises(ValueError, match="FACE_EMBEDS holds list; expected that of Face Embedding"):
+        embed(nodes, method, base, source, target, face=[torch.zeros(512)])
+    with pytest.raises(ValueError, match="2 textures, 3 faces; expected equal numbers.*Repeat or drop"):
+        embed(nodes, method, base, source, target, texture=texture_of(nodes, source).expand(2, -1, -1, -1),
+              face=nodes.types.FaceEmbeds(torch.zeros(3, 64)))
     with pytest.raises(ValueError, match="vae and model is not connected.*leave the texture out"):
         embed(nodes, method, base, source, target, vae=None, model=None)
     with pytest.raises(ValueError, match="DENSEPOSE holds str; expected that of Estimate DensePose"):

@@ -1,7 +1,7 @@
 """DensePose: which of 24 body parts a pixel shows, and where on that part (U, V).
 
 Gueler et al. 2018, "DensePose: dense human pose estimation in the wild". The picture formats and the pose guider's input
-follow the MCLD spec (2.1).
+follow MCLD's authors' code.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class IUV:
         return cls(np.ascontiguousarray(part), u / scale, v / scale)
 
     def to_picture(self, order: str = "part,u,v") -> np.ndarray:
-        """(H, W, 3) uint8: part number, 255 u and 255 v truncated, as the authors' files hold them (MCLD spec 2.1)."""
+        """(H, W, 3) uint8: part number, 255 u and 255 v truncated, as the authors' files hold them."""
         # The small addend keeps k / 255 * 255 at k, whatever float32 makes of it.
         u, v = ((value * np.float32(255) + np.float32(1e-3)).astype(np.uint8) for value in (self.u, self.v))
         return np.stack([self.part, u, v] if _ordered(order) else [v, u, self.part], axis=-1)
@@ -149,7 +149,7 @@ def check_picture(picture: np.ndarray, name: str) -> None:
 
 
 def pose_picture(iuv: IUV, size: tuple[int, int] = (512, 512)) -> torch.Tensor:
-    """The pose guider's input -> (3, *size) float32 in [0, 1]: V, U and part number, all / 255 (MCLD spec 2.1).
+    """The pose guider's input -> (3, *size) float32 in [0, 1]: V, U and part number, all / 255 (MCLD's authors' code).
 
     Pillow's bicubic resize, aspect ratio ignored, so that part numbers blend at the borders: published weights saw it so.
     """
@@ -201,7 +201,7 @@ def estimate(
               coarse (N, K, h, w), fine (N, 25, h, w), u, v (N, 25, h, w), as a tuple or a dict with the names pred_boxes,
               pred_densepose_coarse_segm ... or boxes, coarse_segm ...; its own module resizes the photo.
     person:   "largest" box, "best" score (the authors' choice: the model lists people by score), or an index from 0.
-    channels: order fed to the model; DensePose was trained on "bgr" (MCLD spec 2.1), some packs feed "rgb".
+    channels: order fed to the model; DensePose was trained on "bgr" (MCLD's authors' code), some packs feed "rgb".
     device:   where the model is.
 
     Raises ValueError when nobody is found or there is no such person.

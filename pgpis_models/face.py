@@ -1,6 +1,6 @@
 """Faces: the identity embedding of a photo by insightface (the pack's `face` extra), and the crop around a face.
 
-As in the MCLD spec (2.3): the raw 512 numbers of the largest face, not normalised; zeros where there is no face.
+As in MCLD's authors' code: the raw 512 numbers of the largest face, not normalised; zeros where there is no face.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
 def fusion_loss(target: Tensor, fusion: Tensor, source: Tensor, *, temperature: float = 0.07, l1_weight: float = 1e-4,
                 source_enhanced: bool = True,
                 gather: Callable[[Tensor], tuple[Tensor, int]] | None = None) -> FusionLoss:
-    """The contrastive loss of stage 1, source-enhanced InfoNCE (FPDM spec, section 3).
+    """The contrastive loss of stage 1, source-enhanced InfoNCE (FPDM's authors' code).
 
     target, fusion, source: (B, E), embeddings of the target photo, fusion embedding, embedding of the source photo.
     source_enhanced: the sources join both sides, so that targets must tell fusions from sources, and sources from the

@@ -1,7 +1,7 @@
 """What FPDM looks at: its pose picture, and photos and pose pictures as the tensors of its three encoders.
 
 The drawing differs from ordinary OpenPose pictures: red and blue are swapped, limbs are blended over the discs, and
-line widths are in pixels whatever the canvas, so that the canvas decides how bold the pose looks (FPDM spec, section 1).
+line widths are in pixels whatever the canvas, so that the canvas decides how bold the pose looks (FPDM's authors' code).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FARTHEST = 16383  # OpenCV keeps coordinates in 16.16 fixed point; joints farth
 # --- keypoints ----------------------------------------------------------------------------------------------
 
 def parse_fpdm_txt(text: str, what: str = "the pose text") -> Keypoints:
-    """The authors' pose file -> Keypoints on the (256, 176) picture (FPDM spec, section 1).
+    """The authors' pose file -> Keypoints on the (256, 176) picture (FPDM's authors' code).
 
     text: 18 lines "x y" in OpenPose-COCO order, in pixels of a 256x256 frame that is the 176x256 picture padded by 40
     pixels left and right. A joint with -1 as x or y is missing. Raises ValueError, beginning with `what`, for another
@@ -87,7 +87,7 @@ def on_canvas(keypoints: Keypoints, size: tuple[int, int] = CANVAS) -> Keypoints
 
 
 def augmented(keypoints: Keypoints, noise: np.ndarray | None = None, flip: bool = False) -> Keypoints:
-    """A training pose (FPDM spec, section 2): every joint moved by `noise`, then mirrored if `flip`.
+    """A training pose (FPDM's authors' code): every joint moved by `noise`, then mirrored if `flip`.
 
     keypoints: on the canvas that they will be drawn on (`on_canvas`). noise: (18, 2) pixels of this canvas, standard
     normal in the authors' training. A joint that leaves the canvas to the left or the top counts as missing; right and

@@ -59,14 +59,14 @@ def _opencv():
 
 
 def _whole_pixels(keypoints: Keypoints, size: tuple[int, int]) -> np.ndarray:
-    """(18, 2) int64 x, y on a canvas of `size`: scaled, then truncated (CFLD spec: authors' code)."""
+    """(18, 2) int64 x, y on a canvas of `size`: scaled, then truncated (CFLD's authors' code)."""
     return np.clip(np.trunc(keypoints.scaled_to(size).xy), -_FARTHEST, _FARTHEST).astype(np.int64)
 
 
 def draw_cfld(
     keypoints: Keypoints, size: tuple[int, int] = (256, 256), thickness: int = 2, radius: int = 3
 ) -> np.ndarray:
-    """CFLD's drawing of a pose -> (3, H, W) uint8, RGB on black (CFLD spec: authors' code).
+    """CFLD's drawing of a pose -> (3, H, W) uint8, RGB on black (CFLD's authors' code).
 
     size:      (H, W) of the drawing; the pose is scaled to it, its joints truncated to whole pixels.
     thickness: width of the limbs, radius: of the joints, both in pixels whatever the size. The authors tie them:
@@ -97,7 +97,7 @@ def _drawing(
 
 
 def heatmaps(keypoints: Keypoints, size: tuple[int, int] = (256, 256), sigma: float = 6.0) -> torch.Tensor:
-    """One Gaussian of peak 1 per joint -> (18, H, W) float32; missing joints give zeros (CFLD spec: authors' code).
+    """One Gaussian of peak 1 per joint -> (18, H, W) float32; missing joints give zeros (CFLD's authors' code).
 
     size: (H, W). sigma: pixels of this canvas, not scaled with it; the joint is truncated to a whole pixel.
     """
@@ -135,7 +135,7 @@ def cfld_rasters(
     radius: int = 3,  # pixels
 ) -> torch.Tensor:
     """CFLD's pose input for a batch of poses -> (B, 21, H, W) float32 in [0, 1]: red, green, blue of `draw_cfld` / 255,
-    then the 18 `heatmaps`. Not normalised to [-1, 1] (CFLD spec: authors' code).
+    then the 18 `heatmaps`. Not normalised to [-1, 1] (CFLD's authors' code).
 
     sigma, thickness and radius are in pixels whatever the size: a smaller raster has relatively fatter lines, as in
     training at that size. Raises ValueError without poses. Needs OpenCV.

@@ -16,7 +16,7 @@ from .keypoints import Keypoints, checked_size
 # BODY_25 has a middle hip at 8 and six foot joints at 19..24; the other 18 are ours in another order.
 BODY_25_TO_COCO_18 = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)
 
-# Frame (H, W) of CFLD's annotation files (CFLD spec: authors' code).
+# Frame (H, W) of CFLD's annotation files (CFLD's authors' code).
 CFLD_FRAME = (256, 176)
 
 EMPTY = ("error", "hold")   # what to do with a frame without the person
@@ -214,7 +214,7 @@ def load_openpose_json(path: str | Path, canvas: tuple[int, int] | None = None) 
 
 
 def parse_cfld_annotation(annotation, xs=None, frame: tuple[int, int] = CFLD_FRAME) -> Keypoints:
-    """A keypoint annotation of CFLD's DeepFashion split -> Keypoints (CFLD spec: authors' code).
+    """A keypoint annotation of CFLD's DeepFashion split -> Keypoints (CFLD's authors' code).
 
     annotation: a row of the file, "name: [y, ...]: [x, ...]" (the name may be left out), with xs None; or the 18 y
                 values, with the 18 x values in xs.

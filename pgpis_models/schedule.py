@@ -127,7 +127,7 @@ class NoiseSchedule:
 def leading_timesteps(count: int, steps: int = 1000, offset: int = 1) -> Tensor:
     """`count` timesteps from high to low, (count,) int64: i * (steps // count) + offset.
 
-    50 of 1000 with the published offset 1: 981, 961, ..., 21, 1 (CFLD and FPDM spec: authors' code).
+    50 of 1000 with the published offset 1: 981, 961, ..., 21, 1 (CFLD's and FPDM's authors' code).
     """
     _check_count(count, steps)
     return torch.arange(count - 1, -1, -1) * (steps // count) + offset
@@ -136,7 +136,7 @@ def leading_timesteps(count: int, steps: int = 1000, offset: int = 1) -> Tensor:
 def trailing_timesteps(count: int, steps: int = 1000) -> Tensor:
     """`count` timesteps from high to low, (count,) int64, that start at the last one: steps - i * steps / count - 1.
 
-    20 of 1000: 999, 949, ..., 49 (MCLD spec: authors' code). Zero terminal SNR needs this spacing.
+    20 of 1000: 999, 949, ..., 49 (MCLD's authors' code). Zero terminal SNR needs this spacing.
     """
     _check_count(count, steps)
     return torch.round(steps - torch.arange(count, dtype=torch.float64) * (steps / count)).long() - 1
@@ -158,7 +158,7 @@ def ddpm_std(schedule: NoiseSchedule, t: int, previous: int) -> Tensor:
 def ddpm_step(
     schedule: NoiseSchedule, prediction: Tensor, x: Tensor, t: int, previous: int, noise: Noise = None
 ) -> Tensor:
-    """Ancestral step from x = x_t to timestep `previous` (Ho et al. 2020, eq. 6 and 7; CFLD spec: authors' code).
+    """Ancestral step from x = x_t to timestep `previous` (Ho et al. 2020, eq. 6 and 7; CFLD's authors' code).
 
     prediction: guided prediction of the schedule's kind, x's shape. previous: next timestep of the chain, -1 at its
     end, where abar is 1 whatever the scheduler file says. noise: standard normal of x's shape, added at every step; at
@@ -248,7 +248,7 @@ def sample(
 def cubic_timesteps(u: Tensor, steps: int = 1000, power: float = 3) -> Tensor:
     """Uniform draws u in [0, 1) -> training timesteps, int64 of u's shape: t = clamp(trunc((1 - u^3) T), 0, T - 1).
 
-    Favours large t, where pose and layout are decided (CFLD spec: authors' code). Pass float32, as the authors do.
+    Favours large t, where pose and layout are decided (CFLD's authors' code). Pass float32, as the authors do.
     power: in place of 3; the larger, the more noise is favoured.
     """
     return ((1.0 - u**power) * steps).long().clamp(0, steps - 1)
@@ -262,7 +262,7 @@ def cfld_lr(
     warmup_rate: float = 0.1,
     decay_rate: float = 0.1,
 ) -> float:
-    """Learning rate of CFLD's training at iteration `step` from 0 (CFLD spec: authors' code).
+    """Learning rate of CFLD's training at iteration `step` from 0 (CFLD's authors' code).
 
     Linear from warmup_rate to 1 of `base` during `warmup` iterations, then times decay_rate at each of `decay_at`.
     """

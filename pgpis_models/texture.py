@@ -1,7 +1,7 @@
 """Texture maps: what a photo shows of each body part, laid out flat; and pictures drawn back from them.
 
 Photo + DensePose -> 24 tiles of 200 x 200 texels (the atlas), by pixel; small holes are filled; from there to the SMPL
-layout of 512 x 512, MCLD's appearance input (MCLD spec 2.2). Colours may be RGB or BGR: channels keep their order.
+layout of 512 x 512, MCLD's appearance input (MCLD's authors' code). Colours may be RGB or BGR: channels keep their order.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def edit(
     texture: np.ndarray, donor: np.ndarray, parts: str | int | Iterable[str | int] = (), mask: np.ndarray | None = None,
     only_known: bool = False,
 ) -> np.ndarray:
-    """`texture` with chosen texels of `donor`: garments, the face, single parts (MCLD spec 6).
+    """`texture` with chosen texels of `donor`: garments, the face, single parts (MCLD section 4.4).
 
     texture, donor: (..., H, W, 3) uint8 of one layout.
     parts:          numbers or names (`densepose.GROUPS`: "clothes", "face", "arms" ...).

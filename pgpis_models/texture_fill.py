@@ -1,4 +1,4 @@
-"""The working canvas of a warp: 24 tiles with gaps, one number per texel, whose holes are filled (MCLD spec 2.2).
+"""The working canvas of a warp: 24 tiles with gaps, one number per texel, whose holes are filled (MCLD's authors' code).
 
 Tiles lie apart, so that neither a dilation nor the search for the nearest texel leaves a tile: each step then runs on all
 parts at once. A texel is a uint32 of the three channels and a fourth that counts for nothing, so that it moves in one go.

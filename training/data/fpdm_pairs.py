@@ -139,7 +139,7 @@ def diffusion_tensors(pairs: Sequence[Pair], config: FPDMConfig, canvas: Sequenc
 
 
 def varied(pair: Pair, settings: FPDMSettings, rng: np.random.Generator, canvas: Sequence[int] = CANVAS) -> Pair:
-    """A training pair of stage 2 (FPDM spec, section 2): noise on every joint, and some pairs mirrored, photos and pose
+    """A training pair of stage 2 (FPDM's authors' code): noise on every joint, and some pairs mirrored, photos and pose
     alike. The pose comes back on the canvas (height, width), to be drawn there."""
     noise = settings.joint_noise * rng.standard_normal((18, 2)) if settings.joint_noise else None
     flip = bool(rng.random() < settings.flip)

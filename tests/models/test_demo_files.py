@@ -1,0 +1,30 @@
+"""The demo files that come with the pack: whole, small, and one set."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgpis_models.base import load_unet, load_vae
+from pgpis_models.checkpoint import difference, load_checkpoint, shapes_of
+from pgpis_models.pipeline import DEMO_FOLDER
+
+METHODS = {"demo_cfld.safetensors": "cfld", "demo_mcld.safetensors": "mcld", "demo_fpdm.safetensors": "fpdm",
+           "demo_qen.safetensors": "qen"}
+BASES = {"demo_base.safetensors", "demo_vae.safetensors"}
+METHOD_BYTES, ALL_BYTES = 20_000_000, 60_000_000
+FILES = {path.name: path.stat().st_size for path in DEMO_FOLDER.glob("*") if path.is_file()}
+
+
+def test_there_is_nothing_else_and_all_of_it_is_small():
+    assert BASES <= set(FILES) <= BASES | set(METHODS)
+    assert max(FILES.values()) <= METHOD_BYTES and sum(FILES.values()) <= ALL_BYTES, FILES
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) & set(METHODS)))
+def test_a_method_fits_the_demos_base_and_says_what_it_is(name):
+    checkpoint = load_checkpoint(DEMO_FOLDER / name, expect_method=METHODS[name])
+    assert checkpoint.meta.base == "demo" and checkpoint.meta.step > 0 and "demo weights" in checkpoint.meta.licence
+    unet, _ = load_unet(DEMO_FOLDER / "demo_base.safetensors")
+    assert not difference(shapes_of(checkpoint.unet_weights), shapes_of(dict(unet.named_parameters())), extras=True)
+    assert set(checkpoint.method.unet_weight_shapes()) <= set(checkpoint.unet_weights)
+    load_vae(DEMO_FOLDER / "demo_vae.safetensors")

@@ -11,6 +11,7 @@ for get a picture of the graph only.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import tempfile
@@ -139,16 +140,30 @@ def runs(path: Path) -> bool:
 
 
 def result_of(host: Host, path: Path) -> bytes:
-    """Runs a workflow; the file of its film, of its grid, or of its last picture if it has neither."""
+    """Runs a workflow; the file of its film, its attention maps in rows, the file of its grid, or of its last picture if it
+    has none of these."""
     workflow = json.loads(path.read_text())
     prompt = to_api(workflow, host.object_info)
     outputs = host.run(prompt)
-    grids = {number for number, node in prompt.items() if node["class_type"] == "PGPISCompareGrid"}
     shown = {number: files["images"] for number, files in outputs.items() if files.get("images")}
-    of_grid = [files for number, files in shown.items()
-               if any(isinstance(value, list) and value[0] in grids for value in prompt[number]["inputs"].values())]
+
+    def fed_by(kind: str) -> list[list]:
+        sources = {number for number, node in prompt.items() if node["class_type"] == kind}
+        return [files for number, files in shown.items()
+                if any(isinstance(value, list) and value[0] in sources for value in prompt[number]["inputs"].values())]
+    maps, of_grid = fed_by("PGPISAttentionMaps"), fed_by("PGPISCompareGrid")
+    if maps:
+        return in_rows([[host.picture(file) for file in files] for files in maps])
     of_film = [files for number, files in shown.items() if prompt[number]["class_type"] == "SaveAnimatedWEBP"]
     return host.picture_bytes((of_film or of_grid or list(shown.values()))[-1][-1])
+
+
+def in_rows(rows: list[list[np.ndarray]]) -> bytes:
+    """A PNG file of rows of pictures (H, W, 3) uint8, all of one size and as many in each row."""
+    sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+    file = io.BytesIO()
+    Image.fromarray(sheet).save(file, format="PNG")
+    return file.getvalue()
 
 
 def main() -> None:

@@ -12,6 +12,11 @@ from PIL import Image
 FOLDER = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
 
 
+def pictures() -> list[str]:
+    """Names of the pictures that come with the pack."""
+    return sorted(path.name for path in FOLDER.glob("*.png"))
+
+
 class DemoPicture(io.ComfyNode):
     """Name of a picture that comes with the pack -> IMAGE, MASK."""
 
@@ -21,7 +26,7 @@ class DemoPicture(io.ComfyNode):
             node_id="PGPISDemoPicture", display_name="Demo Picture", category="PGPIS/loaders",
             description="A drawn person of the demo world, which comes with the pack: nothing to download or to upload. For "
                         "your own photos, with a checkpoint that was trained on photos, put Load Image in its place.",
-            inputs=[io.Combo.Input("picture", options=sorted(path.name for path in FOLDER.glob("*.png")), tooltip=(
+            inputs=[io.Combo.Input("picture", options=pictures(), tooltip=(
                 "source and target are one person in two poses, person is another. _iuv is the true DensePose of the "
                 "picture of that name, for Read IUV (channels v,u,part); _clothes a mask of its clothes."))],
             outputs=[io.Image.Output(display_name="image", tooltip="The picture, 128x96 (height x width)."),
@@ -30,8 +35,7 @@ class DemoPicture(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, picture: str) -> bool | str:
         """Here, so that a file of another version of the pack gets a sentence that says so."""
-        return True if (FOLDER / picture).is_file() and "/" not in picture and "\\" not in picture else (
-            f"no demo picture {picture!r}; expected one of {', '.join(sorted(p.name for p in FOLDER.glob('*.png')))}")
+        return picture in pictures() or f"no demo picture {picture!r}; expected one of {', '.join(pictures())}"
 
     @classmethod
     def execute(cls, picture: str) -> io.NodeOutput:

@@ -18,7 +18,7 @@ from .convert import unet_shapes
 from .fpdm_fusion import FUSION_CONFIGS, FusionConfig, FusionLoss, FusionModel, fusion_loss, gather_rows
 from .fpdm_parts import ClassMLP, PoseGuider, SourceMLP, TowerSizes, VisionTower
 from .fpdm_swin import SwinSizes, SwinTower
-from .guidance import Guidance, Term
+from .guidance import Guidance, Term, check_scales
 from .injections import Injections, everywhere
 
 __all__ = ["CONFIGS", "Encoded", "FPDM", "FPDMConfig", "FUSION_CONFIGS", "FusionConfig", "FusionLoss", "FusionModel",
@@ -195,9 +195,7 @@ class FPDM(nn.Module):
         last one alone. (For weights below 1 the authors also run that one alone; here they interpolate.) Raises
         ValueError for another mode, and for a scale that the mode does not use.
         """
-        unknown = sorted(set(scales) - set(self.guidance_scales(mode)))
-        if unknown:
-            raise ValueError(f"guidance mode {mode!r} has no scale {unknown}; it uses {self.guidance_scales(mode)}")
+        check_scales(mode, self.guidance_scales(mode), scales)
 
         def shown(tokens: Tensor, pose: Tensor, added: Tensor) -> Injections:
             return Injections(context=everywhere(tokens), stem=pose, time_embedding=added)

@@ -89,7 +89,12 @@ def scales_of(modes: Mapping[str, Sequence[Any]], mode: str, given: Iterable[str
     if mode not in modes:
         raise ValueError(f"unknown guidance mode {mode!r}; expected one of {list(modes)}")
     used = [link.scale for link in modes[mode][1:]]
+    check_scales(mode, used, given)
+    return used
+
+
+def check_scales(mode: str, used: Sequence[str], given: Iterable[str]) -> None:
+    """Raises ValueError for a given scale that a mode does not use."""
     unknown = sorted(set(given) - set(used))
     if unknown:
-        raise ValueError(f"guidance mode {mode!r} has no scale {unknown}; it uses {used}")
-    return used
+        raise ValueError(f"guidance mode {mode!r} has no scale {unknown}; it uses {list(used)}")

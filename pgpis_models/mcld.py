@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .convert import unet_shapes
-from .guidance import Guidance, Term
+from .guidance import Guidance, Term, check_scales
 from .injections import ExtraAttention, Injections, everywhere
 from .mcld_config import CONFIGS, FACE_WEIGHT, MCLDConfig
 from .mcld_loss import sampling_schedule
@@ -192,9 +192,7 @@ class MCLD(nn.Module):
         """pose + appearance * (pose+appearance - pose): the method's only chain, since its unconditional row keeps the
         pose. The scale `appearance` is the authors' 3.5 unless given. Raises ValueError for another mode, and for a scale
         that it does not use."""
-        unknown = sorted(set(scales) - set(self.guidance_scales(mode)))
-        if unknown:
-            raise ValueError(f"guidance mode {mode!r} has no scale {unknown}; it uses {self.guidance_scales(mode)}")
+        check_scales(mode, self.guidance_scales(mode), scales)
         return Guidance((Term("pose", self.null_injections(encoded)),
                          Term("pose+appearance", self.injections(encoded), scales.get("appearance", GUIDANCE_WEIGHT))))
 

@@ -99,6 +99,26 @@ def demo(host, tiny):
     return SimpleNamespace(folder=folder, config=config, method=method, weights=weights, size=(128, 96))
 
 
+@pytest.fixture(scope="session")
+def tiny_method(host, demo, tiny):
+    """Saves a method of the demo's preset on the tiny base, with random weights that all matter, and loads it as a node
+    does: tiny_method("qen", "QEN", "qen_tiny", seed, unet_heads=8) -> PGPIS_METHOD."""
+    import dataclasses
+
+    def make(file: str, kind: str, name: str, seed: int, **sizes):
+        module = host.pack(f"pgpis_models.{file}")
+        torch.manual_seed(seed)
+        method = getattr(module, kind)(dataclasses.replace(module.CONFIGS["demo"], unet_widths=tiny.widths, **sizes))
+        for value in method.requires_grad_(False).eval().parameters():   # nothing may hide behind weights that start at zero
+            value += 0.05 * torch.randn_like(value)
+        weights = {key: value for key, value in tiny.unet(3).state_dict().items() if key in method.unet_weight_shapes()}
+        file_name = f"{name}.safetensors"
+        host.pack("pgpis_models.checkpoint").save_checkpoint(demo.folder / file_name, method, weights, base="demo", step=0,
+                                                             data="none", licence="none")
+        return host.pack("nodes.loaders").LoadCheckpoint.execute(file_name).result[0]
+    return make
+
+
 # --- tiny models --------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import numpy as np
@@ -14,34 +13,13 @@ FRAMES = 5
 
 
 @pytest.fixture(scope="module")
-def fpdm(host, demo, tiny):
-    """fpdm_tiny.safetensors beside the other tiny files; its method, read back."""
-    module, checkpoint = host.pack("pgpis_models.fpdm"), host.pack("pgpis_models.checkpoint")
-    torch.manual_seed(31)
-    config = dataclasses.replace(module.CONFIGS["demo"], unet_widths=tiny.widths, context=tiny.context)
-    method = module.FPDM(config).requires_grad_(False).eval()
-    for value in method.parameters():  # nothing may hide behind weights that start at zero
-        value += 0.05 * torch.randn_like(value)
-    weights = {name: value for name, value in tiny.unet(3).state_dict().items() if name in method.unet_weight_shapes()}
-    checkpoint.save_checkpoint(demo.folder / "fpdm_tiny.safetensors", method, weights, base="demo", step=0, data="none",
-                               licence="none")
-    return host.pack("nodes.loaders").LoadCheckpoint.execute("fpdm_tiny.safetensors").result[0]
+def fpdm(tiny_method, tiny):
+    return tiny_method("fpdm", "FPDM", "fpdm_tiny", 31, context=tiny.context)
 
 
 @pytest.fixture(scope="module")
-def qen(host, demo, tiny):
-    """qen_sequence.safetensors beside the other tiny files; its method, read back."""
-    module, checkpoint = host.pack("pgpis_models.qen"), host.pack("pgpis_models.checkpoint")
-    torch.manual_seed(33)
-    config = dataclasses.replace(module.CONFIGS["demo"], unet_widths=tiny.widths, unet_heads=tiny.heads,
-                                 prompt_width=tiny.context)
-    method = module.QEN(config).requires_grad_(False).eval()
-    for value in method.parameters():
-        value += 0.05 * torch.randn_like(value)
-    weights = {name: value for name, value in tiny.unet(3).state_dict().items() if name in method.unet_weight_shapes()}
-    checkpoint.save_checkpoint(demo.folder / "qen_sequence.safetensors", method, weights, base="demo", step=0, data="none",
-                               licence="none")
-    return host.pack("nodes.loaders").LoadCheckpoint.execute("qen_sequence.safetensors").result[0]
+def qen(tiny_method, tiny):
+    return tiny_method("qen", "QEN", "qen_sequence", 33, unet_heads=tiny.heads, prompt_width=tiny.context)
 
 
 @pytest.fixture(scope="module")

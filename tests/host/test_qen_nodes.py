@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 import numpy as np
@@ -16,33 +15,18 @@ SIZE = (128, 96)
 
 
 @pytest.fixture(scope="module")
-def qen(host, tiny, demo):
-    """qen_tiny.safetensors beside the other demo files."""
-    models, checkpoint = host.pack("pgpis_models.qen"), host.pack("pgpis_models.checkpoint")
-    torch.manual_seed(31)
-    config = dataclasses.replace(models.CONFIGS["demo"], unet_widths=tiny.widths, unet_heads=tiny.heads,
-                                 prompt_width=tiny.context)
-    method = models.QEN(config).requires_grad_(False)
-    for value in method.parameters():
-        value += 0.05 * torch.randn_like(value)
-    weights = {name: value for name, value in tiny.unet(3).state_dict().items() if name in method.unet_weight_shapes()}
-    assert len(weights) == 32
-    checkpoint.save_checkpoint(demo.folder / "qen_tiny.safetensors", method, weights, base="demo", step=0, data="none",
-                               licence="none")
+def method(host, tiny, tiny_method):
     picture = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
     Image.fromarray(picture).save(host.base / "input" / "qen_source.png")
-    return config
+    made = tiny_method("qen", "QEN", "qen_tiny", 31, unet_heads=tiny.heads, prompt_width=tiny.context)
+    assert len(made.checkpoint.unet_weights) == 32
+    return made
 
 
 @pytest.fixture(scope="module")
 def nodes(host):
     from types import SimpleNamespace
     return SimpleNamespace(**{name: host.pack(f"nodes.{name}") for name in ("loaders", "queries", "pose", "sampling")})
-
-
-@pytest.fixture(scope="module")
-def method(nodes, qen):
-    return nodes.loaders.LoadCheckpoint.execute("qen_tiny.safetensors").result[0]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +69,7 @@ def graph(sampler="apply", widgets=None, mask=None, **more):
     return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in made.items()}
 
 
-def test_the_embedding_runs_under_a_ksampler_and_strength_and_per_cent_act(host, qen):
+def test_the_embedding_runs_under_a_ksampler_and_strength_and_per_cent_act(host, method):
     cases = {"plain": {}, "weak": {"strength": 0.2}, "late": {"start_percent": 0.5}, "early": {"end_percent": 0.4}}
     results = {name: saved(host, host.run(graph(widgets=widgets))) for name, widgets in cases.items()}
     assert all(len(pictures) == 2 and pictures[0].shape == (*SIZE, 3) for pictures in results.values())
@@ -94,7 +78,7 @@ def test_the_embedding_runs_under_a_ksampler_and_strength_and_per_cent_act(host,
         assert not any(np.array_equal(pictures[0], other) for other in others), name
 
 
-def test_a_pose_mask_may_be_connected_and_changes_the_result(host, qen):
+def test_a_pose_mask_may_be_connected_and_changes_the_result(host, method):
     plain = saved(host, host.run(graph()))
     wide = saved(host, host.run(graph(mask=["region", 0], region=("PGPISPoseMask", {
         "pose": ["pose", 0], "width": 40, "height": 60, "blur": 40.0, "threshold": 0.004, "person": -1}))))
@@ -104,7 +88,7 @@ def test_a_pose_mask_may_be_connected_and_changes_the_result(host, qen):
     assert not np.array_equal(plain[0], wide[0]) and not np.array_equal(wide[0], own[0])
 
 
-def test_attention_maps_are_pictures_over_the_source(host, qen):
+def test_attention_maps_are_pictures_over_the_source(host, method):
     result = host.run(graph(
         local=("PGPISAttentionMaps", {"method": ["method", 0], "source": ["source", 0], "kind": "local", "queries": "0-1, 5",
                                       "block": -1}),

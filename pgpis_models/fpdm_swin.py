@@ -6,6 +6,7 @@ backbone and decoder are those of CFLD's demo, so that one may start from the ot
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from .cfld_parts import PerceptionRefinedDecoder
 from .checkpoint import difference, shapes_of
 from .metrics import IMAGENET_MEAN, IMAGENET_STD
 from .swin import SwinBackbone
+
+BLOCK = re.compile(r"layers\.(\d+)\.blocks\.(\d+)\.")   # stage and block in the names of a backbone's weights
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,20 @@ class SwinTower(nn.Module):
             raise ValueError("this Swin tower has no tokens; set tokens, token_width, decoder_depth and decoder_heads")
         return self.decoder(self.deepest(pixels))
 
+    def _too_deep(self, name: str) -> bool:
+        """Whether a backbone's entry belongs to a block that this tower's stage has not."""
+        block = BLOCK.match(name)
+        return bool(block) and int(block[1]) < len(self.sizes.depths) and int(block[2]) >= self.sizes.depths[int(block[1])]
+
     def load_parts(self, state: Mapping[str, Tensor], what: str) -> None:
         """Starts from the `backbone.*` and, where there is one, `decoder.*` of another model, such as CFLD's, and leaves its
-        other entries. Raises ValueError, beginning with `what`, when they are of other sizes."""
+        other entries, and the last blocks of stages that are deeper there. Raises ValueError, beginning with `what`, when
+        they are of other sizes."""
         for part in ("backbone", "decoder") if self.decoder is not None else ("backbone",):
             given = {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
             module = getattr(self, part)
+            if part == "backbone":
+                given = {name: value for name, value in given.items() if not self._too_deep(name)}
             wrong = difference(shapes_of(module.state_dict()), shapes_of(given))
             if wrong:
                 raise ValueError(f"{what} does not fit the {part} of the Swin tower: {wrong}; use a file of the same sizes, "

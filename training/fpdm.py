@@ -20,7 +20,8 @@ from pgpis_models.base import BaseSizes
 from pgpis_models.diffusers_binding import DiffusersBinding, swap_weights
 from pgpis_models.fpdm import CONFIGS, FPDM, FPDMConfig
 from pgpis_models.injections import harmonise
-from training.base import diffusion_loss, person_weight
+from pgpis_models.pose import cfld_factored
+from training.base import diffusion_loss, person_weight, raster_size
 from training.config import FPDMSettings, MethodConfig, TrainConfig
 from training.data.fpdm_pairs import (
     MannequinPictures,
@@ -45,6 +46,7 @@ from training.method import (
     trained_weights,
 )
 from training.picture import grid
+from training.teacher import Teacher
 
 SHOWN = 18         # pairs of the sample grid
 DEMO_SCALE = 1.2   # guidance of the sample grids on the demo's base; others: as published
@@ -70,7 +72,7 @@ class FPDMTask(MethodTask):
         self.canvas = sizes.pose_canvas
         latents = bank_latents(self.pictures.bank, settings.vae, config.data, device) \
             if isinstance(self.pictures, MannequinPictures) and not settings.encoder_only else None
-        self.batch = DiffusionBatches(self.pictures, sizes, own, self.canvas, latents)
+        self.batch = DiffusionBatches(self.pictures, sizes, own, self.canvas, latents, bool(settings.teacher))
         method, unet_weights = FPDM(sizes), {}
         if settings.init:   # it holds all the others, trained further
             unet_weights = start_from(method, settings.init, "fpdm")
@@ -84,6 +86,8 @@ class FPDMTask(MethodTask):
         swap_weights(unet, unet_weights)
         self.store(trained, unet_weights)
         self.model = FPDMTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), config).to(device)
+        if settings.teacher:
+            self.model.teacher = Teacher(settings.base, device)
 
     def start(self, method: FPDM) -> None:
         """Starting weights where there is no earlier checkpoint of this stage."""
@@ -133,13 +137,15 @@ class FPDMTask(MethodTask):
 @dataclass(frozen=True)
 class DiffusionBatches:
     """Training batches of stage 2. canvas: (height, width) that poses are drawn on. latents: of a bank of mannequins,
-    (N, V, 4, h, w); None where a batch brings the target's pictures, or nothing of them (encoder_only)."""
+    (N, V, 4, h, w); None where a batch brings the target's pictures, or nothing of them (encoder_only). teacher: whether a
+    batch brings the target's pose as the base's adapter reads it."""
 
     pictures: MannequinPictures | Photos
     sizes: FPDMConfig
     own: FPDMSettings
     canvas: tuple[int, ...]
     latents: Tensor | None
+    teacher: bool = False
 
     def __call__(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
         own = self.own
@@ -151,6 +157,8 @@ class DiffusionBatches:
         who, view = (np.array([pair.where[n] for pair in pairs]) for n in (0, 2))
         result |= {"caption": torch.from_numpy(self.pictures.bank.caption[who]),
                    "person": self.pictures.bank.person(who, view)}
+        if self.teacher:
+            result["raster"] = cfld_factored(self.pictures.bank.poses(who, view), raster_size(self.pictures.bank.size))
         return result if self.latents is None else result | {"target_latents": self.latents[who, view]}
 
 
@@ -187,6 +195,7 @@ class FPDMTraining(nn.Module):
         self.method, self.unet, self.schedule = method, unet, sizes.schedule()
         self.settings: MethodConfig = config.method
         self.own, self.encode = config.fpdm, encode
+        self.teacher: Teacher | None = None
         names = set(trained)
         for name, parameter in unet.named_parameters():
             parameter.requires_grad_(name in names)
@@ -224,9 +233,13 @@ class FPDMTraining(nn.Module):
         injected = method.training_injections(tokens, batch["pose"], fusion, per_sample=self.own.per_sample_drops)
         timesteps = noisy_timesteps(self.settings, rows, self.schedule, latents.device)   # authors' code: uniform
         weight = person_weight(batch["person"], self.settings.foreground) if "person" in batch else None
-        denoising = diffusion_loss(self.binding, self.schedule, latents, harmonise([injected], rows).stacked(), timesteps,
+        lesson = self.teacher.class_of(self.unet, batch["caption"], batch["raster"]) if self.teacher else None
+        binding = lesson.heard(self.binding) if lesson else self.binding
+        denoising = diffusion_loss(binding, self.schedule, latents, harmonise([injected], rows).stacked(), timesteps,
                                    weight, self.own.noise_offset)
         logs["denoising"] = denoising.detach()
+        if lesson:
+            loss, logs["teacher"] = loss + self.settings.teacher * lesson.error, lesson.error.detach()
         return loss + denoising, logs
 
 

@@ -61,6 +61,9 @@ class MCLDTask(MethodTask):
         settings = config.method
         sizes = configured(MCLDConfig, CONFIGS, settings)
         check_demo_settings(config)
+        if config.method.teacher:
+            raise ValueError(f"method.teacher is {config.method.teacher}, but MCLD's pairs bring no pose that the base's "
+                             "adapter reads; expected 0")
         if (settings.caption_loss or settings.encoder_only) and not sizes.own_vision:
             raise ValueError("caption_loss and encoder_only train the checkpoint's own encoders, which this preset has not")
         method = MCLD(sizes)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pgpis_models.base import BaseSizes
 from pgpis_models.diffusers_binding import DiffusersBinding
 from pgpis_models.injections import harmonise
-from pgpis_models.pose_factored import FactoredRasters
+from pgpis_models.pose_factored import FactoredRasters, join
 from training.base import diffusion_loss, person_weight
 from training.config import MethodConfig, TrainConfig
 from training.data.pairs import Pairs, open_pairs
@@ -34,6 +34,9 @@ from training.method import (
     trained_weights,
 )
 from training.picture import grid
+from training.teacher import Teacher
+
+TEACHER_CHANNELS = 21   # of CFLD's pose rasters, which the base's adapter was trained with
 
 
 class PairTask(MethodTask):
@@ -70,6 +73,12 @@ class PairTask(MethodTask):
         self.store(trained, replaced)
         self.model = PairTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), settings, self.told,
                                   self.halves_summed).to(device)
+        if settings.teacher:
+            if sizes.pose_channels != TEACHER_CHANNELS:
+                raise ValueError(f"method.teacher reads poses in {TEACHER_CHANNELS} channels, the method in "
+                                 f"{sizes.pose_channels}; set method.model.pose_channels={TEACHER_CHANNELS}, or "
+                                 "method.teacher=0")
+            self.model.teacher = Teacher(settings.base, device)
 
     def start(self, method: nn.Module, unet: nn.Module | None) -> set[str]:
         """Loads initial weights; returns the names of UNet weights that an earlier checkpoint replaced: they belong to
@@ -137,6 +146,7 @@ class PairTraining(nn.Module):
         super().__init__()
         self.method, self.unet, self.schedule, self.settings = method, unet, sizes.schedule(), settings
         self.encode, self.told, self.halves_summed = encode, told, halves_summed
+        self.teacher: Teacher | None = None
         for name, parameter in unet.named_parameters():
             parameter.requires_grad_(name in trained)
         self.binding = DiffusersBinding(unet)
@@ -158,8 +168,15 @@ class PairTraining(nn.Module):
         timesteps = noisy_timesteps(settings, count, self.schedule, latents.device)
         weight = person_weight(batch["person"], settings.foreground) if "person" in batch else None
         rows = harmonise([injected], count)
-        denoising = diffusion_loss(partial(self.binding, control=rows.control), self.schedule, latents, rows.stacked(),
-                                   timesteps, weight)
+        binding: Callable[..., Tensor] = partial(self.binding, control=rows.control)
+        lesson = None
+        if self.teacher:
+            lesson = self.teacher.class_of(self.unet, torch.cat([batch["caption"]] * len(kinds)),
+                                           join([batch[f"{kind}_pose"] for kind in kinds]))
+            binding = lesson.heard(binding)
+        denoising = diffusion_loss(binding, self.schedule, latents, rows.stacked(), timesteps, weight)
+        if lesson:
+            loss, logs["teacher"] = loss + settings.teacher * lesson.error, lesson.error.detach()
         logs["denoising"] = denoising.detach()
         return loss + (len(kinds) if self.halves_summed else 1) * denoising, logs
 

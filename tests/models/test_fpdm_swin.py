@@ -32,6 +32,19 @@ def test_a_tower_started_from_cfld_says_its_prompt(cfld):
         assert torch.allclose(tower(pixels), cfld.encode_appearance(picture * 2 - 1).prompt, atol=1e-4)
 
 
+def test_a_shallower_tower_takes_the_first_blocks(cfld):
+    deep = SwinTower(dataclasses.replace(fpdm_config().source_swin, depths=(1, 1, 2, 1)), MEAN, STD).eval()
+    shaken(deep)
+    shallow = SwinTower(fpdm_config().source_swin, MEAN, STD).eval()
+    shallow.load_parts(deep.state_dict(), "deep")
+    deep.backbone.layers[2].blocks[1] = torch.nn.Identity()
+    pixels = torch.rand(2, 3, *SIZE)
+    with torch.no_grad():
+        assert torch.equal(deep(pixels), shallow(pixels))
+    with pytest.raises(ValueError, match=r"cfld does not fit the backbone .*layers.2.blocks.1"):
+        SwinTower(dataclasses.replace(fpdm_config().source_swin, depths=(1, 1, 2, 1))).load_parts(cfld.state_dict(), "cfld")
+
+
 def test_one_vector_of_a_picture_keeps_places_apart(cfld):
     sizes = dataclasses.replace(fpdm_config().fusion.swin, width=8)
     tower = SwinTower(sizes, MEAN, STD).eval()

@@ -46,7 +46,7 @@ from training.method import (
     trained_weights,
 )
 from training.picture import grid
-from training.teacher import Teacher
+from training.teacher import Teacher, open_teacher
 
 SHOWN = 18         # pairs of the sample grid
 DEMO_SCALE = 1.2   # guidance of the sample grids on the demo's base; others: as published
@@ -86,8 +86,7 @@ class FPDMTask(MethodTask):
         swap_weights(unet, unet_weights)
         self.store(trained, unet_weights)
         self.model = FPDMTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), config).to(device)
-        if settings.teacher:
-            self.model.teacher = Teacher(settings.base, device)
+        self.model.teacher = open_teacher(settings, device)
 
     def start(self, method: FPDM) -> None:
         """Starting weights where there is no earlier checkpoint of this stage."""

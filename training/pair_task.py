@@ -34,7 +34,7 @@ from training.method import (
     trained_weights,
 )
 from training.picture import grid
-from training.teacher import Teacher
+from training.teacher import Teacher, open_teacher
 
 TEACHER_CHANNELS = 21   # of CFLD's pose rasters, which the base's adapter was trained with
 
@@ -73,12 +73,11 @@ class PairTask(MethodTask):
         self.store(trained, replaced)
         self.model = PairTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), settings, self.told,
                                   self.halves_summed).to(device)
-        if settings.teacher:
-            if sizes.pose_channels != TEACHER_CHANNELS:
-                raise ValueError(f"method.teacher reads poses in {TEACHER_CHANNELS} channels, the method in "
-                                 f"{sizes.pose_channels}; set method.model.pose_channels={TEACHER_CHANNELS}, or "
-                                 "method.teacher=0")
-            self.model.teacher = Teacher(settings.base, device)
+        if settings.teacher and sizes.pose_channels != TEACHER_CHANNELS:
+            raise ValueError(f"method.teacher reads poses in {TEACHER_CHANNELS} channels, the method in "
+                             f"{sizes.pose_channels}; set method.model.pose_channels={TEACHER_CHANNELS}, or "
+                             "method.teacher=0")
+        self.model.teacher = open_teacher(settings, device)
 
     def start(self, method: nn.Module, unet: nn.Module | None) -> set[str]:
         """Loads initial weights; returns the names of UNet weights that an earlier checkpoint replaced: they belong to

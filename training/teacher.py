@@ -18,19 +18,17 @@ from pgpis_models.base import load_unet
 from pgpis_models.injections import Injections, everywhere, harmonise
 from pgpis_models.pose_factored import FactoredRasters
 from training.base import CaptionedUNet, companion
+from training.config import MethodConfig
+from training.method import there
 
 
 class Teacher:
     """The base of a run with its own pose adapter. No module, so that it is neither trained nor saved."""
 
     def __init__(self, base: str, device: torch.device) -> None:
-        """base: a file with its adapter beside it. Raises ValueError when that is missing."""
-        adapter = companion(Path(base))
-        if not adapter.is_file():
-            raise ValueError(f"method.teacher needs the pose adapter of the base, {adapter}, which is not there; train the "
-                             "base with demo_base.yaml, which writes it, or set method.teacher=0")
+        """base: a file with its adapter beside it."""
         self.model = CaptionedUNet(*load_unet(base), 0.0, 0.0, 1.0)
-        self.model.load_companion(adapter)
+        self.model.load_companion(companion(Path(base)))
         self.model.requires_grad_(False).eval().to(device)
 
     @torch.no_grad()
@@ -44,6 +42,14 @@ class Teacher:
     def class_of(self, unet: nn.Module, caption: Tensor, raster: Tensor | FactoredRasters) -> Lesson:
         """One batch's lesson for a pupil's UNet."""
         return Lesson(unet, lambda noisy, timesteps: self.shown(noisy, timesteps, caption, raster))
+
+
+def open_teacher(settings: MethodConfig, device: torch.device) -> Teacher | None:
+    """The teacher that a config asks for; None without one, and, said aloud, where the base has no adapter beside it."""
+    adapter = str(companion(Path(settings.base)))
+    if settings.teacher and there(adapter, "the adapter of method.base (for method.teacher)"):
+        return Teacher(settings.base, device)
+    return None
 
 
 class Lesson:

@@ -163,11 +163,16 @@ def test_both_halves_of_a_pair_have_their_own_pose(folder, files, base):
     assert everywhere(seen["caption"]).keys() == {"down", "mid", "up"}
 
 
-def test_it_says_what_it_needs(folder, files, base, fusion, tmp_path):
+def test_without_the_adapter_training_goes_on_without_a_teacher_and_says_so(folder, files, fusion, tmp_path, capsys):
     bare = str(write_base(tmp_path / "bare.safetensors"))
     for make in (partial(qen, folder, files, bare), partial(fpdm, folder, files, bare, fusion)):
-        with pytest.raises(ValueError, match="teacher needs the pose adapter of the base, .*bare_adapter.safetensors"):
-            make()
+        task = make()
+        said = capsys.readouterr().out
+        assert "(for method.teacher) is" in said and "bare_adapter.safetensors, which is not there" in said
+        assert "teacher" not in task.model(task.batch(np.random.default_rng(0), 2))[1]
+
+
+def test_it_says_what_it_needs(folder, files, base):
     with pytest.raises(ValueError, match="reads poses in 21 channels, the method in 3; set method.model.pose_channels=21"):
         qen(folder, files, base, model={"pose_channels": 3})
     config = train_config(folder, files, task="mcld", method={"preset": "demo", "model": {}, "teacher": 1.0})

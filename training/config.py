@@ -90,6 +90,7 @@ class MethodConfig:
     caption_loss: float = 0.0           # demo only: pulls the prompt towards the base's caption of the person
     foreground: float = 1.0             # demo only: loss weight of the person's latent pixels, background 1
     teacher: float = 0.0                # demo only: weight of copying the base, told caption and pose (training/teacher.py)
+    pixels: float = 0.0                 # demo only: weight of the decoded prediction's squared error (training/pixels.py)
     encoder_only: bool = False          # demo only: train backbone and decoder on the caption alone, no UNet
     init_encoder: str = ""              # demo only: file of such a run, to start from if it is there
     init: str = ""                      # checkpoint of the same method to start from

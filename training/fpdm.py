@@ -46,6 +46,7 @@ from training.method import (
     trained_weights,
 )
 from training.picture import grid
+from training.pixels import Decoder, Seen
 from training.teacher import Teacher, open_teacher
 
 SHOWN = 18         # pairs of the sample grid
@@ -72,7 +73,8 @@ class FPDMTask(MethodTask):
         self.canvas = sizes.pose_canvas
         latents = bank_latents(self.pictures.bank, settings.vae, config.data, device) \
             if isinstance(self.pictures, MannequinPictures) and not settings.encoder_only else None
-        self.batch = DiffusionBatches(self.pictures, sizes, own, self.canvas, latents, bool(settings.teacher))
+        self.batch = DiffusionBatches(self.pictures, sizes, own, self.canvas, latents, bool(settings.teacher),
+                                      bool(settings.pixels))
         method, unet_weights = FPDM(sizes), {}
         if settings.init:   # it holds all the others, trained further
             unet_weights = start_from(method, settings.init, "fpdm")
@@ -87,6 +89,8 @@ class FPDMTask(MethodTask):
         self.store(trained, unet_weights)
         self.model = FPDMTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), config).to(device)
         self.model.teacher = open_teacher(settings, device)
+        if settings.pixels:
+            self.model.decoder = Decoder(self.vae)
 
     def start(self, method: FPDM) -> None:
         """Starting weights where there is no earlier checkpoint of this stage."""
@@ -137,7 +141,7 @@ class FPDMTask(MethodTask):
 class DiffusionBatches:
     """Training batches of stage 2. canvas: (height, width) that poses are drawn on. latents: of a bank of mannequins,
     (N, V, 4, h, w); None where a batch brings the target's pictures, or nothing of them (encoder_only). teacher: whether a
-    batch brings the target's pose as the base's adapter reads it."""
+    batch brings the target's pose as the base's adapter reads it. target: whether it brings the target's picture."""
 
     pictures: MannequinPictures | Photos
     sizes: FPDMConfig
@@ -145,6 +149,7 @@ class DiffusionBatches:
     canvas: tuple[int, ...]
     latents: Tensor | None
     teacher: bool = False
+    target: bool = False
 
     def __call__(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
         own = self.own
@@ -156,6 +161,8 @@ class DiffusionBatches:
         who, view = (np.array([pair.where[n] for pair in pairs]) for n in (0, 2))
         result |= {"caption": torch.from_numpy(self.pictures.bank.caption[who]),
                    "person": self.pictures.bank.person(who, view)}
+        if self.target:
+            result["picture"] = self.pictures.bank.images(who, view)
         if self.teacher:
             result["raster"] = cfld_factored(self.pictures.bank.poses(who, view), raster_size(self.pictures.bank.size))
         return result if self.latents is None else result | {"target_latents": self.latents[who, view]}
@@ -195,6 +202,7 @@ class FPDMTraining(nn.Module):
         self.settings: MethodConfig = config.method
         self.own, self.encode = config.fpdm, encode
         self.teacher: Teacher | None = None
+        self.decoder: Decoder | None = None
         names = set(trained)
         for name, parameter in unet.named_parameters():
             parameter.requires_grad_(name in names)
@@ -233,12 +241,17 @@ class FPDMTraining(nn.Module):
         timesteps = noisy_timesteps(self.settings, rows, self.schedule, latents.device)   # authors' code: uniform
         weight = person_weight(batch["person"], self.settings.foreground) if "person" in batch else None
         lesson = self.teacher.class_of(self.unet, batch["caption"], batch["raster"]) if self.teacher else None
-        binding = lesson.heard(self.binding) if lesson else self.binding
+        binding: Callable[..., Tensor] = lesson.heard(self.binding) if lesson else self.binding
+        if self.decoder:
+            binding = seen = Seen(binding, self.schedule)
         denoising = diffusion_loss(binding, self.schedule, latents, harmonise([injected], rows).stacked(), timesteps,
                                    weight, self.own.noise_offset)
         logs["denoising"] = denoising.detach()
         if lesson:
             loss, logs["teacher"] = loss + self.settings.teacher * lesson.error, lesson.error.detach()
+        if self.decoder:
+            error = self.decoder.error(seen.clean, batch["picture"])
+            loss, logs["pixels"] = loss + self.settings.pixels * error, error.detach()
         return loss + denoising, logs
 
 

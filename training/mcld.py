@@ -61,9 +61,9 @@ class MCLDTask(MethodTask):
         settings = config.method
         sizes = configured(MCLDConfig, CONFIGS, settings)
         check_demo_settings(config)
-        if config.method.teacher:
-            raise ValueError(f"method.teacher is {config.method.teacher}, but MCLD's pairs bring no pose that the base's "
-                             "adapter reads; expected 0")
+        if config.method.teacher or config.method.pixels:
+            raise ValueError(f"method.teacher is {config.method.teacher} and method.pixels {config.method.pixels}; expected "
+                             "0 of both: MCLD's pairs bring neither the pose that the base's adapter reads nor pictures")
         if (settings.caption_loss or settings.encoder_only) and not sizes.own_vision:
             raise ValueError("caption_loss and encoder_only train the checkpoint's own encoders, which this preset has not")
         method = MCLD(sizes)

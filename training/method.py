@@ -105,7 +105,8 @@ def check_demo_settings(config: TrainConfig) -> None:
     """Raises ValueError where settings that need captions or person masks meet photos, which have neither."""
     settings = config.method
     told = {"caption_loss": settings.caption_loss, "encoder_only": settings.encoder_only,
-            "foreground": settings.foreground != 1.0, "teacher": settings.teacher}
+            "foreground": settings.foreground != 1.0, "teacher": settings.teacher,
+            "pixels": settings.pixels}
     if config.data.kind != "mannequins" and any(told.values()):
         raise ValueError(f"{[name for name, on in told.items() if on]} need captions or person masks, which only "
                          f"mannequins have; data.kind is {config.data.kind!r}")

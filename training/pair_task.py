@@ -34,6 +34,7 @@ from training.method import (
     trained_weights,
 )
 from training.picture import grid
+from training.pixels import Decoder, Seen
 from training.teacher import Teacher, open_teacher
 
 TEACHER_CHANNELS = 21   # of CFLD's pose rasters, which the base's adapter was trained with
@@ -78,6 +79,8 @@ class PairTask(MethodTask):
                              f"{sizes.pose_channels}; set method.model.pose_channels={TEACHER_CHANNELS}, or "
                              "method.teacher=0")
         self.model.teacher = open_teacher(settings, device)
+        if settings.pixels:
+            self.model.decoder = Decoder(self.vae)
 
     def start(self, method: nn.Module, unet: nn.Module | None) -> set[str]:
         """Loads initial weights; returns the names of UNet weights that an earlier checkpoint replaced: they belong to
@@ -146,6 +149,7 @@ class PairTraining(nn.Module):
         self.method, self.unet, self.schedule, self.settings = method, unet, sizes.schedule(), settings
         self.encode, self.told, self.halves_summed = encode, told, halves_summed
         self.teacher: Teacher | None = None
+        self.decoder: Decoder | None = None
         for name, parameter in unet.named_parameters():
             parameter.requires_grad_(name in trained)
         self.binding = DiffusersBinding(unet)
@@ -173,9 +177,14 @@ class PairTraining(nn.Module):
             lesson = self.teacher.class_of(self.unet, torch.cat([batch["caption"]] * len(kinds)),
                                            join([batch[f"{kind}_pose"] for kind in kinds]))
             binding = lesson.heard(binding)
+        if self.decoder:
+            binding = seen = Seen(binding, self.schedule)
         denoising = diffusion_loss(binding, self.schedule, latents, rows.stacked(), timesteps, weight)
         if lesson:
             loss, logs["teacher"] = loss + settings.teacher * lesson.error, lesson.error.detach()
+        if self.decoder:
+            error = self.decoder.error(seen.clean, batch["picture"])
+            loss, logs["pixels"] = loss + settings.pixels * error, error.detach()
         logs["denoising"] = denoising.detach()
         return loss + (len(kinds) if self.halves_summed else 1) * denoising, logs
 

@@ -176,7 +176,7 @@ def test_it_says_what_it_needs(folder, files, base):
     with pytest.raises(ValueError, match="reads poses in 21 channels, the method in 3; set method.model.pose_channels=21"):
         qen(folder, files, base, model={"pose_channels": 3})
     config = train_config(folder, files, task="mcld", method={"preset": "demo", "model": {}, "teacher": 1.0})
-    with pytest.raises(ValueError, match="method.teacher is 1.0, but MCLD's pairs bring no pose"):
+    with pytest.raises(ValueError, match="method.teacher is 1.0 and method.pixels 0.0; expected 0 of both"):
         MCLDTask(config, CPU)
     photos = dataclasses.replace(config, data=dataclasses.replace(config.data, kind="deepfashion"))
     with pytest.raises(ValueError, match=r"\['teacher'\] need captions or person masks"):

@@ -75,6 +75,7 @@ class MannequinPairs:
         self.latents = None if encoder_only else bank_latents(self.bank, config.method.vae, config.data, device)
         self.raster = method.pose_size
         self.flip, self.reconstruct = config.data.flip, config.method.reconstruct
+        self.pictures = bool(config.method.pixels)   # a batch brings what is to be made as pictures too
 
     def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
         who = rng.integers(self.bank.people, size=size)
@@ -87,6 +88,9 @@ class MannequinPairs:
                        "target_pose": cfld_factored(self.bank.poses(who, target), self.raster)}
             person = [self.bank.person(who, view) for view in (source, target)]
             result["person"] = torch.cat(person) if self.reconstruct else person[1]
+            if self.pictures:
+                target_picture = self.bank.images(who, target)
+                result["picture"] = torch.cat([result["source"], target_picture]) if self.reconstruct else target_picture
         if self.flip:
             flipped = torch.from_numpy(rng.random(size) < FLIP)[:, None, None, None]
             result["source"] = torch.where(flipped, result["source"].flip(-1), result["source"])

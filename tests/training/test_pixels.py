@@ -1,0 +1,89 @@
+"""The loss in pixels: for both kinds of prediction, on the right pictures, and learned while the decoder stays."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from pgpis_models.base import decode_latents, encode_latents, load_vae
+from pgpis_models.schedule import NoiseSchedule
+from tests import fpdm_tiny
+from tests.steps import adam, changed, step, weights
+from tests.tiny import MODEL, train_config
+from training.cfld import CFLDTask
+from training.fpdm import FPDMTask
+from training.fpdm_fusion import FusionTask
+from training.loop import run
+from training.pixels import Decoder, Seen
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def fusion(folder, files):
+    return str(run(fpdm_tiny.train_config(folder, files, "fpdm_fusion"), FusionTask))
+
+
+def cfld(folder, files, **method):
+    torch.manual_seed(0)
+    settings = {"model": MODEL | {"prompt_drop": 0.0}, "pixels": 2.0}
+    return CFLDTask(train_config(folder, files, method=settings | method), CPU)
+
+
+def fpdm(folder, files, fusion):
+    torch.manual_seed(0)
+    config = fpdm_tiny.train_config(folder, files, "fpdm", method={"pixels": 2.0}, fpdm={"fusion": fusion})
+    return FPDMTask(config, CPU)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_a_true_prediction_is_the_true_picture(files, prediction):
+    """The noise or velocity itself in place of a UNet: the clean latents come out, and their picture has no error."""
+    schedule, vae = NoiseSchedule(prediction=prediction), load_vae(files.vae)
+    clean, noise, t = 0.5 * torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([0, 500, 900])
+    seen = Seen(lambda noisy, timesteps, rows: schedule.target(clean, noise, timesteps), schedule)
+    seen(schedule.add_noise(clean, noise, t), t, {})
+    assert torch.allclose(seen.clean, clean, atol=1e-4)
+    with torch.no_grad():
+        picture = decode_latents(vae, clean)
+    decoder = Decoder(vae)
+    assert decoder.error(seen.clean, picture * 2 - 1) < 1e-6
+    grey = decoder.error(clean, torch.zeros(3, 3, 64, 64))
+    assert torch.allclose(grey, 4 * (picture - 0.5).square().mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("reconstruct", [True, False])
+def test_pictures_are_those_of_the_latents(folder, files, reconstruct):
+    """What a batch brings as pictures is what its latents show, source half and target half."""
+    task = cfld(folder, files, reconstruct=reconstruct)
+    batch = task.batch(np.random.default_rng(0), 4)
+    kinds = ("source", "target") if reconstruct else ("target",)
+    latents = torch.cat([batch[f"{kind}_latents"] for kind in kinds])
+    assert batch["picture"].shape == (4, 3, 64, 64) and batch["picture"].min() >= -1 and batch["picture"].max() > 0.2
+    with torch.no_grad():
+        again = encode_latents(task.vae, batch["picture"])
+    assert torch.allclose(again, latents, atol=1e-4) and not torch.allclose(again.roll(1, 0), latents, atol=0.1)
+
+
+@pytest.mark.parametrize("method", ["cfld", "fpdm"])
+def test_it_is_learned_and_the_decoder_stays_as_it_is(folder, files, fusion, method):
+    task = cfld(folder, files, reconstruct=False) if method == "cfld" else fpdm(folder, files, fusion)
+    model = task.model.train()
+    before, names = weights(task.vae), set(model.state_dict())
+    batch, optimiser = task.batch(np.random.default_rng(0), 4), adam(task, 3e-3)
+    first, logs = step(task, batch, optimiser)
+    parts = logs["denoising"] + 2.0 * logs["pixels"] + task.config.method.caption_loss * logs.get("caption", 0.0)
+    assert abs(first - parts.item()) < 1e-4 * first
+    errors = [step(task, batch, optimiser)[1]["pixels"].item() for _ in range(25)]
+    assert errors[-1] < 0.9 * logs["pixels"].item()
+    assert not changed(task.vae, before) and not any("vae" in name or "decoder.conv_out" in name for name in names)
+    assert all(parameter.grad is None for parameter in task.vae.parameters())
+
+
+def test_without_it_no_pictures_are_made(folder, files):
+    task = cfld(folder, files, pixels=0.0)
+    batch = task.batch(np.random.default_rng(0), 4)
+    assert "picture" not in batch and "pixels" not in task.model(batch)[1]
+    with pytest.raises(ValueError, match=r"\['pixels'\] need captions or person masks"):
+        partial(CFLDTask, train_config(folder, files, method={"pixels": 1.0}, data={"kind": "deepfashion"}), CPU)()

@@ -46,7 +46,7 @@ from training.method import (
     trained_weights,
 )
 from training.picture import grid
-from training.pixels import Decoder, Seen
+from training.pixels import Decoder, PredictionRecorder
 from training.teacher import Teacher, open_teacher
 
 SHOWN = 18         # pairs of the sample grid
@@ -240,15 +240,15 @@ class FPDMTraining(nn.Module):
         injected = method.training_injections(tokens, batch["pose"], fusion, per_sample=self.own.per_sample_drops)
         timesteps = noisy_timesteps(self.settings, rows, self.schedule, latents.device)   # authors' code: uniform
         weight = person_weight(batch["person"], self.settings.foreground) if "person" in batch else None
-        lesson = self.teacher.class_of(self.unet, batch["caption"], batch["raster"]) if self.teacher else None
-        binding: Callable[..., Tensor] = lesson.heard(self.binding) if lesson else self.binding
+        distilled = self.teacher.distillation(self.unet, batch["caption"], batch["raster"]) if self.teacher else None
+        binding: Callable[..., Tensor] = distilled.beside(self.binding) if distilled else self.binding
         if self.decoder:
-            binding = seen = Seen(binding, self.schedule)
+            binding = seen = PredictionRecorder(binding, self.schedule)
         denoising = diffusion_loss(binding, self.schedule, latents, harmonise([injected], rows).stacked(), timesteps,
                                    weight, self.own.noise_offset)
         logs["denoising"] = denoising.detach()
-        if lesson:
-            loss, logs["teacher"] = loss + self.settings.teacher * lesson.error, lesson.error.detach()
+        if distilled:
+            loss, logs["teacher"] = loss + self.settings.teacher * distilled.error, distilled.error.detach()
         if self.decoder:
             error = self.decoder.error(seen.clean, batch["picture"])
             loss, logs["pixels"] = loss + self.settings.pixels * error, error.detach()

@@ -34,7 +34,7 @@ from training.method import (
     trained_weights,
 )
 from training.picture import grid
-from training.pixels import Decoder, Seen
+from training.pixels import Decoder, PredictionRecorder
 from training.teacher import Teacher, open_teacher
 
 TEACHER_CHANNELS = 21   # of CFLD's pose rasters, which the base's adapter was trained with
@@ -172,16 +172,16 @@ class PairTraining(nn.Module):
         weight = person_weight(batch["person"], settings.foreground) if "person" in batch else None
         rows = harmonise([injected], count)
         binding: Callable[..., Tensor] = partial(self.binding, control=rows.control)
-        lesson = None
+        distilled = None
         if self.teacher:
-            lesson = self.teacher.class_of(self.unet, torch.cat([batch["caption"]] * len(kinds)),
-                                           join([batch[f"{kind}_pose"] for kind in kinds]))
-            binding = lesson.heard(binding)
+            distilled = self.teacher.distillation(self.unet, torch.cat([batch["caption"]] * len(kinds)),
+                                                  join([batch[f"{kind}_pose"] for kind in kinds]))
+            binding = distilled.beside(binding)
         if self.decoder:
-            binding = seen = Seen(binding, self.schedule)
+            binding = seen = PredictionRecorder(binding, self.schedule)
         denoising = diffusion_loss(binding, self.schedule, latents, rows.stacked(), timesteps, weight)
-        if lesson:
-            loss, logs["teacher"] = loss + settings.teacher * lesson.error, lesson.error.detach()
+        if distilled:
+            loss, logs["teacher"] = loss + settings.teacher * distilled.error, distilled.error.detach()
         if self.decoder:
             error = self.decoder.error(seen.clean, batch["picture"])
             loss, logs["pixels"] = loss + settings.pixels * error, error.detach()

@@ -15,7 +15,7 @@ from pgpis_models.base import decode_latents
 from pgpis_models.schedule import NoiseSchedule
 
 
-class Seen:
+class PredictionRecorder:
     """Runs a UNet as the loss does and keeps `clean`, the latents that its last prediction means (B, 4, h, w)."""
 
     clean: Tensor

@@ -32,16 +32,16 @@ class Teacher:
         self.model.requires_grad_(False).eval().to(device)
 
     @torch.no_grad()
-    def shown(self, noisy: Tensor, timesteps: Tensor, caption: Tensor, raster: Tensor | FactoredRasters) -> list[Tensor]:
+    def features(self, noisy: Tensor, timesteps: Tensor, caption: Tensor, raster: Tensor | FactoredRasters) -> list[Tensor]:
         """`decoder_inputs` of the base. noisy (B, 4, h, w), timesteps (B,), caption (B, T, C), raster: CFLD's, (B, 21,
         ...)."""
         injected = Injections(context=everywhere(caption), down_residuals=self.model.pose_encoder(raster))
         rows = harmonise([injected], len(noisy)).stacked()
         return decoder_inputs(self.model.unet, lambda: self.model.binding(noisy, timesteps, rows))
 
-    def class_of(self, unet: nn.Module, caption: Tensor, raster: Tensor | FactoredRasters) -> Lesson:
-        """One batch's lesson for a pupil's UNet."""
-        return Lesson(unet, lambda noisy, timesteps: self.shown(noisy, timesteps, caption, raster))
+    def distillation(self, unet: nn.Module, caption: Tensor, raster: Tensor | FactoredRasters) -> Distillation:
+        """Of one batch, into the student's UNet."""
+        return Distillation(unet, lambda noisy, timesteps: self.features(noisy, timesteps, caption, raster))
 
 
 def open_teacher(settings: MethodConfig, device: torch.device) -> Teacher | None:
@@ -52,24 +52,24 @@ def open_teacher(settings: MethodConfig, device: torch.device) -> Teacher | None
     return None
 
 
-class Lesson:
-    """Runs a pupil's UNet as the loss does and keeps `error`, how far it was from the teacher on the same noise."""
+class Distillation:
+    """Runs the student's UNet as the loss does and keeps `error`, how far it was from the teacher on the same noise."""
 
     error: Tensor
 
     def __init__(self, unet: nn.Module, teacher: Callable[[Tensor, Tensor], list[Tensor]]) -> None:
         self.unet, self.teacher = unet, teacher
 
-    def heard(self, binding: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """The binding, with the lesson beside it."""
+    def beside(self, binding: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """The binding; a call of it runs the teacher too."""
         def call(noisy: Tensor, timesteps: Tensor, rows: dict[str, Tensor]) -> Tensor:
             found = decoder_inputs(self.unet, lambda: binding(noisy, timesteps, rows))
-            self.error = relative_error(found, self.teacher(noisy, timesteps))
+            self.error = feature_error(found, self.teacher(noisy, timesteps))
             return found[-1]
         return call
 
 
-def relative_error(found: list[Tensor], wanted: list[Tensor]) -> Tensor:
+def feature_error(found: list[Tensor], wanted: list[Tensor]) -> Tensor:
     """Mean squared error in units of the teacher's variance: the mean over the maps, plus that of the prediction (last)."""
     errors = [(a.float() - b.float()).square().mean() / b.float().var() for a, b in zip(found, wanted, strict=True)]
     return torch.stack(errors[:-1]).mean() + errors[-1]

@@ -15,7 +15,7 @@ from training.cfld import CFLDTask
 from training.fpdm import FPDMTask
 from training.fpdm_fusion import FusionTask
 from training.loop import run
-from training.pixels import Decoder, Seen
+from training.pixels import Decoder, PredictionRecorder
 
 CPU = torch.device("cpu")
 
@@ -42,7 +42,7 @@ def test_a_true_prediction_is_the_true_picture(files, prediction):
     """The noise or velocity itself in place of a UNet: the clean latents come out, and their picture has no error."""
     schedule, vae = NoiseSchedule(prediction=prediction), load_vae(files.vae)
     clean, noise, t = 0.5 * torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([0, 500, 900])
-    seen = Seen(lambda noisy, timesteps, rows: schedule.target(clean, noise, timesteps), schedule)
+    seen = PredictionRecorder(lambda noisy, timesteps, rows: schedule.target(clean, noise, timesteps), schedule)
     seen(schedule.add_noise(clean, noise, t), t, {})
     assert torch.allclose(seen.clean, clean, atol=1e-4)
     with torch.no_grad():

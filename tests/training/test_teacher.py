@@ -20,7 +20,7 @@ from training.fpdm_fusion import FusionTask
 from training.loop import run
 from training.mcld import MCLDTask
 from training.qen import QENTask
-from training.teacher import decoder_inputs, relative_error
+from training.teacher import decoder_inputs, feature_error
 
 CPU = torch.device("cpu")
 MODEL = {"image_size": [64, 64], "window": [4, 4], "swin_width": 8, "swin_depths": [1, 1, 1, 1], "swin_heads": [1, 1, 2, 2],
@@ -120,18 +120,18 @@ def test_control_residuals_are_part_of_what_the_decoder_is_given(folder, files, 
 
 
 def test_one_who_does_as_the_base_makes_no_error(folder, files, base):
-    """The pupil's own UNet with the base's adapter and the caption in place of the method."""
+    """The student's own UNet with the base's adapter and the caption in place of the method."""
     task = qen(folder, files, base, reconstruct=False)
     batch = task.batch(np.random.default_rng(0), 3)
     noisy, t = torch.randn(3, 4, 8, 8), torch.tensor([999, 600, 10])
-    wanted = task.model.teacher.shown(noisy, t, batch["caption"], batch["target_pose"])
+    wanted = task.model.teacher.features(noisy, t, batch["caption"], batch["target_pose"])
     maps = task.model.teacher.model.pose_encoder(batch["target_pose"])
     rows = {f"context.{stage}": batch["caption"] for stage in ("down", "mid", "up")}
     rows |= {f"down_residual.{level}": value for level, value in enumerate(maps)}
     found = decoder_inputs(task.model.unet, lambda: task.model.binding(noisy, t, rows))
-    assert relative_error(found, wanted) < 1e-9
-    other = task.model.teacher.shown(noisy, t, batch["caption"].flip(0), batch["target_pose"])
-    assert relative_error(found, other) > 1e-4
+    assert feature_error(found, wanted) < 1e-9
+    other = task.model.teacher.features(noisy, t, batch["caption"].flip(0), batch["target_pose"])
+    assert feature_error(found, other) > 1e-4
 
 
 @pytest.mark.parametrize("method", ["qen", "fpdm"])
@@ -151,12 +151,12 @@ def test_both_halves_of_a_pair_have_their_own_pose(folder, files, base):
     task = qen(folder, files, base, model={"prompt_drop": 0.0})
     batch = task.batch(np.random.default_rng(0), 4)   # two pairs
     seen = {}
-    shown = task.model.teacher.shown
+    features = task.model.teacher.features
 
     def watched(noisy, timesteps, caption, raster):
         seen.update(caption=caption, raster=raster)
-        return shown(noisy, timesteps, caption, raster)
-    task.model.teacher.shown = watched
+        return features(noisy, timesteps, caption, raster)
+    task.model.teacher.features = watched
     task.model(batch)
     assert torch.equal(seen["caption"], torch.cat([batch["caption"], batch["caption"]]))
     assert torch.equal(seen["raster"].full(), join([batch["source_pose"], batch["target_pose"]]).full())

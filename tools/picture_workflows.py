@@ -145,7 +145,8 @@ def result_of(host: Host, path: Path) -> bytes:
     workflow = json.loads(path.read_text())
     prompt = to_api(workflow, host.object_info)
     outputs = host.run(prompt)
-    shown = {number: files["images"] for number, files in outputs.items() if files.get("images")}
+    # in the order of the nodes, not in that in which the host happened to run them
+    shown = {number: outputs[number]["images"] for number in sorted(outputs, key=int) if outputs[number].get("images")}
 
     def fed_by(kind: str) -> list[list]:
         sources = {number for number, node in prompt.items() if node["class_type"] == kind}

@@ -32,6 +32,7 @@ from training.data.fpdm_pairs import (
     open_pictures,
     varied,
 )
+from training.demo_losses import DemoLosses
 from training.fpdm_fusion import load_published, sized, start_tower
 from training.latents import bank_latents, draw, posterior
 from training.method import (
@@ -46,8 +47,6 @@ from training.method import (
     trained_weights,
 )
 from training.picture import grid
-from training.pixels import Decoder, PredictionRecorder
-from training.teacher import Teacher, open_teacher
 
 SHOWN = 18         # pairs of the sample grid
 DEMO_SCALE = 1.2   # guidance of the sample grids on the demo's base; others: as published
@@ -88,9 +87,7 @@ class FPDMTask(MethodTask):
         swap_weights(unet, unet_weights)
         self.store(trained, unet_weights)
         self.model = FPDMTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), config).to(device)
-        self.model.teacher = open_teacher(settings, device)
-        if settings.pixels:
-            self.model.decoder = Decoder(self.vae)
+        self.model.demo_losses = DemoLosses(settings, self.vae, device)
 
     def start(self, method: FPDM) -> None:
         """Starting weights where there is no earlier checkpoint of this stage."""
@@ -201,8 +198,7 @@ class FPDMTraining(nn.Module):
         self.method, self.unet, self.schedule = method, unet, sizes.schedule()
         self.settings: MethodConfig = config.method
         self.own, self.encode = config.fpdm, encode
-        self.teacher: Teacher | None = None
-        self.decoder: Decoder | None = None
+        self.demo_losses: DemoLosses | None = None
         names = set(trained)
         for name, parameter in unet.named_parameters():
             parameter.requires_grad_(name in names)
@@ -240,19 +236,12 @@ class FPDMTraining(nn.Module):
         injected = method.training_injections(tokens, batch["pose"], fusion, per_sample=self.own.per_sample_drops)
         timesteps = noisy_timesteps(self.settings, rows, self.schedule, latents.device)   # authors' code: uniform
         weight = person_weight(batch["person"], self.settings.foreground) if "person" in batch else None
-        distilled = self.teacher.distillation(self.unet, batch["caption"], batch["raster"]) if self.teacher else None
-        binding: Callable[..., Tensor] = distilled.beside(self.binding) if distilled else self.binding
-        if self.decoder:
-            binding = seen = PredictionRecorder(binding, self.schedule)
+        binding = self.demo_losses.watch(self.binding, self.unet, self.schedule, batch,
+                                         lambda: (batch["caption"], batch["raster"]))
         denoising = diffusion_loss(binding, self.schedule, latents, harmonise([injected], rows).stacked(), timesteps,
                                    weight, self.own.noise_offset)
         logs["denoising"] = denoising.detach()
-        if distilled:
-            loss, logs["teacher"] = loss + self.settings.teacher * distilled.error, distilled.error.detach()
-        if self.decoder:
-            error = self.decoder.error(seen.clean, batch["picture"])
-            loss, logs["pixels"] = loss + self.settings.pixels * error, error.detach()
-        return loss + denoising, logs
+        return loss + binding.added(logs) + denoising, logs
 
 
 class SourceTraining(nn.Module):

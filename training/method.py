@@ -102,14 +102,13 @@ def configured(kind: type, presets: Mapping[str, Any], settings: MethodConfig) -
 
 
 def check_demo_settings(config: TrainConfig) -> None:
-    """Raises ValueError where settings that need captions or person masks meet photos, which have neither."""
+    """Raises ValueError where settings that need what only mannequins' batches bring meet photos."""
     settings = config.method
     told = {"caption_loss": settings.caption_loss, "encoder_only": settings.encoder_only,
-            "foreground": settings.foreground != 1.0, "teacher": settings.teacher,
-            "pixels": settings.pixels}
+            "foreground": settings.foreground != 1.0, "teacher": settings.teacher, "pixels": settings.pixels}
     if config.data.kind != "mannequins" and any(told.values()):
-        raise ValueError(f"{[name for name, on in told.items() if on]} need captions or person masks, which only "
-                         f"mannequins have; data.kind is {config.data.kind!r}")
+        raise ValueError(f"{[name for name, on in told.items() if on]} need captions or person masks, or pictures beside "
+                         f"their latents, which only mannequins have; data.kind is {config.data.kind!r}")
 
 
 def draw_images(pairs: Pairs, per_pair: int, rng: np.random.Generator, size: int) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from pgpis_models.pose_factored import FactoredRasters, join
 from training.base import diffusion_loss, person_weight
 from training.config import MethodConfig, TrainConfig
 from training.data.pairs import Pairs, open_pairs
+from training.demo_losses import DemoLosses
 from training.latents import draw, posterior
 from training.method import (
     MethodTask,
@@ -34,8 +35,6 @@ from training.method import (
     trained_weights,
 )
 from training.picture import grid
-from training.pixels import Decoder, PredictionRecorder
-from training.teacher import Teacher, open_teacher
 
 TEACHER_CHANNELS = 21   # of CFLD's pose rasters, which the base's adapter was trained with
 
@@ -78,9 +77,7 @@ class PairTask(MethodTask):
             raise ValueError(f"method.teacher reads poses in {TEACHER_CHANNELS} channels, the method in "
                              f"{sizes.pose_channels}; set method.model.pose_channels={TEACHER_CHANNELS}, or "
                              "method.teacher=0")
-        self.model.teacher = open_teacher(settings, device)
-        if settings.pixels:
-            self.model.decoder = Decoder(self.vae)
+        self.model.demo_losses = DemoLosses(settings, self.vae, device)
 
     def start(self, method: nn.Module, unet: nn.Module | None) -> set[str]:
         """Loads initial weights; returns the names of UNet weights that an earlier checkpoint replaced: they belong to
@@ -148,8 +145,7 @@ class PairTraining(nn.Module):
         super().__init__()
         self.method, self.unet, self.schedule, self.settings = method, unet, sizes.schedule(), settings
         self.encode, self.told, self.halves_summed = encode, told, halves_summed
-        self.teacher: Teacher | None = None
-        self.decoder: Decoder | None = None
+        self.demo_losses: DemoLosses | None = None
         for name, parameter in unet.named_parameters():
             parameter.requires_grad_(name in trained)
         self.binding = DiffusersBinding(unet)
@@ -171,20 +167,11 @@ class PairTraining(nn.Module):
         timesteps = noisy_timesteps(settings, count, self.schedule, latents.device)
         weight = person_weight(batch["person"], settings.foreground) if "person" in batch else None
         rows = harmonise([injected], count)
-        binding: Callable[..., Tensor] = partial(self.binding, control=rows.control)
-        distilled = None
-        if self.teacher:
-            distilled = self.teacher.distillation(self.unet, torch.cat([batch["caption"]] * len(kinds)),
-                                                  join([batch[f"{kind}_pose"] for kind in kinds]))
-            binding = distilled.beside(binding)
-        if self.decoder:
-            binding = seen = PredictionRecorder(binding, self.schedule)
+        binding = self.demo_losses.watch(
+            partial(self.binding, control=rows.control), self.unet, self.schedule, batch,
+            lambda: (torch.cat([batch["caption"]] * len(kinds)), join([batch[f"{kind}_pose"] for kind in kinds])))
         denoising = diffusion_loss(binding, self.schedule, latents, rows.stacked(), timesteps, weight)
-        if distilled:
-            loss, logs["teacher"] = loss + settings.teacher * distilled.error, distilled.error.detach()
-        if self.decoder:
-            error = self.decoder.error(seen.clean, batch["picture"])
-            loss, logs["pixels"] = loss + settings.pixels * error, error.detach()
+        loss = loss + binding.added(logs)
         logs["denoising"] = denoising.detach()
         return loss + (len(kinds) if self.halves_summed else 1) * denoising, logs
 

@@ -124,13 +124,13 @@ def test_one_who_does_as_the_base_makes_no_error(folder, files, base):
     task = qen(folder, files, base, reconstruct=False)
     batch = task.batch(np.random.default_rng(0), 3)
     noisy, t = torch.randn(3, 4, 8, 8), torch.tensor([999, 600, 10])
-    wanted = task.model.teacher.features(noisy, t, batch["caption"], batch["target_pose"])
-    maps = task.model.teacher.model.pose_encoder(batch["target_pose"])
+    wanted = task.model.demo_losses.teacher.features(noisy, t, batch["caption"], batch["target_pose"])
+    maps = task.model.demo_losses.teacher.model.pose_encoder(batch["target_pose"])
     rows = {f"context.{stage}": batch["caption"] for stage in ("down", "mid", "up")}
     rows |= {f"down_residual.{level}": value for level, value in enumerate(maps)}
     found = decoder_inputs(task.model.unet, lambda: task.model.binding(noisy, t, rows))
     assert feature_error(found, wanted) < 1e-9
-    other = task.model.teacher.features(noisy, t, batch["caption"].flip(0), batch["target_pose"])
+    other = task.model.demo_losses.teacher.features(noisy, t, batch["caption"].flip(0), batch["target_pose"])
     assert feature_error(found, other) > 1e-4
 
 
@@ -139,11 +139,11 @@ def test_it_is_learned_and_the_teacher_stays_as_it_is(folder, files, base, fusio
     task = fpdm(folder, files, base, fusion, teacher=5.0) if method == "fpdm" else \
         qen(folder, files, base, model={"prompt_drop": 0.0}, teacher=5.0, reconstruct=False)
     model = task.model.train()
-    names, before = set(model.state_dict()), weights(model.teacher.model)
+    names, before = set(model.state_dict()), weights(model.demo_losses.teacher.model)
     batch, optimiser = task.batch(np.random.default_rng(0), 4), adam(task, 2e-3)
     errors = [step(task, batch, optimiser)[1]["teacher"].item() for _ in range(25)]
     assert errors[-1] < 0.7 * errors[0]
-    assert not changed(model.teacher.model, before) and not any("teacher" in name for name in names)
+    assert not changed(model.demo_losses.teacher.model, before) and not any("teacher" in name for name in names)
     assert not any(block._forward_pre_hooks for block in model.unet.up_blocks)
 
 
@@ -151,12 +151,12 @@ def test_both_halves_of_a_pair_have_their_own_pose(folder, files, base):
     task = qen(folder, files, base, model={"prompt_drop": 0.0})
     batch = task.batch(np.random.default_rng(0), 4)   # two pairs
     seen = {}
-    features = task.model.teacher.features
+    features = task.model.demo_losses.teacher.features
 
     def watched(noisy, timesteps, caption, raster):
         seen.update(caption=caption, raster=raster)
         return features(noisy, timesteps, caption, raster)
-    task.model.teacher.features = watched
+    task.model.demo_losses.teacher.features = watched
     task.model(batch)
     assert torch.equal(seen["caption"], torch.cat([batch["caption"], batch["caption"]]))
     assert torch.equal(seen["raster"].full(), join([batch["source_pose"], batch["target_pose"]]).full())

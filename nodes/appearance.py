@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from comfy_api.latest import io
 
+from ..pgpis_models import qen
 from ..pgpis_models.cfld import CFLD, Encoded, blend
 from ..pgpis_models.pose import cfld_rasters, from_pose_keypoint
 from .inputs import resized, rgb
@@ -68,8 +69,8 @@ class BlendAppearance(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISBlendAppearance", display_name="Blend Appearance", category="PGPIS/conditioning",
-            description="Mixes the appearance of two people (style interpolation of CFLD, section 4.6): a linear mix of the "
-                        "coarse prompt and all query biases. The pose stays that of the first.",
+            description="Mixes the appearance of two people, linearly: CFLD's coarse prompt and all query biases (style "
+                        "interpolation, section 4.6 of its paper), or QEN's query tokens. The pose stays that of the first.",
             inputs=[CondType.Input("first", tooltip="The person at weight 0; its pose is used."),
                     CondType.Input("second", tooltip="The person at weight 1; must come from the same checkpoint."),
                     io.Float.Input("weight", default=0.5, min=0.0, max=1.0, step=0.01,
@@ -81,10 +82,14 @@ class BlendAppearance(io.ComfyNode):
         if first.method.checkpoint is not second.method.checkpoint:
             raise ValueError(f"one appearance is of {first.method.name}, the other of {second.method.name}; expected both "
                              "of one checkpoint: connect one Load PGPIS Checkpoint to both embeddings")
-        if not isinstance(first.encoded, Encoded):
-            raise ValueError(f"{first.method.name} has no appearance to blend; expected a CFLD embedding")
-        mixed = blend(first.encoded, second.encoded, weight)
-        counts = (mixed.prompt.shape[0], mixed.pose_maps[0].shape[0])
+        if isinstance(first.encoded, Encoded):
+            mixed = blend(first.encoded, second.encoded, weight)
+            counts = (mixed.prompt.shape[0], mixed.pose_maps[0].shape[0])
+        elif isinstance(first.encoded, qen.Encoded):
+            mixed = first.encoded.blended(second.encoded, weight)
+            counts = (mixed.tokens.shape[0], mixed.region.shape[0])
+        else:
+            raise ValueError(f"{first.method.name} has no appearance to blend; expected an embedding of CFLD or QEN")
         if counts[0] != counts[1] and 1 not in counts:
             raise ValueError(f"{counts[0]} blended sources and {counts[1]} poses; expected equal numbers, or one of either")
         return io.NodeOutput(replace(first, encoded=mixed, batch=max(counts)))

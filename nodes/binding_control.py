@@ -18,6 +18,7 @@ import comfy.ops
 import comfy.utils
 import torch
 from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
 from ..pgpis_models.control import run_control
@@ -25,6 +26,7 @@ from ..pgpis_models.control_branch import BranchSizes, ControlBranch, pose_input
 from ..pgpis_models.injections import Control
 from ..pgpis_models.pose_mask import pose_masked_attention
 from ..pgpis_models.sites import DOWN_BLOCK_SLOTS, SITES, STEM_SLOT
+from .binding_attention import KEY
 from .binding_weights import check_topology, widths_of
 from .passport import PASSPORT, PREFIX, check_shape
 
@@ -148,6 +150,9 @@ class InjectedControl(comfy.controlnet.ControlNet):
         if late or not rows:
             return before
         check_shape(x_noisy, cond[PASSPORT], transformer_options)
+        if not transformer_options.get("wrappers", {}).get(WrappersMP.DIFFUSION_MODEL, {}).get(KEY):
+            raise ValueError("the CONDITIONING is of a PGPIS method, the MODEL is not; expected both from one Apply PGPIS. "
+                             "Connect its MODEL output to the sampler")
         sample = self.model_sampling_current.calculate_input(t, x_noisy)
         dtype = self.dtype or sample.dtype
         rows = {name: value.to(sample.device, dtype if value.is_floating_point() else None) for name, value in rows.items()}

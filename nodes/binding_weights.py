@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import comfy.model_patcher
+import comfy.model_sampling
 import comfy.utils
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from ..pgpis_models.sites import SITES
 
 SD1_DEPTHS = [1, 1, 1, 1, 1, 1, 0, 0]  # transformer blocks per layer of the down path, in the host's UNet config
 LISTED = 10
+V_PREDICTING = {"sd21"}   # bases whose methods predict v, with the widths of others that do not
 
 
 def check_topology(model: comfy.model_patcher.ModelPatcher) -> dict:
@@ -52,6 +54,16 @@ def check_widths(model: comfy.model_patcher.ModelPatcher, rows: Mapping[str, Ten
     if wrong:
         raise ValueError(f"{method} does not fit this MODEL, whose UNet has widths {widths} and cross-attention width "
                          f"{context}: {'; '.join(wrong[:LISTED])}. Load the base model that the checkpoint names")
+
+
+def check_prediction(model: comfy.model_patcher.ModelPatcher, base: str, method: str) -> None:
+    """Raises ValueError when a checkpoint of this base was trained for another prediction than the MODEL's sampling takes:
+    the widths are equal, the pictures would be noise. base: as in the checkpoint's metadata."""
+    sampling = model.get_model_object("model_sampling")
+    if base in V_PREDICTING and not isinstance(sampling, comfy.model_sampling.V_PREDICTION):
+        raise ValueError(f"{method} predicts v, this MODEL is sampled as predicting something else; expected "
+                         "Stable Diffusion 2.1 at 768 (v-prediction), not 2.1-base. Load that, or put ModelSamplingDiscrete "
+                         "with v_prediction before this node")
 
 
 def replace_weights(model: comfy.model_patcher.ModelPatcher, weights: Mapping[str, Tensor], method: str) -> None:

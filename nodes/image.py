@@ -28,7 +28,8 @@ class CompareGrid(io.ComfyNode):
             node_id="PGPISCompareGrid", display_name="Compare Grid", category="PGPIS/image",
             description="Lays pictures side by side under labels: one column per input, one row per picture of a batch. "
                         "With a target it becomes the last column, and SSIM (Gaussian window, range 1) and PSNR against it "
-                        "are written above every picture.",
+                        "are written above every picture. Columns of another size are resized to that of image_1, whose "
+                        "aspect ratio they take, before they are compared.",
             inputs=[*pictures,
                     io.Image.Input("target", optional=True, tooltip="True picture(s) to compare with; one, or one per row."),
                     io.String.Input("labels", multiline=True, default="", tooltip="One label per line, in the order of the "

@@ -99,6 +99,12 @@ class LoadDemoBase(io.ComfyNode):
                      io.Vae.Output(display_name="vae", tooltip="The demo's autoencoder, for VAE Decode.")])
 
     @classmethod
+    def fingerprint_inputs(cls) -> tuple:
+        """Training may replace the files while the host runs."""
+        paths = [_path_of(name) for name in (DEMO_BASE, DEMO_VAE)]
+        return tuple((str(path), path.stat().st_mtime_ns) for path in paths)
+
+    @classmethod
     def execute(cls) -> io.NodeOutput:
         return io.NodeOutput(native_unet(_path_of(DEMO_BASE)), native_vae(_path_of(DEMO_VAE)))
 

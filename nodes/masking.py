@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def feathered(mask: Tensor, size: tuple[int, int], feather: int) -> Tensor:
-    """MASK (B, H, W) or (H, W) in 0..1 -> (B, 1, *size), fading from 0 at the mask's edge to 1 `feather` pixels inside.
+    """MASK (B, H, W) or (H, W) in 0..1 -> (B, 1, *size), rising from 0 at the mask's edge to 1 `feather` pixels inside.
 
-    The fade lies inside the mask, so that nothing outside changes; at the picture's border there is none. Raises
+    The fade lies inside the mask, so that nothing outside changes; at the picture's border there is none. Where the mask is
+    narrower than two feathers the fade is steeper, so that it reaches 1 in the middle: no part of a mask vanishes. Raises
     ValueError for other shapes and for a feather below 0.
     """
     if mask.ndim == 2:
@@ -22,17 +25,19 @@ def feathered(mask: Tensor, size: tuple[int, int], feather: int) -> Tensor:
     mask = F.interpolate(mask[:, None].float(), size=size, mode="nearest-exact").clamp(0, 1)
     if feather == 0:
         return mask
-    # Eroding by r and averaging over the same window keeps 0 outside and reaches 1 about 2 r inside.
-    radius = max(1, round(feather / 2))
-    eroded = -_windowed(F.max_pool2d, -mask, radius)
-    return torch.minimum(_windowed(F.avg_pool2d, eroded, radius, count_include_pad=False), mask)
+    ramps = [_ramp(one.cpu().numpy(), feather) for one in mask[:, 0]]
+    return torch.minimum(torch.from_numpy(np.stack(ramps))[:, None].to(mask), mask)
 
 
-def _windowed(pool, picture: Tensor, radius: int, **arguments) -> Tensor:
-    """A square window of 2 radius + 1 pixels, applied as a row and a column; steps keep the padding within torch's limit."""
-    for kernel, padding in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
-        picture = pool(picture, kernel, stride=1, padding=padding, **arguments)
-    return picture
+def _ramp(mask: np.ndarray, feather: int) -> np.ndarray:
+    """(H, W) -> (H, W) float32: each pixel's distance to the nearest 0, in shares of the feather or, where that is less, of
+    the largest distance within a feather around it."""
+    depth = cv2.distanceTransform((mask > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # One more than the feather, as depth is 1 in the outermost row; without any 0 in the mask it is huge.
+    depth = np.minimum(depth, np.float32(feather + 1))
+    window = 2 * feather + 1
+    reached = cv2.dilate(cv2.dilate(depth, np.ones((window, 1), np.uint8)), np.ones((1, window), np.uint8))
+    return depth / np.maximum(reached, 1)
 
 
 def paste(made: Tensor, kept: Tensor, mask: Tensor) -> Tensor:

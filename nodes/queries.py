@@ -61,7 +61,8 @@ class QueryEmbedding(io.ComfyNode):
                      io.Int.Output(display_name="width", tooltip="Width in pixels of the pictures this will make."),
                      io.Int.Output(display_name="height", tooltip="Height in pixels of the pictures this will make."),
                      io.Mask.Output(display_name="mask", tooltip="The region to which the attention is masked, one per pose "
-                                    "or MASK, at the size of the pictures; white everywhere where nobody is seen.")])
+                                    "or MASK, at the size of the pictures; white everywhere where nobody is seen, and with "
+                                    "a checkpoint that masks nothing.")])
 
     @classmethod
     def execute(cls, method, source, pose, person, strength, start_percent, end_percent, mask=None) -> io.NodeOutput:
@@ -77,12 +78,17 @@ class QueryEmbedding(io.ComfyNode):
         poses = from_pose_keypoint(pose, person_choice(person), empty=NOBODY)   # who is not there has no region
         region = None if mask is None else mask_tensor(mask, "the MASK")
         batch = matching(sources=picture.shape[0], poses=len(poses), masks=1 if region is None else region.shape[0])
+        if config.mask == "none" and region is not None:
+            log.warning("QEN Query Embedding: %s was trained without a mask (mask: none), so the MASK changes nothing.",
+                        method.name)
         device = method.load()
         with torch.no_grad():
             encoded = encode_pictures(module, picture * 2 - 1, poses, device, region, strength, start_percent, end_percent)
         height, width = config.latent_size
         cond = Cond(method, on_cpu(encoded), batch, config.latent_size)
-        return io.NodeOutput(cond, width * PIXELS_PER_LATENT, height * PIXELS_PER_LATENT, encoded.region[:, 0].float().cpu())
+        seen = encoded.region[:, 0].float().cpu()
+        return io.NodeOutput(cond, width * PIXELS_PER_LATENT, height * PIXELS_PER_LATENT,
+                             torch.ones_like(seen) if config.mask == "none" else seen)
 
 
 class PoseMask(io.ComfyNode):

@@ -14,6 +14,7 @@ from ..pgpis_models.guidance import Guidance
 from ..pgpis_models.injections import harmonise
 from ..pgpis_models.methods import guidance_modes
 from .binding import apply_injections, conditionings
+from .binding_weights import check_prediction
 from .guider import ChainGuider
 from .inputs import as_image, matched, resized, rgb
 from .masking import feathered, paste
@@ -26,6 +27,7 @@ METHODS_OWN = "default"
 
 def bound(model, cond: Cond, guidance: Guidance) -> tuple:
     """The MODEL with the method on it, and one CONDITIONING per term of the chain."""
+    check_prediction(model, cond.method.checkpoint.meta.base, cond.method.name)
     rows = harmonise([term.injections for term in guidance.terms], cond.batch)
     patched = apply_injections(model, rows, cond.method.checkpoint.unet_weights, cond.method.name)
     schedule = getattr(cond.method.checkpoint.method, "noise_schedule", None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import comfy.model_management
 import comfy.sample
@@ -11,7 +13,7 @@ import comfy.samplers
 import comfy.utils
 import latent_preview
 import torch
-from comfy.k_diffusion.sampling import default_noise_sampler
+from comfy.k_diffusion.sampling import BrownianTreeNoiseSampler, default_noise_sampler
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from ..pgpis_models.methods import sequence_encoders
 from ..pgpis_models.pose_formats import EMPTY, from_pose_keypoint
 from .appearance import PERSON_TOOLTIP, person_choice
 from .binding import apply_injections, conditionings
+from .binding_weights import check_prediction
 from .fusion import EMPTY_TOOLTIP
 from .guider import ChainGuider
 from .inputs import resized, rgb
@@ -54,9 +57,8 @@ class PoseSequenceSampler(io.ComfyNode):
                     io.Int.Input("seed", default=0, min=0, max=0xffffffffffffffff, control_after_generate=True,
                                  tooltip="Seed of the noise."),
                     io.Combo.Input("noise", options=[SAME, OWN], default=SAME, tooltip="Noise of the start, and of "
-                                   "the steps of ancestral samplers, ddpm and lcm. Same: what the pose leaves open stays "
-                                   "the same from frame to frame. New: each frame has its own. (SDE samplers draw their "
-                                   "own noise for each chunk.)"),
+                                   "the steps of samplers that add some (ancestral, SDE and others). Same: what the pose "
+                                   "leaves open stays the same from frame to frame. New: each frame has its own."),
                     io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps of each frame."),
                     io.Float.Input("cfg", default=2.0, min=0.0, max=100.0, step=0.1, tooltip="Weight of source and pose "
                                    "against neither."),
@@ -66,7 +68,7 @@ class PoseSequenceSampler(io.ComfyNode):
                                    tooltip="The host's noise schedule."),
                     io.Int.Input("chunk", default=0, min=0, max=4096, tooltip="Frames made at once; 0 takes as many as fit "
                                  f"into the free memory, {LARGEST_CHUNK} at most. It changes speed and memory, not the "
-                                 "result (SDE samplers excepted).")],
+                                 "result (dpm_adaptive excepted, which chooses its steps by the frames of a chunk).")],
             outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per frame, in order.")])
 
     @classmethod
@@ -82,6 +84,7 @@ class PoseSequenceSampler(io.ComfyNode):
             photo = resized(photo, config.image_size)
         with torch.no_grad():
             read = encode_source(method.checkpoint.method, photo * 2 - 1, method.load())
+        check_prediction(model, method.checkpoint.meta.base, method.name)
         chunk = chunk or chunk_that_fits(model, config.latent_size, len(poses))
         empty = torch.zeros(1 if noise == SAME else len(poses), 4, *config.latent_size)
         start = comfy.sample.prepare_noise(empty, seed).expand(len(poses), -1, -1, -1)
@@ -99,7 +102,8 @@ class PoseSequenceSampler(io.ComfyNode):
             if guider is None:  # all chunks patch the same sites, so the MODEL is patched once
                 guider = ChainGuider(apply_injections(model, rows, method.checkpoint.unet_weights, method.name))
             guider.set_chain(chain, conditionings(rows, cond.latent_size))
-            sampler = with_frame_noise(sampler_name, FrameNoise(seed, first, cond.batch, start.shape[1:], noise == SAME))
+            drawn = FrameNoise(seed, first, cond.batch, start.shape[1:], noise == SAME)
+            sampler = with_frame_noise(sampler_name, drawn, sigmas)
             made = guider.sample(start[frames], torch.zeros_like(start[frames]), sampler, sigmas, callback=progress.step,
                                  disable_pbar=True, seed=seed)
             latents.append(made.to(comfy.model_management.intermediate_device()))
@@ -107,29 +111,38 @@ class PoseSequenceSampler(io.ComfyNode):
         return io.NodeOutput({"samples": torch.cat(latents)})
 
 
-def with_frame_noise(name: str, noise: FrameNoise):
-    """The host's sampler; one that adds independent noise at every step draws it frame by frame, so that it depends on the
-    frame's number and not on the chunk that it is made in."""
+def with_frame_noise(name: str, noise: FrameNoise, sigmas: Tensor):
+    """The host's sampler; one that adds noise at its steps draws it frame by frame, so that it depends on the frame's number
+    and not on the chunk that it is made in. sigmas: of the run."""
     sampler = comfy.samplers.sampler_object(name)
-    if "ancestral" in name or name in ("ddpm", "lcm"):
+    if "noise_sampler" in inspect.signature(sampler.sampler_function).parameters:
+        if name.startswith("dpmpp") and "_sde" in name:   # those ask for noise between two levels, a path rather than draws
+            noise.brownian(sigmas, cpu=not name.endswith("_gpu"))
         sampler.extra_options = {**sampler.extra_options, "noise_sampler": noise}
     return sampler
 
 
 class FrameNoise:
-    """Noise of the sampling steps of `count` frames from number `first` on, each (4, h, w); one call per step, as the host's
-    samplers make. One frame, or all with `same`, gets what KSampler draws for one picture of this seed."""
+    """Noise of the sampling steps of `count` frames from number `first` on, each (4, h, w); called as the host's samplers
+    call theirs. One frame, or all with `same`, gets what KSampler draws for one picture of this seed."""
 
     def __init__(self, seed: int, first: int, count: int, shape: tuple[int, ...], same: bool) -> None:
         self.shape, self.count = tuple(shape), count
         numbers = [0] if same else range(first, first + count)
         self.seeds = [(seed + number * FRAME_STRIDE) % (2 ** 64 - 1) for number in numbers]
         self.frames: list[Callable] = []
+        self.source: Callable = default_noise_sampler   # the host's own, whose seeding differs between versions
+
+    def brownian(self, sigmas: Tensor, cpu: bool) -> None:
+        """Takes the noise from Brownian paths between the levels of a run, as the host's SDE samplers do. cpu: whether they
+        are drawn there."""
+        above = sigmas[sigmas > 0]
+        self.source = partial(BrownianTreeNoiseSampler, sigma_min=above.min(), sigma_max=above.max(), cpu=cpu)
 
     def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        if not self.frames:   # the device is known now; the host's own, whose seeding differs between versions
-            one = torch.empty(1, *self.shape, device=sigma.device)
-            self.frames = [default_noise_sampler(one, seed=seed) for seed in self.seeds]
+        if not self.frames:   # the device is known now
+            one = torch.zeros(1, *self.shape, device=sigma.device)
+            self.frames = [self.source(one, seed=seed) for seed in self.seeds]
         drawn = torch.cat([draw(sigma, sigma_next) for draw in self.frames])
         return drawn.expand(self.count, *self.shape)
 

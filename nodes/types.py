@@ -43,7 +43,10 @@ class Method:
     def load(self):
         """Has the host load the encoders; returns the device to put their inputs on."""
         comfy.model_management.load_models_gpu([self.patcher], force_full_load=True)
-        return self.patcher.load_device
+        device = self.patcher.load_device
+        if any(parameter.device != device for parameter in self.patcher.model.parameters()):
+            self.patcher.model.to(device)   # --novram leaves weights behind that only the host's own layers fetch
+        return device
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ published. What the paper leaves open is a setting here, and its docstring says 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -139,6 +140,15 @@ class Encoded(Appearance):
     start: float = 0.0
     end: float = 1.0
 
+    def blended(self, other: Encoded, weight: float) -> Encoded:
+        """This one with the tokens (1 - weight) own + weight other's; ours, not the paper's. Batches may differ only where
+        one is 1. Raises ValueError for tokens of other numbers or widths."""
+        shapes = [tuple(one.tokens.shape) for one in (self, other)]
+        if shapes[0][1:] != shapes[1][1:] or (shapes[0][0] != shapes[1][0] and 1 not in (shapes[0][0], shapes[1][0])):
+            raise ValueError(f"cannot blend tokens of {shapes[0]} and {shapes[1]} (sources, queries, width); expected two "
+                             "of one checkpoint, of equal numbers or one")
+        return replace(self, tokens=torch.lerp(self.tokens, other.tokens, weight))
+
 
 @dataclass(frozen=True)
 class Link:
@@ -218,6 +228,8 @@ class QEN(nn.Module):
                   start: float = 0.0, end: float = 1.0) -> Encoded:
         """An Appearance that was read once, with a pose. See `encode_pose`, and `injections.Control` for strength, start and
         end. Raises ValueError for numbers that do not go together."""
+        if not (math.isfinite(strength) and strength >= 0):
+            raise ValueError(f"the control branch's strength is {strength}; expected 0 or more, 1 as trained")
         if not 0 <= start <= end <= 1:
             raise ValueError(f"the control branch runs from {start} to {end} of the sampling; expected 0 <= start <= "
                              "end <= 1")

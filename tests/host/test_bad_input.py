@@ -212,7 +212,11 @@ def test_grey_alpha_and_other_sizes_become_what_they_show(nodes):
     assert torch.equal(rgb(colour, "x"), colour[..., :3].movedim(-1, 1))
     colour[..., 3] = 0
     assert (rgb(colour, "x") == 1).all(), "transparent is white"
-    assert torch.equal(rgb(torch.full((1, 4, 4, 3), 1.03), "x"), torch.ones(1, 3, 4, 4)), "overshoot of a resize is cut"
+    edges = torch.zeros(1, 3, 16, 16)
+    edges[..., 4:9, 5:12] = 1
+    enlarged = torch.nn.functional.interpolate(edges, size=(70, 50), mode="bicubic")   # as the host's Upscale Image does
+    assert enlarged.min() < -0.1 and enlarged.max() > 1.1
+    assert torch.equal(rgb(enlarged.movedim(1, -1), "x"), enlarged.clamp(0, 1)), "overshoot of a resize is cut"
     assert nodes.inputs.resized(torch.rand(1, 3, 20, 10), (8, 8)).shape == (1, 3, 8, 8)
 
 

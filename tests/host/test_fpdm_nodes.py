@@ -126,6 +126,27 @@ def test_equal_weights_run_two_terms_and_others_three(nodes, model, fpdm, photo)
         assert len(guider.needed.terms) == terms
 
 
+def test_weights_that_predict_v_are_refused_on_a_model_sampled_as_another(nodes, model, fpdm, photo):
+    """Stable Diffusion 2.1-base has the widths of 2.1 at 768, and predicts noise."""
+    import dataclasses
+
+    import comfy.model_sampling
+    checkpoint = dataclasses.replace(fpdm.checkpoint, meta=dataclasses.replace(fpdm.checkpoint.meta, base="sd21"))
+    method = dataclasses.replace(fpdm, checkpoint=checkpoint)
+
+    class Epsilon(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
+        pass
+    other = model.clone()
+    other.add_object_patch("model_sampling", Epsilon())
+    cond = embed(nodes, method, photo, walking(1))[0]
+    nodes.sampling.Apply.execute(model, cond)
+    for node in (nodes.sampling.Apply.execute, lambda *given: nodes.sampling.GuiderNode.execute(*given, "default")):
+        with pytest.raises(ValueError, match="predicts v.*2.1 at 768"):
+            node(other, cond)
+    with pytest.raises(ValueError, match="predicts v"):
+        sequence(nodes, other, method, photo, walking(1))
+
+
 # --- sequences ----------------------------------------------------------------------------------------------
 
 def test_a_sequence_in_chunks_is_what_ksampler_makes_of_all_frames_at_once(host, nodes, model, fpdm, photo):
@@ -171,7 +192,8 @@ def test_empty_frames_are_held_or_named(nodes, model, fpdm, photo):
         sequence(nodes, model, fpdm, photo, [frames[0], frames[2]])
 
 
-@pytest.mark.parametrize("name", ["ddpm", "euler_ancestral"])
+@pytest.mark.parametrize("name", ["ddpm", "euler_ancestral", "dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde_gpu", "er_sde",
+                                  "seeds_2", "sa_solver"])
 def test_noise_of_the_steps_belongs_to_the_frame_and_not_to_its_chunk(host, nodes, model, fpdm, photo, name):
     import comfy.sample
     pose = walking()

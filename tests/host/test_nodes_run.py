@@ -148,10 +148,26 @@ def test_feather_fades_inside_the_mask_only(host):
     assert not soft[mask[0] == 0].any() and soft[20, 40] == 1 and 0 < soft[20, 16] < soft[20, 19] < 1
     assert soft[20, 59] == 1, "no fade at the picture's border"
     assert torch.equal(masking.feathered(mask, (40, 60), 0)[0], mask)
+    rise = soft[20, 15:24]                       # eight pixels and the first whole one, in equal steps
+    assert torch.allclose(rise, torch.arange(1, 10).float().clamp(max=9) / 9)
     made, kept = torch.rand(1, 3, 40, 60), torch.rand(1, 3, 40, 60)
     out = masking.paste(made, kept, soft[None, None])
     assert torch.equal(out[..., mask[0] == 0], kept[..., mask[0] == 0])
     assert torch.equal(out[..., soft == 1], made[..., soft == 1])
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 16, 31])
+def test_feather_leaves_narrow_masks_their_middle(host, width):
+    mask = torch.zeros(1, 80, 80)
+    mask[:, :, 20:20 + width] = 1
+    mask[:, 30:50, 60:] = 0.5
+    soft = host.pack("nodes.masking").feathered(mask, (80, 80), 16)[0, 0]
+    across, middle = soft[5], 20 + width // 2
+    assert across[middle] == 1 and not across[:20].any() and not across[20 + width:60].any()
+    assert (across[20:middle + 1].diff() > 0).all() and torch.equal(across[20:20 + width], across[20:20 + width].flip(0))
+    assert soft.max() == 1 and soft[30:50, 60:].max() == 0.5, "a soft mask stays as soft as it was"
+    everything = host.pack("nodes.masking").feathered(torch.ones(1, 8, 8), (8, 8), 16)
+    assert (everything == 1).all()
 
 
 def test_blend_mixes_appearance_and_keeps_the_first_pose(host, demo, source):

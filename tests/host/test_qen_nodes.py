@@ -111,6 +111,63 @@ def test_the_embedding_gives_out_the_region_that_it_uses(nodes, method):
         assert given.shape == (2, *SIZE) and torch.equal(given, cond.encoded.region[:, 0]) and given.any()
 
 
+def test_a_checkpoint_that_masks_nothing_says_so(nodes, tiny_method, tiny, caplog):
+    free = tiny_method("qen", "QEN", "qen_unmasked", 32, unet_heads=tiny.heads, prompt_width=tiny.context, mask="none")
+    half = torch.zeros(1, *SIZE)
+    half[:, :64] = 1
+    with caplog.at_level(logging.WARNING):
+        *_, given = nodes.queries.QueryEmbedding.execute(free, photo(), frames(), -1, 1.0, 0.0, 1.0).result
+        assert given.all() and not caplog.text
+        *_, given = nodes.queries.QueryEmbedding.execute(free, photo(), frames(), -1, 1.0, 0.0, 1.0, mask=half).result
+    assert given.all() and "the MASK changes nothing" in caplog.text
+
+
+def test_two_people_blend_in_their_tokens(host, nodes, method):
+    first, second = embed(nodes, method), embed(nodes, method, source=photo(2), pose=frames(2))
+    blend = host.pack("nodes.appearance").BlendAppearance.execute
+    mixed, = blend(first, second, 0.25).result
+    a, b = first.encoded.tokens, second.encoded.tokens
+    assert mixed.batch == 2 and torch.allclose(mixed.encoded.tokens, 0.75 * a + 0.25 * b, atol=1e-6)
+    assert mixed.encoded.pose is first.encoded.pose
+    three = embed(nodes, method, source=photo(3), pose=frames(3))
+    with pytest.raises(ValueError, match="cannot blend"):
+        blend(second, three, 0.5)
+
+
+def test_its_conditioning_on_a_model_without_the_method_is_refused(host, nodes, demo, method):
+    import comfy.sample
+    base, _ = nodes.loaders.LoadDemoBase.execute().result
+    model, positive, negative, latent = nodes.sampling.Apply.execute(base, embed(nodes, method)).result
+    start = torch.randn_like(latent["samples"])
+
+    def sampled(on):
+        return comfy.sample.sample(on, start, 1, 2.0, "euler", "normal", positive, negative, latent["samples"], seed=1,
+                                   disable_pbar=True)
+    with torch.inference_mode():
+        assert torch.isfinite(sampled(model)).all()
+        with pytest.raises(ValueError, match="Connect its MODEL output"):
+            sampled(base)
+
+
+@pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf")])
+def test_a_strength_that_is_none_is_refused(nodes, method, strength):
+    with pytest.raises(ValueError, match="strength is .*expected 0 or more"):
+        embed(nodes, method, strength=strength)
+
+
+def test_encoders_that_the_host_left_behind_are_moved(host, method, monkeypatch):
+    """As with --novram, where the host loads its own layers alone."""
+    import copy
+    import dataclasses
+
+    import comfy.model_management
+    patcher = copy.copy(method.patcher)
+    patcher.model, patcher.load_device = copy.deepcopy(method.patcher.model), torch.device("meta")
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", lambda *_, **__: None)
+    assert dataclasses.replace(method, patcher=patcher).load() == torch.device("meta")
+    assert {parameter.device.type for parameter in patcher.model.parameters()} == {"meta"}
+
+
 def test_skeletons_on_nothing_are_masked_as_on_black_and_on_white_with_a_warning(nodes, caplog):
     drawn, = nodes.pose.DrawPose.execute(frames(), 0, 0, -1).result
     expected, = nodes.queries.PoseMask.execute(0, 0, 8.0, 1 / 255, -1, image=drawn).result

@@ -143,6 +143,12 @@ def test_qen_shows_the_pose_its_region_and_the_picture(server):
     is_a_picture(made, (128, 96))
     [grid] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISCompareGrid")))
     is_a_picture(grid, (8 + 128 + 2 * 18 + 8, 8 + 5 * (96 + 8)))
+    region = grid[8 + 2 * 18:-8, 8 + 2 * (96 + 8):][:128, :96]
+    assert set(np.unique(region)) == {0, 255} and 0.1 < (region == 255).mean() < 0.9
+    target, source = input_picture("pgpis_target.png"), input_picture("pgpis_source.png")
+    found, copied = psnr(made, target), psnr(source, target)
+    print(f"PSNR against the true target: {found:.2f} dB, of the source copied: {copied:.2f} dB")
+    assert found >= TRUE_PSNR and found > copied + 2
     prompt[only(prompt, "PGPISQueryEmbedding")]["inputs"]["strength"] = 0.3
     [weak] = of_node(server, server.run(prompt), showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
     assert not np.array_equal(weak, made)

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 export PYTHON
 COMFYUI ?= $(or $(COMFYUI_PATH),$(HOME)/comfy/ComfyUI)
+PACK = $(COMFYUI)/custom_nodes/comfyui-pgpis
 PORT ?= 8188
 
 .PHONY: demo test host train lint venv
@@ -24,6 +25,8 @@ lint: venv
 host: venv
 	@test -f "$(COMFYUI)/main.py" || { echo "no ComfyUI at $(COMFYUI); set COMFYUI_PATH to its folder"; exit 1; }
 	@mkdir -p "$(COMFYUI)/custom_nodes"
-	@test "$(CURDIR)" -ef "$(COMFYUI)/custom_nodes/comfyui-pgpis" || ln -sfn "$(CURDIR)" "$(COMFYUI)/custom_nodes/comfyui-pgpis"
+	@test "$(CURDIR)" -ef "$(PACK)" || { test -d "$(PACK)" && ! test -L "$(PACK)" && { echo "$(PACK) is an installation of its" \
+	  "own, which ComfyUI would run in place of this clone; move it away, or run make host in it"; exit 1; }; \
+	  ln -sfn "$(CURDIR)" "$(PACK)"; }
 	cd "$(COMFYUI)" && "$(CURDIR)/.venv/bin/python" main.py --listen 127.0.0.1 --port $(PORT) \
-	  $$("$(CURDIR)/.venv/bin/python" -c "import torch; print('' if torch.cuda.is_available() else '--cpu')")
+	  $$("$(CURDIR)/.venv/bin/python" -c "import torch; print('' if torch.cuda.is_available() or torch.backends.mps.is_available() else '--cpu')")

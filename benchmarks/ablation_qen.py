@@ -18,6 +18,7 @@ import json
 import platform
 import statistics
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ if str(ROOT) not in sys.path:
 
 from pgpis_models.checkpoint import write_atomically  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
-from training.config import DataConfig, load_config  # noqa: E402
+from training.base import companion
+from training.config import DataConfig, TrainConfig, load_config  # noqa: E402
 from training.data.bank import Bank, open_bank  # noqa: E402
 from training.demo import SIZE, SOURCE_VIEW, TARGET_VIEW, pictures, quantised, score  # noqa: E402
 
@@ -54,11 +56,15 @@ def backbone_of(encoder: Path, out: Path) -> Path:
     return path
 
 
-def start_of(options: argparse.Namespace, backbone: Path | None) -> str:
-    """Eight letters for what the rows share beside images and seed, so that no other start's checkpoint is taken for it."""
-    found = hashlib.sha256(json.dumps(options.overrides).encode())
-    for path in (backbone, DEMO_FOLDER / "demo_base.safetensors", DEMO_FOLDER / "demo_vae.safetensors"):
-        found.update(path.read_bytes() if path and path.is_file() else b"none")
+def start_of(config: TrainConfig) -> str:
+    """Eight letters for all settings of a row and the files that it starts from, so that no other run's checkpoint is taken
+    for it."""
+    method = config.method
+    found = hashlib.sha256(json.dumps(asdict(config), sort_keys=True, default=str).encode())
+    for name in (method.base, method.vae, method.init, method.init_encoder, method.init_pose,
+                 str(companion(Path(method.init_pose))) if method.init_pose else "", method.backbone):
+        path = Path(name)
+        found.update(path.read_bytes() if name and path.is_file() else b"none")
     return found.hexdigest()[:8]
 
 
@@ -66,14 +72,12 @@ def train(name: str, options: argparse.Namespace, seed: int, backbone: Path | No
     """The checkpoint of a row, trained if it is not there."""
     from training.loop import run
     from training.train import task_class
-    path = options.out / f"{name}-{seed}-{options.images}-{start_of(options, backbone)}.safetensors"
-    if path.is_file():
-        return path
-    settings = [f"method.model={json.dumps(VARIANTS[name])}", f"images={options.images}", f"seed={seed}", f"export={path}",
-                f"name={path.stem}", f"output={options.out / 'runs'}", "sample_every=0", "save_every=0",
-                f"method.init_encoder='{backbone or ''}'", *options.overrides]
+    settings = [f"method.model={json.dumps(VARIANTS[name])}", f"images={options.images}", f"seed={seed}", "sample_every=0",
+                f"output={options.out / 'runs'}", "save_every=0", f"method.init_encoder='{backbone or ''}'",
+                *options.overrides]
     config = load_config(ROOT / "training" / "configs" / "demo_qen.yaml", settings)
-    return run(config, task_class("qen"))
+    path = options.out / f"{name}-{seed}-{options.images}-{start_of(config)}.safetensors"
+    return path if path.is_file() else run(replace(config, export=str(path), name=path.stem), task_class("qen"))
 
 
 def measure(path: Path, bank: Bank, batch: int) -> dict[str, float]:

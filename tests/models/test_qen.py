@@ -103,17 +103,41 @@ def test_attention_maps_are_the_weights_that_the_fusion_uses():
     assert maps.shape == (2, TINY.fusion_depth, TINY.tokens, 16, 16)
     assert torch.allclose(maps.sum((-1, -2)), torch.ones(2, 2, TINY.tokens), atol=1e-5) and (maps >= 0).all()
     assert (maps[0] - maps[1]).abs().max() > 1e-5
-    # The first cross-attention of the first block, whose grid is the finest: by hand, one share in four of the map.
-    fusion = method.fusion
-    features = method.backbone(source)
-    attention, query = fusion.blocks[0].cross[0], fusion.blocks[0].cross_norms[0](fusion.local_queries)
-    finest = fusion.sources(features)[0]
-    size = attention.to_q.weight.shape[0] // attention.heads
-    q, k = attention.to_q(query), attention.to_k(finest)
-    first = torch.stack([torch.softmax(q[:, h * size:(h + 1) * size] @ k[..., h * size:(h + 1) * size].mT / size ** 0.5, -1)
-                         for h in range(attention.heads)]).mean(0)
-    assert (maps[:, 0, :TINY.local_queries].flatten(2) >= first / 4 - 1e-6).all()
-    assert torch.allclose(first.sum(-1), torch.ones(2, TINY.local_queries), atol=1e-5)
+    assert torch.allclose(maps, maps_by_hand(method.fusion, method.backbone(source)), atol=1e-6)
+
+
+def weights_by_hand(attention, queries, keys) -> torch.Tensor:
+    """(B, N, C), (B, M, C) -> (B, N, M): the mean over heads of softmax(q k / sqrt(d)), head by head."""
+    q, k = attention.to_q(queries).double(), attention.to_k(keys).double()
+    size = q.shape[-1] // attention.heads
+    heads = [slice(h * size, (h + 1) * size) for h in range(attention.heads)]
+    return sum(torch.softmax(q[..., h] @ k[..., h].mT / size ** 0.5, -1) for h in heads) / attention.heads
+
+
+def maps_by_hand(fusion, features) -> torch.Tensor:
+    """What the docstring of `attention_maps` says, with each scale's cells repeated over the finest grid one by one."""
+    sources, local_count = fusion.sources(features), fusion.local
+    queries, found = fusion.queries(len(features[0])), []
+    height, width = fusion.grids[0]
+    for block in fusion.blocks:
+        local, seen = queries[:, :local_count], 0
+        for norm, attention, source, (h, w) in zip(block.cross_norms, block.cross, sources, fusion.grids, strict=True):
+            weights = weights_by_hand(attention, norm(local), source)
+            for row in range(height):
+                for column in range(width):
+                    cell = (row * h // height) * w + column * w // width
+                    share = torch.zeros(height, width, dtype=torch.float64)
+                    share[row, column] = h * w / (height * width) / len(sources)
+                    seen = seen + weights[:, :, cell, None, None] * share
+            local = local + attention(norm(local), source)
+        both = block.self_norm(torch.cat([local, queries[:, local_count:]], 1))
+        mixing = weights_by_hand(block.self_attention, both, both)[:, local_count:, :local_count]
+        mixing = mixing / mixing.sum(-1, keepdim=True)
+        shared = torch.stack([sum(mixing[:, g, n, None, None] * seen[:, n] for n in range(local_count))
+                              for g in range(mixing.shape[1])], 1)
+        found.append(torch.cat([seen, shared], 1))
+        queries = block(queries, sources, local_count)
+    return torch.stack(found, 1).float()
 
 
 # --- control branch -----------------------------------------------------------------------------------------

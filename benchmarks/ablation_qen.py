@@ -30,7 +30,7 @@ if str(ROOT) not in sys.path:
 
 from pgpis_models.checkpoint import write_atomically  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
-from training.base import companion
+from training.base import companion  # noqa: E402
 from training.config import DataConfig, TrainConfig, load_config  # noqa: E402
 from training.data.bank import Bank, open_bank  # noqa: E402
 from training.demo import SIZE, SOURCE_VIEW, TARGET_VIEW, pictures, quantised, score  # noqa: E402

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -32,6 +31,7 @@ def feathered(mask: Tensor, size: tuple[int, int], feather: int) -> Tensor:
 def _ramp(mask: np.ndarray, feather: int) -> np.ndarray:
     """(H, W) -> (H, W) float32: each pixel's distance to the nearest 0, in shares of the feather or, where that is less, of
     the largest distance within a feather around it."""
+    import cv2  # no cost when the host starts
     depth = cv2.distanceTransform((mask > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     # One more than the feather, as depth is 1 in the outermost row; without any 0 in the mask it is huge.
     depth = np.minimum(depth, np.float32(feather + 1))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..pgpis_models.detect import joints_of
+from ..pgpis_models.detect import detector_sized, joints_of
 from ..pgpis_models.pose import draw_openpose, from_pose_keypoint
 from ..pgpis_models.pose_edit import edit
 from ..pgpis_models.pose_files import KINDS, POSE_SUFFIXES, load_poses, parse_poses
@@ -182,7 +182,7 @@ class ExtractPose(io.ComfyNode):
         frames = []
         for picture in pictures:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            frames.append(frame_of(detector.detect_poses(picture), picture.shape[:2]))
+            frames.append(frame_of(detector.detect_poses(detector_sized(picture)), picture.shape[:2]))
             bar.update(1)
         drawn = np.stack([draw_openpose(one) for one in from_pose_keypoint(frames, empty=NOBODY)])
         return io.NodeOutput(frames, torch.from_numpy(drawn).float() / 255)

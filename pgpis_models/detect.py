@@ -9,6 +9,7 @@ import numpy as np
 from .keypoints import Keypoints
 
 JOINTS = 18
+DETECTOR_SIDE = 512   # pixels
 ANNOTATORS = "lllyasviel/Annotators"  # where controlnet-aux finds its OpenPose weights
 
 
@@ -18,8 +19,19 @@ def detect_poses(image: np.ndarray) -> list[Keypoints]:
     Raises ValueError naming the package and the command when controlnet-aux is missing.
     """
     size = image.shape[:2]
-    people = [joints_of(person, size) for person in _detector().detect_poses(image)]
+    people = [joints_of(person, size) for person in _detector().detect_poses(detector_sized(image))]
     return [Keypoints(joints[:, :2], joints[:, 2] > 0, size) for joints in people]
+
+
+def detector_sized(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8, shrunk to a shorter side of 512, on which controlnet-aux's own preprocessor detects: its maps of a
+    photo of 12 megapixels would take gigabytes. Joints come as shares of the picture, so nothing else changes."""
+    import cv2  # no cost when the host starts
+    scale = DETECTOR_SIDE / min(image.shape[:2])
+    if scale >= 1:
+        return image
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def joints_of(person, size: tuple[int, int]) -> np.ndarray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 @pytest.fixture(scope="module")
 def nodes(host):
-    from types import SimpleNamespace
     return SimpleNamespace(**{name: host.pack(f"nodes.{name}") for name in
                               ("loaders", "pose", "appearance", "sampling", "image", "inputs", "masking")})
 
@@ -172,14 +173,41 @@ def test_text_that_is_no_pose_is_refused(nodes):
             nodes.pose.LoadPose.execute("(the text below)", text, 176, 256)
 
 
-def test_extract_pose_without_its_package_says_what_to_do(nodes):
-    try:
-        import controlnet_aux  # noqa: F401
-        pytest.skip("controlnet_aux is installed here")
-    except ImportError:
-        pass
+def test_extract_pose_without_its_package_says_what_to_do(nodes, monkeypatch):
+    for name in ("controlnet_aux", "controlnet_aux.open_pose"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match="controlnet-aux.*pip install controlnet-aux.*Load Pose"):
         nodes.pose.ExtractPose.execute(torch.rand(1, 64, 48, 3))
+
+
+def test_extract_pose_gives_what_the_detector_finds_in_pixels_of_the_picture(nodes, monkeypatch, tmp_path):
+    """Through a stand-in of controlnet_aux's modules, which finds one joint at the brightest pixel, and nobody in black."""
+    import folder_paths
+    seen, modules = [], {name: ModuleType(name) for name in
+                         ("controlnet_aux", "controlnet_aux.open_pose", "controlnet_aux.open_pose.body")}
+
+    class Detector:
+        def __init__(self, body):
+            assert next(body.model.parameters()).device.type == "cpu"
+
+        def detect_poses(self, image):
+            seen.append(image.shape)
+            y, x = divmod(int(image[..., 0].argmax()), image.shape[1])
+            joint = SimpleNamespace(x=x / image.shape[1], y=y / image.shape[0])
+            joints = [None, joint, *[None] * 16]
+            return [SimpleNamespace(body=SimpleNamespace(keypoints=joints))] if image.any() else []
+    modules["controlnet_aux.open_pose"].OpenposeDetector = Detector
+    modules["controlnet_aux.open_pose.body"].Body = lambda path: SimpleNamespace(model=torch.nn.Linear(2, 2))
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(folder_paths, "get_full_path", lambda *_: str(tmp_path / "body_pose_model.pth"))
+    pictures = torch.zeros(2, 1024, 2048, 3)
+    pictures[0, 256:264, 1536:1544] = 1
+    frames, drawn = nodes.pose.ExtractPose.execute(pictures).result
+    assert seen == [(512, 1024, 3)] * 2 and drawn.shape == pictures.shape and not drawn[1].any()
+    pose, = nodes.pose.from_pose_keypoint(frames[:1])
+    assert pose.canvas == (1024, 2048) and pose.present.tolist() == [False, True] + [False] * 16
+    assert abs(pose.xy[1] - [1536, 256]).max() <= 2 and frames[1]["people"] == []
 
 
 # --- counts -------------------------------------------------------------------------------------------------

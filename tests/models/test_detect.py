@@ -29,6 +29,22 @@ def test_joints_come_in_pixels_of_the_photo(people):
     assert np.allclose(pose.xy[[0, 2]], [[50, 50], [10, 200]])
 
 
+@pytest.mark.parametrize("size, seen", [((3000, 2000), (768, 512)), ((600, 900), (512, 768)), ((200, 100), (200, 100))])
+def test_large_photos_are_shrunk_for_the_detector_alone(monkeypatch, size, seen):
+    """A white square on black lies at the same shares of what the detector sees."""
+    photo, shapes = np.zeros((*size, 3), np.uint8), []
+    photo[size[0] // 4:size[0] // 2, size[1] // 2:] = 255
+
+    def find(image):
+        shapes.append(image.shape[:2])
+        y, x = np.argwhere(image[..., 0] > 127).min(0)
+        return [person((x / image.shape[1], y / image.shape[0]))]
+    monkeypatch.setattr(detect, "_detector", lambda: SimpleNamespace(detect_poses=find))
+    (pose,) = detect.detect_poses(photo)
+    assert shapes == [seen] and pose.canvas == size
+    assert np.allclose(pose.xy[0], [size[1] / 2, size[0] / 4], atol=max(size) / 512)
+
+
 def test_the_largest_person_is_taken(people):
     people.extend([person((0.4, 0.4), (0.5, 0.5)), person((0.1, 0.1), (0.9, 0.9))])
     assert np.allclose(detect.detect_pose(np.zeros((10, 10, 3), np.uint8)).xy[1], [9, 9])

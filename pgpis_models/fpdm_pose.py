@@ -36,8 +36,8 @@ def parse_fpdm_txt(text: str, what: str = "the pose text") -> Keypoints:
     """The authors' pose file -> Keypoints on the (256, 176) picture (FPDM's authors' code).
 
     text: 18 lines "x y" in OpenPose-COCO order, in pixels of a 256x256 frame that is the 176x256 picture padded by 40
-    pixels left and right. A joint with -1 as x or y is missing. Raises ValueError, beginning with `what`, for another
-    number of lines or a line that is not two numbers.
+    pixels left and right; commas for spaces are fine. A joint with -1 as x or y is missing. Raises ValueError, beginning
+    with `what`, for another number of lines or a line that is not two numbers.
     """
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) != 18:
@@ -46,7 +46,7 @@ def parse_fpdm_txt(text: str, what: str = "the pose text") -> Keypoints:
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            x, y = (float(value) for value in line.split())
+            x, y = (float(value) for value in line.replace(",", " ").split())
         except ValueError:
             raise ValueError(f"{what}: line {number} is {line[:60]!r}; expected 'x y', two numbers") from None
         if not (math.isfinite(x) and math.isfinite(y)):
@@ -60,7 +60,7 @@ def load_fpdm_txt(path: str | Path) -> Keypoints:
     """`parse_fpdm_txt` of a file."""
     path = Path(path)
     try:
-        return parse_fpdm_txt(path.read_text(encoding="utf-8"), path.name)
+        return parse_fpdm_txt(path.read_text(encoding="utf-8-sig"), path.name)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is not text ({error}); expected 18 lines 'x y'") from error
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
 from .fpdm_pose import parse_fpdm_txt
-from .pose_formats import load_openpose_json, parse_cfld_annotation, to_pose_keypoint
+from .pose_formats import load_openpose_json, parse_cfld_annotation, to_pose_keypoint, with_canvas
 from .pose_wholebody import load_wholebody, point_rows, wholebody_to_pose_keypoint
 
 POSE_SUFFIXES = (".json", ".txt", ".npy", ".csv")
@@ -25,7 +26,7 @@ def load_poses(path: str | Path, canvas: tuple[int, int] | None = None) -> list[
     """A pose file -> POSE_KEYPOINT frames, in order. Frames may lack people.
 
     canvas: (H, W) in pixels that coordinates refer to, for files that do not say; 133 points need it. FPDM's text and CFLD's
-    rows have a frame of their own. Raises ValueError that names the file for anything else.
+    rows have a frame of their own. A byte order mark is skipped. Raises ValueError that names the file for anything else.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -36,14 +37,16 @@ def load_poses(path: str | Path, canvas: tuple[int, int] | None = None) -> list[
     if kind in (".json", ".npy"):
         return load_wholebody(path, _needed(canvas, path.name))
     try:
-        return parse_poses(path.read_text(encoding="utf-8"), canvas, path.name)
+        return parse_poses(path.read_text(encoding="utf-8-sig"), canvas, path.name)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is not text ({error}); expected {KINDS}") from error
 
 
 def parse_poses(text: str, canvas: tuple[int, int] | None = None, what: str = "the pose text") -> list[dict]:
     """Pose text -> POSE_KEYPOINT frames; see `load_poses`. Raises ValueError, beginning with `what`."""
-    lines = [line for line in text.splitlines() if line.strip()]
+    text = text.removeprefix("\ufeff")   # as some editors put before text that is copied whole
+    numbered = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    lines = [line for _, line in numbered]
     if not lines:
         raise ValueError(f"{what} is empty; expected {KINDS}")
     if text.lstrip().startswith("{") or '"people"' in text:
@@ -51,7 +54,7 @@ def parse_poses(text: str, canvas: tuple[int, int] | None = None, what: str = "t
     if text.lstrip().startswith("[") and ":" not in text:
         return _named(what, wholebody_to_pose_keypoint, _json(text, what), _needed(canvas, what))
     if ":" in lines[0]:
-        return _named(what, _annotations, lines[lines[0].replace(" ", "") == CSV_HEADER:])
+        return _named(what, _annotations, numbered[lines[0].replace(" ", "") == CSV_HEADER:])
     if not _begins_with_number(lines[0]):
         raise ValueError(f"{what} begins with {lines[0][:60]!r}; expected {KINDS}")
     if len(lines) > MANY_LINES:
@@ -66,21 +69,29 @@ def _named(what: str, function: Any, *arguments: Any) -> list[dict]:
         raise error if str(error).startswith(what) else ValueError(f"{what}: {error}") from error
 
 
-def _annotations(rows: list[str]) -> list[dict]:
-    return to_pose_keypoint([parse_cfld_annotation(row) for row in rows])
+def _annotations(rows: list[tuple[int, str]]) -> list[dict]:
+    """Rows of CFLD with their line numbers -> frames. Raises ValueError that names line and picture."""
+    poses = []
+    for number, row in rows:
+        try:
+            poses.append(parse_cfld_annotation(row))
+        except ValueError as error:
+            picture = f" ({row.rsplit(':', 2)[0].strip()[:80]})" if row.count(":") > 1 else ""
+            raise ValueError(f"line {number}{picture}: {error}") from error
+    return to_pose_keypoint(poses)
 
 
 def _json(text: str, what: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:   # the latter where lists are nested too deep
         raise ValueError(f"{what} is not JSON ({error}); expected {KINDS}") from error
 
 
 def _frames(content: Any, canvas: tuple[int, int] | None) -> list[dict]:
     frames = content if isinstance(content, list) else [content]
-    known = {} if canvas is None else {"canvas_height": canvas[0], "canvas_width": canvas[1]}
-    return [known | frame if isinstance(frame, dict) else frame for frame in frames]
+    return frames if canvas is None else [with_canvas(frame, canvas) if isinstance(frame, dict) else frame
+                                          for frame in frames]
 
 
 def _begins_with_number(line: str) -> bool:
@@ -95,7 +106,7 @@ def _begins_with_number(line: str) -> bool:
 def _is_numbers(path: Path) -> bool:
     """Whether a JSON file holds lists of numbers rather than people."""
     with open(path, "rb") as file:
-        return b"".join(file.read(64).split())[:2] == b"[["
+        return b"".join(file.read(64).removeprefix(BOM_UTF8).split())[:2] == b"[["
 
 
 def _needed(canvas: tuple[int, int] | None, what: str) -> tuple[int, int]:

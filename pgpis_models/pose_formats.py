@@ -19,6 +19,9 @@ BODY_25_TO_COCO_18 = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17,
 # Frame (H, W) of CFLD's annotation files (CFLD's authors' code).
 CFLD_FRAME = (256, 176)
 
+MIN_CONFIDENCE = 0.3   # joints below count as missing; the threshold of SDPose's own drawing node
+LARGEST_SIDE = 2**20   # pixels of a canvas; what is larger is a mistake, and no longer fits the arithmetic of drawing
+
 EMPTY = ("error", "hold")   # what to do with a frame without the person
 NOBODY = "nobody"           # the same, for methods and pictures that can do without one
 
@@ -31,20 +34,21 @@ class EmptyFrame(ValueError):
     """A frame of a POSE_KEYPOINT that is well formed but has not the person asked for."""
 
 
-def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: float = 0.3,
-                       empty: str = "error") -> list[Keypoints]:
+def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: float = MIN_CONFIDENCE,
+                       empty: str = "error", names: Sequence[str] | None = None) -> list[Keypoints]:
     """ComfyUI's POSE_KEYPOINT -> one Keypoints per frame.
 
     frames:         list of dicts with canvas_width, canvas_height and people; each person has pose_keypoints_2d, a list
                     of x, y, confidence per joint, flat or as triples, 18 joints (OpenPose-COCO) or 25 (BODY_25). Both
                     controlnet_aux (0..1 or pixels) and ComfyUI's own SDPose nodes (pixels) write this.
     person:         index of the person to take in every frame, or "largest": the one with the largest box.
-    min_confidence: joints below are missing. SDPose reports all 18 joints always, unseen ones with a low score; 0.3 is
-                    the threshold of its own drawing node. controlnet_aux writes 1 or 0 only.
+    min_confidence: joints below are missing. SDPose reports all 18 joints always, unseen ones with a low score;
+                    controlnet_aux writes 1 or 0 only.
     empty:          what a frame without the person is: "error" raises EmptyFrame, "hold" gives it the pose of the frame
                     before it, and those before the first pose that first one; "nobody" gives it a pose without joints,
                     where at least one frame has the person or the largest was asked for. Frames of another form are
                     errors always.
+    names:          what errors call each frame, such as the file that it came from; "frame 3 of 5" when None.
 
     Missing: confidence 0, below min_confidence or None; a coordinate that is None or not finite; x = y = -1.
     Units: a frame is in 0..1 when all its present coordinates are within +-2 (off-canvas joints are allowed to exceed
@@ -69,19 +73,26 @@ def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: fl
         raise ValueError(f"empty is {empty!r}; expected one of {(*EMPTY, NOBODY)}.")
     poses: list[Keypoints | None] = []
     missed, seen = None, False
-    for number, frame in enumerate(frames, start=1):
+    names = [f"frame {number} of {len(frames)}" for number in range(1, len(frames) + 1)] if names is None else names
+    for name, frame in zip(names, frames, strict=True):
         try:
-            poses.append(_read_frame(frame, f"frame {number} of {len(frames)}", person, min_confidence))
+            poses.append(_read_frame(frame, name, person, min_confidence))
             seen = True
         except EmptyFrame as error:
             if empty == "error":
                 raise
             missed = missed or error
-            poses.append(_nobody(frame) if empty == NOBODY else poses[-1] if poses else None)
+            poses.append(_nobody(frame) if empty == NOBODY else None)
     if not seen and (empty != NOBODY or person != "largest"):
         raise missed  # nothing to hold, or nobody of that number in any frame
-    first = next((pose for pose in poses if pose is not None), None)
-    return [first if pose is None else pose for pose in poses]
+    return held(poses)
+
+
+def held(poses: Sequence[Keypoints | None]) -> list[Keypoints]:
+    """Each None in place of a pose becomes the pose before it, and those before the first pose that first one. One at
+    least must be a pose."""
+    before = next(pose for pose in poses if pose is not None)
+    return [before := before if pose is None else pose for pose in poses]
 
 
 def _nobody(frame: dict) -> Keypoints:
@@ -94,11 +105,11 @@ def _read_frame(frame, where: str, person: int | str, min_confidence: float) -> 
     if not isinstance(frame, dict):
         raise ValueError(f"POSE_KEYPOINT: {where} is {type(frame).__name__}; expected a dict with canvas_width, "
                          f"canvas_height and people.")
-    missing = [key for key in ("canvas_width", "canvas_height") if not _is_positive(frame.get(key))]
+    missing = [key for key in ("canvas_width", "canvas_height") if not _is_side(frame.get(key))]
     if missing:
         raise ValueError(
-            f"POSE_KEYPOINT: {where} has {', '.join(f'{key} = {frame.get(key)!r}' for key in missing)}; expected "
-            f"pixels, 1 or more. OpenPose's own JSON files lack the canvas: give it when loading the file."
+            f"POSE_KEYPOINT: {where} has {', '.join(f'{key} = {repr(frame.get(key))[:40]}' for key in missing)}; expected "
+            f"pixels, 1 to {LARGEST_SIDE}. OpenPose's own JSON files lack the canvas: give it when loading the file."
         )
     height, width = int(frame["canvas_height"]), int(frame["canvas_width"])
     people = frame.get("people") or []
@@ -116,8 +127,8 @@ def _read_frame(frame, where: str, person: int | str, min_confidence: float) -> 
         if not found:
             raise EmptyFrame(
                 f"No person in {where} (people listed: {len(people)}); expected one with joints of confidence "
-                f"{min_confidence} or more. Use a picture that shows a person, leave this frame out, or lower the "
-                f"confidence threshold."
+                f"{min_confidence} or more. Use a picture that shows a person, leave this frame out, or lower "
+                f"min_confidence."
             )
         return max(found, key=_box_area)
     if person >= len(found) or not found[person].present.any():
@@ -152,7 +163,7 @@ def _read_body(person, where: str, min_confidence: float) -> tuple[np.ndarray, n
         )
     try:
         numbers = np.array([math.nan if value is None else float(value) for value in values]).reshape(-1, 3)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"POSE_KEYPOINT: pose_keypoints_2d of {where} holds something that is not a number "
                          f"({error}); expected x, y, confidence per joint.") from error
     if len(numbers) == 25:
@@ -168,8 +179,10 @@ def _box_area(keypoints: Keypoints) -> tuple[float, int]:
     return ((x1 - x0) * (y1 - y0), int(keypoints.present.sum()))
 
 
-def _is_positive(value) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and value >= 1
+def _is_side(value) -> bool:
+    """Whether this is a canvas's height or width in pixels: nan and infinity, which Python's JSON knows, are not."""
+    return (isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+            and bool(1 <= value <= LARGEST_SIDE))
 
 
 def to_pose_keypoint(poses: Keypoints | Sequence[Keypoints]) -> list[dict]:
@@ -194,23 +207,27 @@ def to_pose_keypoint(poses: Keypoints | Sequence[Keypoints]) -> list[dict]:
 def load_openpose_json(path: str | Path, canvas: tuple[int, int] | None = None) -> list[dict]:
     """A JSON file -> POSE_KEYPOINT frames: a saved POSE_KEYPOINT, one frame of it, or a file of OpenPose itself.
 
-    canvas: (H, W), used for frames that do not say their own; OpenPose's files do not.
+    canvas: (H, W), used for frames that do not say their own; OpenPose's files do not. A byte order mark is skipped.
 
     Raises ValueError when the file is not JSON of that form; from_pose_keypoint checks the people in it.
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:   # of JSON, Unicode, numbers too long, and nesting too deep
         raise ValueError(f"{path.name} is not JSON ({error}); expected POSE_KEYPOINT or OpenPose JSON.") from error
     frames = content if isinstance(content, list) else [content]
     if not frames or not all(isinstance(frame, dict) and "people" in frame for frame in frames):
         raise ValueError(f"{path.name} holds no pose frames; expected one dict or a list of dicts with 'people'. "
                          f"Save the pose with a node that writes POSE_KEYPOINT as JSON.")
-    if canvas is not None:
-        height, width = checked_size(canvas, "canvas")
-        frames = [{"canvas_height": height, "canvas_width": width, **frame} for frame in frames]
-    return frames
+    return frames if canvas is None else [with_canvas(frame, canvas) for frame in frames]
+
+
+def with_canvas(frame: dict, canvas: tuple[int, int]) -> dict:
+    """A frame of POSE_KEYPOINT with `canvas` (H, W) in pixels where it does not say its own or says null."""
+    height, width = checked_size(canvas, "canvas")
+    own = {key: value for key, value in frame.items() if value is not None}
+    return frame | {"canvas_height": height, "canvas_width": width} | own
 
 
 def parse_cfld_annotation(annotation, xs=None, frame: tuple[int, int] = CFLD_FRAME) -> Keypoints:
@@ -229,12 +246,16 @@ def parse_cfld_annotation(annotation, xs=None, frame: tuple[int, int] = CFLD_FRA
         fields = annotation.rsplit(":", 2)[-2:]
         try:
             ys, xs = (json.loads(field) for field in fields)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"CFLD annotation {annotation[:80]!r}: a keypoint list is not JSON ({error}); expected "
                              f"'name: [18 y]: [18 x]'.") from error
     else:
         ys = annotation
-    ys, xs = np.asarray(ys, dtype=np.float64), np.asarray(xs, dtype=np.float64)
+    try:
+        ys, xs = np.asarray(ys, dtype=np.float64), np.asarray(xs, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"CFLD annotation with something that is not a number ({error}); expected 18 y and 18 x, -1 for a "
+                         "missing joint") from error
     if ys.shape != (18,) or xs.shape != (18,):
         raise ValueError(f"CFLD annotation with y of shape {ys.shape} and x of shape {xs.shape}; expected 18 numbers "
                          f"each, in OpenPose-COCO order.")

@@ -95,9 +95,9 @@ def load_wholebody(path: str | Path, canvas: tuple[int, int]) -> list[dict]:
         if kind == ".npy":
             points: Any = np.load(path, allow_pickle=False)
         elif kind == ".json":
-            points = json.loads(path.read_text(encoding="utf-8"))
+            points = json.loads(path.read_text(encoding="utf-8-sig"))
         elif kind == ".txt":
-            points = point_rows(path.read_text(encoding="utf-8").splitlines())
+            points = point_rows(path.read_text(encoding="utf-8-sig").splitlines())
         else:
             raise ValueError(f"its name ends in {kind!r}; expected .npy, .json or .txt")
         return wholebody_to_pose_keypoint(points, canvas)

@@ -210,7 +210,12 @@ def test_the_largest_person_is_taken_unless_one_is_named():
         ([frame_of(body_of(some_pose())), frame_of()], {}, r"No person in frame 2 of 2 \(people listed: 0\).*leave"),
         ([{**frame_of(), "people": None}], {}, "No person in frame 1 of 1"),
         ([{**frame_of(), "people": {"a": 1}}], {}, "people of frame 1 of 1 is dict; expected a list"),
-        ([frame_of([0.0] * 54)], {}, "No person in frame 1 of 1"),
+        ([frame_of([0.0] * 54)], {}, "No person in frame 1 of 1.*or lower min_confidence"),
+        ([frame_of() | {"canvas_width": math.inf}], {}, "canvas_width = inf; expected pixels, 1 to 1048576"),
+        ([frame_of() | {"canvas_height": math.nan}], {}, "canvas_height = nan; expected pixels"),
+        ([frame_of() | {"canvas_height": 10**400}], {}, "canvas_height = 1000000*; expected pixels"),
+        ([frame_of([10**400] * 54)], {}, "holds something that is not a number"),
+        ([frame_of(), frame_of()], {"names": ["a.json", "b.json"]}, "No person in a.json"),
         ([frame_of(None)], {"person": 0}, "this one has no joint"),
         ([frame_of(body_of(some_pose()))], {"person": 3}, "Person 3 asked for, but frame 1 of 1 has 1"),
         ([frame_of(body_of(some_pose()))], {"person": -1}, "expected 'largest' or an index from 0"),
@@ -235,9 +240,12 @@ def test_json_files_saved_by_pose_nodes_and_by_openpose_are_read(tmp_path):
     assert from_pose_keypoint(load_openpose_json(saved, canvas=(9, 9)))[0].canvas == CANVAS  # the file's own wins
     with pytest.raises(ValueError, match="lack the canvas"):
         from_pose_keypoint(load_openpose_json(openpose))
+    nulls = json.loads(openpose.read_text()) | {"canvas_width": None, "canvas_height": None}
+    openpose.write_text("\ufeff" + json.dumps(nulls), encoding="utf-8")   # with the mark that Windows' editors write
+    assert same(from_pose_keypoint(load_openpose_json(openpose, canvas=CANVAS))[0], pose)
 
 
-@pytest.mark.parametrize("text", ["no json", "[1]", "[]", "{}"])
+@pytest.mark.parametrize("text", ["no json", "[1]", "[]", "{}", "[" * 100_000])
 def test_json_files_of_another_kind_are_refused(tmp_path, text):
     path = tmp_path / "pose.json"
     path.write_text(text)
@@ -265,6 +273,8 @@ def test_annotation_rows_and_lists_are_read():
         (("a.jpg: [1, 2: [3]",), "is not JSON"),
         (("a.jpg: [1, 2]: [3, 4]",), r"y of shape \(2,\).*expected 18"),
         (([1] * 18, [1] * 17), r"x of shape \(17,\)"),
+        (("a.jpg: [{}]: [3]",), "something that is not a number"),
+        ((f"a.jpg: [{10**400}]: [3]",), "something that is not a number"),
     ],
 )
 def test_bad_annotations_are_refused(arguments, message):

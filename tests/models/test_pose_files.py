@@ -50,6 +50,37 @@ def test_text_as_numpy_writes_it_is_read(tmp_path):
     assert load_poses(tmp_path / "points.txt", (260, 210)) == wholebody_to_pose_keypoint(points[None], (260, 210))
 
 
+@pytest.mark.parametrize("name", ["open.json", "points.json", "rows.csv", "text.txt"])
+def test_a_byte_order_mark_changes_nothing(tmp_path, name):
+    text = {"open.json": json.dumps(to_pose_keypoint(someone())), "rows.csv": f"name:keypoints_y:keypoints_x\n{ROW}\n",
+            "points.json": json.dumps(np.random.default_rng(1).uniform(20, 200, (2, 133, 2)).tolist()), "text.txt": LINES}
+    (tmp_path / name).write_text(text[name], encoding="utf-8")
+    plain = load_poses(tmp_path / name, (260, 210))
+    (tmp_path / name).write_text(text[name], encoding="utf-8-sig")
+    assert load_poses(tmp_path / name, (260, 210)) == plain == parse_poses("\ufeff" + text[name], (260, 210))
+
+
+def test_18_lines_may_have_commas():
+    assert parse_poses(LINES.replace(" ", ", ")) == parse_poses(LINES.replace(" ", ",")) == parse_poses(LINES)
+
+
+def test_a_canvas_of_null_is_one_that_is_not_said():
+    frame = to_pose_keypoint(someone())[0]
+    text = json.dumps(frame | {"canvas_width": None, "canvas_height": None})
+    assert parse_poses(text, (64, 64)) == [frame]
+    assert parse_poses(json.dumps(frame), (9, 9)) == [frame]   # the frame's own wins
+
+
+def test_a_bad_annotation_row_is_named_by_line_and_picture(tmp_path):
+    path = tmp_path / "rows.csv"
+    for bad, message in ((": [1, 2]: [3, 4]", "expected 18 numbers"), (": [{}]: [3]", "not a number"), (":", "expected"),
+                         (": [1, 2: [3]", "is not JSON"), (f": {[None] * 18}: {[4] * 18}".replace("None", "null"), "nose")):
+        path.write_text(f"name:keypoints_y:keypoints_x\n{ROW}\n\nb.jpg{bad}\n{ROW}\n")
+        name = " .b.jpg." if bad.count(":") > 1 else ""
+        with pytest.raises(ValueError, match=f"^rows.csv: line 4{name}: .*{message}"):
+            load_poses(path)
+
+
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("a.txt", "1 2\n" * 17, "a.txt has 17 lines; expected 18"),
     ("a.txt", "1 2\n" * 132, "a.txt: 132 lines with points; expected 133"),
@@ -57,7 +88,7 @@ def test_text_as_numpy_writes_it_is_read(tmp_path):
     ("a.txt", "", "a.txt is empty; expected"),
     ("a.txt", ",\n1 2\n", "a.txt begins with ','; expected"),
     ("a.txt", "nan 2\n", "a.txt begins with 'nan 2'; expected"),
-    ("a.txt", "a: [1, 2]: [3, 4]", "a.txt: CFLD annotation.*expected 18 numbers"),
+    ("a.txt", "a: [1, 2]: [3, 4]", "a.txt: line 1 .a.: CFLD annotation.*expected 18 numbers"),
     ("a.json", "{", "a.json is not JSON"),
     ("a.json", "[[1, 2]]", r"a.json: whole-body points have shape"),
     ("a.doc", "", "a.doc is a .doc file; expected one of .json, .txt, .npy, .csv"),

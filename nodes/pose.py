@@ -15,7 +15,7 @@ from comfy_api.latest import io
 from ..pgpis_models.detect import detector_sized, joints_of
 from ..pgpis_models.pose import draw_openpose, from_pose_keypoint
 from ..pgpis_models.pose_edit import edit
-from ..pgpis_models.pose_files import KINDS, POSE_SUFFIXES, load_poses, parse_poses
+from ..pgpis_models.pose_files import KINDS, POSE_SUFFIXES, checked, load_poses, parse_poses
 from ..pgpis_models.pose_formats import NOBODY
 from .appearance import PERSON_TOOLTIP, person_choice
 from .inputs import rgb
@@ -48,19 +48,6 @@ def poses_from_text(text: str, canvas: tuple[int, int] | None) -> list[dict]:
     if not text.strip():
         raise ValueError(f"the pose text is empty; expected {KINDS}. Paste one, or choose a file")
     return parse_poses(text, canvas)
-
-
-def checked(frames: list[dict]) -> list[dict]:
-    """The frames, if one at least shows somebody: what is wrong with a pose is said here rather than nodes later, but a
-    sequence may have empty frames, which the nodes for sequences can hold. Raises ValueError when no joint of any frame lies
-    on its canvas."""
-    poses = from_pose_keypoint(frames, empty="hold")
-    if not any(pose.on_canvas.any() for pose in poses):
-        (height, width), (x0, y0, x1, y1) = poses[0].canvas, poses[0].bounds
-        raise ValueError(f"no joint lies on the canvas of {width}x{height} (width x height): those of the first frame are "
-                         f"at x {x0:.0f} to {x1:.0f}, y {y0:.0f} to {y1:.0f}; expected coordinates in pixels of the canvas. "
-                         "Set canvas_width and canvas_height to the size of the picture that the pose was found in")
-    return frames
 
 
 class LoadPose(io.ComfyNode):

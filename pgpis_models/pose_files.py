@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from .fpdm_pose import parse_fpdm_txt
-from .pose_formats import load_openpose_json, parse_cfld_annotation, to_pose_keypoint, with_canvas
+from .keypoints import Keypoints
+from .pose_formats import (
+    MIN_CONFIDENCE,
+    from_pose_keypoint,
+    load_openpose_json,
+    parse_cfld_annotation,
+    to_pose_keypoint,
+    with_canvas,
+)
 from .pose_wholebody import load_wholebody, point_rows, wholebody_to_pose_keypoint
 
 POSE_SUFFIXES = (".json", ".txt", ".npy", ".csv")
@@ -60,6 +68,25 @@ def parse_poses(text: str, canvas: tuple[int, int] | None = None, what: str = "t
     if len(lines) > MANY_LINES:
         return _named(what, lambda: wholebody_to_pose_keypoint(point_rows(lines), _needed(canvas, what)))
     return to_pose_keypoint(parse_fpdm_txt(text, what))
+
+
+def checked(frames: list[dict], min_confidence: float = MIN_CONFIDENCE) -> list[dict]:
+    """The frames, if one at least shows somebody: what is wrong with a pose is said here rather than nodes later, but a
+    sequence may have empty frames, which the nodes for sequences can hold. Raises ValueError when no joint of any frame lies
+    on its canvas."""
+    poses = from_pose_keypoint(frames, min_confidence=min_confidence, empty="hold")
+    if not any(pose.on_canvas.any() for pose in poses):
+        raise off_canvas(poses[0], "the first frame")
+    return frames
+
+
+def off_canvas(pose: Keypoints, what: str) -> ValueError:
+    """The error for a pose without a joint on its canvas, of which a method makes a person at random. what: its name."""
+    (height, width), (x0, y0, x1, y1) = pose.canvas, pose.bounds
+    return ValueError(f"no joint lies on the canvas of {width}x{height} (width x height): those of {what} are at x "
+                      f"{x0:.0f} to {x1:.0f}, y {y0:.0f} to {y1:.0f}; expected coordinates in pixels of the canvas. Set "
+                      "canvas_width and canvas_height (--canvas on the command line) to the size of the picture that the "
+                      "pose was found in")
 
 
 def _named(what: str, function: Any, *arguments: Any) -> list[dict]:

@@ -7,7 +7,7 @@ import pytest
 
 from pgpis_models.fpdm_pose import parse_fpdm_txt
 from pgpis_models.keypoints import Keypoints
-from pgpis_models.pose_files import load_poses, parse_poses
+from pgpis_models.pose_files import checked, load_poses, parse_poses
 from pgpis_models.pose_formats import EmptyFrame, from_pose_keypoint, to_pose_keypoint
 from pgpis_models.pose_wholebody import wholebody_to_pose_keypoint
 
@@ -97,6 +97,21 @@ def test_what_is_no_pose_is_refused_by_name(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=message):
         load_poses(tmp_path / name, (256, 176))
+
+
+def test_a_pose_off_its_canvas_is_refused():
+    """As where pixels of a video came with the canvas of a smaller picture. One frame on it is enough for a sequence."""
+    off, on = to_pose_keypoint(someone(100))[0], to_pose_keypoint(someone())[0]
+    empty = on | {"people": []}
+    assert checked([empty, off, on]) == [empty, off, on]
+    x = someone(100).xy
+    where = f"of the first frame are at x {x[:, 0].min():.0f} to {x[:, 0].max():.0f}, y {x[:, 1].min():.0f}"
+    with pytest.raises(ValueError, match=f"no joint lies on the canvas of 64x64 .*{where}.*Set canvas_width"):
+        checked([empty, off])
+    faint = on | {"people": [{"pose_keypoints_2d": [value for joint in someone().xy for value in (*joint, 0.2)]}]}
+    assert checked([faint], min_confidence=0.1) == [faint]
+    with pytest.raises(EmptyFrame, match="confidence 0.3 or more.*lower min_confidence"):
+        checked([faint])
 
 
 def test_points_need_the_size_of_their_picture(tmp_path):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ def run(options: argparse.Namespace) -> None:
     method = read_metadata(options.checkpoint).method
     control = generate_qen.control_of(options, method)
     if options.sequence:
-        return run_sequence(options, weights, canvas)
+        return run_sequence(options, weights, canvas, control)
     folder = options.pose.is_dir()
     files = pose_files(options.pose) if folder else [options.pose]
     mcld = method == "mcld"
@@ -115,7 +116,8 @@ def run(options: argparse.Namespace) -> None:
                 save(picture, path)
 
 
-def run_sequence(options: argparse.Namespace, weights: dict[str, float], canvas: tuple[int, int] | None) -> None:
+def run_sequence(options: argparse.Namespace, weights: dict[str, float], canvas: tuple[int, int] | None,
+                 control: dict[str, Any]) -> None:
     """--sequence: frames leave memory as soon as they are written, but for those of one animated file."""
     if not options.fps > 0:
         raise ValueError(f"--fps is {options.fps}; expected frames per second above 0")
@@ -129,7 +131,7 @@ def run_sequence(options: argparse.Namespace, weights: dict[str, float], canvas:
     with tqdm(total=len(poses) * steps, unit="step") as bar:
         made = generator.sequence(source, poses, chunk=options.batch, same_noise=options.noise == "same", mode=options.mode,
                                   weights=weights, steps=steps, sampler=options.sampler, seed=options.seed,
-                                  callback=lambda _step, _total, x: bar.update(len(x)))
+                                  callback=lambda _step, _total, x: bar.update(len(x)), **control)
         number = 0
         for pictures in made:
             for picture in pictures:

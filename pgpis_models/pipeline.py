@@ -86,13 +86,14 @@ class Generator:
     def sequence(self, source: Tensor, poses: Sequence[Keypoints], *, chunk: int = 8, same_noise: bool = True,
                  mode: str | None = None, weights: dict[str, float] | None = None, steps: int | None = None,
                  sampler: str | None = None, seed: int = 0,
-                 callback: Callable[[int, int, Tensor], None] | None = None) -> Iterator[Tensor]:
+                 callback: Callable[[int, int, Tensor], None] | None = None, **extras: Any) -> Iterator[Tensor]:
         """One source (1, 3, H, W) in many poses, in order -> chunks of pictures (chunk or fewer, 3, h, w) in 0..1.
 
         The source is encoded once; poses are encoded and sampled `chunk` at a time, so that memory does not grow with their
         number. same_noise: all frames start from one noise, so that what the pose leaves open stays the same; otherwise
-        each has its own, as when made one by one. Other arguments as in a call. Raises ValueError for more than one source
-        and for a chunk below 1.
+        each has its own, as when made one by one. extras: what `encode_poses` of the method takes beside, the same for all
+        frames (QEN's mask, strength, start and end). Other arguments as in a call. Raises ValueError for more than one
+        source and for a chunk below 1.
         """
         if source.shape[0] != 1 or chunk < 1:
             raise ValueError(f"{source.shape[0]} sources in chunks of {chunk} frames; expected one source, and 1 or more")
@@ -100,9 +101,9 @@ class Generator:
         read = encode_source(self.method, source, self.device)
         for first in range(0, len(poses), chunk):
             some = poses[first:first + chunk]
-            yield decode_latents(self.vae, self._sampled(
-                encode_poses(self.method, read, some, self.device), len(some), mode, weights, steps, sampler, seed, first,
-                callback, same_noise))
+            encoded = encode_poses(self.method, read, some, self.device, **extras)
+            yield decode_latents(self.vae, self._sampled(encoded, len(some), mode, weights, steps, sampler, seed, first,
+                                                         callback, same_noise))
 
     def _sampled(self, encoded: Any, count: int, mode: str | None, weights: dict[str, float] | None, steps: int | None,
                  sampler: str | None, seed: int, first: int, callback: Callable | None, same_noise: bool = False) -> Tensor:

@@ -28,9 +28,11 @@ def encode_source(method: QEN, sources: Tensor, device: torch.device) -> Appeara
     return method.encode_appearance(sources.to(device))
 
 
-def encode_poses(method: QEN, source: Appearance, poses: Sequence[Keypoints], device: torch.device) -> Encoded:
-    """An Appearance with poses: one source with B poses, B with one, or B with B."""
-    return method.with_pose(source, pose_rasters(poses, method.config).to(device))
+def encode_poses(method: QEN, source: Appearance, poses: Sequence[Keypoints], device: torch.device,
+                 mask: Tensor | None = None, strength: float = 1.0, start: float = 0.0, end: float = 1.0) -> Encoded:
+    """An Appearance with poses: one source with B poses, B with one, or B with B. The rest as in `encode_pictures`."""
+    return method.with_pose(source, pose_rasters(poses, method.config).to(device),
+                            None if mask is None else mask.to(device), strength, start, end)
 
 
 def encode_pictures(method: QEN, sources: Tensor, poses: Sequence[Keypoints], device: torch.device,
@@ -40,5 +42,4 @@ def encode_pictures(method: QEN, sources: Tensor, poses: Sequence[Keypoints], de
     mask: pose regions (B or 1, 1, any, any) in place of those that the poses give. strength, start, end: of the control
     branch, as of any ControlNet.
     """
-    raster = pose_rasters(poses, method.config).to(device)
-    return method.encode(sources.to(device), raster, None if mask is None else mask.to(device), strength, start, end)
+    return encode_poses(method, encode_source(method, sources, device), poses, device, mask, strength, start, end)

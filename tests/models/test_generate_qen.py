@@ -1,5 +1,6 @@
 """The command line with a QEN checkpoint: its own flags reach the control branch, and other methods refuse them."""
 
+import json
 from dataclasses import asdict
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from pgpis_models.checkpoint import save_checkpoint
 from pgpis_models.pipeline import Generator
+from pgpis_models.pose import to_pose_keypoint
 from pgpis_models.qen import CONFIGS, QEN, QENConfig
 from tests.models.test_generate import command, folder, opened, pose  # noqa: F401 - folder is a fixture
 from tests.tiny import SIZE, shaken
@@ -50,6 +52,24 @@ def test_strength_times_and_mask_reach_the_control_branch(qen):
         assert np.abs(pictures[-1] - expected).max() <= 1
     for index, first in enumerate(pictures):
         assert all(np.abs(first - second).max() > 1 for second in pictures[index + 1:])
+
+
+def test_the_flags_reach_every_frame_of_a_sequence(qen):
+    """Against single calls, whose first noise is the one that all frames of a sequence start from."""
+    (qen / "walk.json").write_text(json.dumps(to_pose_keypoint([pose(n) for n in range(3)])))
+    generator = Generator(*(qen / f"{name}.safetensors" for name in ("qen", "demo_base", "demo_vae")))
+    source = generator.prepare(opened(qen / "person.png"))
+    region = torch.zeros(1, 1, *SIZE)
+    region[..., :SIZE[1] // 2] = 1
+    flags = ("--strength", "0.3", "--start", "0.2", "--end", "0.6", "--mask", str(qen / "region.png"))
+    command(qen, "--checkpoint", str(qen / "qen.safetensors"), "--steps", "2", "--batch", "2", "--sequence", *flags,
+            target="walk.json", out="film")
+    for n in range(3):
+        [plain], [expected] = (generator(source, [pose(n)], steps=2, **extras) for extras in (
+            {}, {"strength": 0.3, "start": 0.2, "end": 0.6, "mask": region}))
+        frame = opened(qen / "film" / f"{n:05d}.png").astype(int)
+        plain, expected = ((x.permute(1, 2, 0).numpy() * 255).round().astype(int) for x in (plain, expected))
+        assert np.abs(frame - expected).max() <= 1 < np.abs(frame - plain).max()
 
 
 def test_other_methods_refuse_the_flags(qen, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,28 @@ from torch import Tensor
 
 from .densepose import IUV
 from .face import load_embedding
+from .generate_flags import refuse
 from .mcld_inputs import ClipEncoder, as_input, encode_faces, face_crops, texture_maps
 from .pipeline import Generator, as_rgb, open_photo
 
 ORDER = "v,u,part"   # of the channels of a file that OpenCV wrote, read as RGB
+
+FLAGS = ("source_densepose", "texture", "face", "clip")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """--source-densepose, --texture, --face and --clip."""
+    parser.add_argument("--source-densepose", default="", help="MCLD: IUV picture of the source photo")
+    parser.add_argument("--texture", default="", help="MCLD: texture map; default: warped from photo and DensePose")
+    parser.add_argument("--face", default="", help="MCLD: face embedding, .npy of insightface")
+    parser.add_argument("--clip", default="", help="MCLD: folder of CLIP ViT-L/14 (not for demo checkpoints)")
+
+
+def check_flags(options: argparse.Namespace, method: str) -> None:
+    """Raises ValueError where flags of MCLD came with another method."""
+    if method != "mcld":
+        refuse(options, FLAGS, f"came with a checkpoint of {method}; expected one of mcld, whose source person they "
+               "describe. Leave them out")
 
 
 def read_iuv(path: str | Path) -> IUV:

@@ -94,6 +94,14 @@ class Keypoints:
         return Keypoints(centre + (self.xy - centre) * factor, self.present, self.canvas)
 
 
+def read_size(text: str, name: str) -> tuple[int, int]:
+    """`HEIGHTxWIDTH` in pixels -> (H, W). Raises ValueError that names the argument for anything else."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise ValueError(f"{name} is {text!r}; expected HEIGHTxWIDTH in pixels, such as 1101x750")
+    return checked_size((height, width), name)
+
+
 def checked_size(size, name: str) -> tuple[int, int]:
     """`size` as (H, W) of two positive ints, or a ValueError that names the argument."""
     try:

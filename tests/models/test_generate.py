@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pgpis_models.generate import main, pose_files, read_canvas, read_pose, save
+from pgpis_models.generate import main, save
 from pgpis_models.pipeline import Generator
 from pgpis_models.pose import Keypoints, to_pose_keypoint
 from tests.tiny import SIZE, write_files
@@ -28,6 +28,7 @@ def folder(tmp_path_factory):
     (folder / "poses").mkdir()
     for n in range(3):
         (folder / "poses" / f"p{n}.json").write_text(json.dumps(to_pose_keypoint(pose(n))))
+    (folder / "walk.json").write_text(json.dumps(to_pose_keypoint([pose(n) for n in range(3)])))
     return folder
 
 
@@ -48,6 +49,14 @@ def test_one_pose_makes_the_generators_picture(folder):
     made = generator(source, [pose(1)], steps=2, seed=5, weights={"appearance": 1.5, "pose": 2.0})
     expected = (made[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     assert np.array_equal(opened(folder / "made.png"), expected) and expected.shape == (*SIZE, 3)
+
+
+def test_a_frame_of_many_makes_the_picture_of_its_own_file(folder):
+    command(folder, "--steps", "1", out="own.png")
+    command(folder, "--steps", "1", "--frame", "2", target="walk.json", out="chosen.png")
+    command(folder, "--steps", "1", "--frame", "3", target="walk.json", out="other.png")
+    assert np.array_equal(opened(folder / "chosen.png"), opened(folder / "own.png"))
+    assert not np.array_equal(opened(folder / "other.png"), opened(folder / "own.png"))
 
 
 def test_a_folder_of_poses_makes_the_same_pictures_in_any_batches(folder):
@@ -86,6 +95,18 @@ def test_photos_of_other_kinds_are_read(folder):
     (["--mode", "everything"], {}, "unknown guidance mode 'everything'"),
     (["--canvas", "256"], {}, "--canvas is '256'; expected HEIGHTxWIDTH"),
     (["--base", "nowhere"], {}, "no file nowhere"),
+    (["--steps", "0"], {}, "--steps is 0; expected 1 or more"),
+    (["--batch", "-1"], {"target": "poses"}, "--batch is -1; expected 1 or more"),
+    (["--fps", "8", "--empty", "hold"], {}, "--empty, --fps came without --sequence"),
+    (["--noise", "frame"], {}, "--noise came without --sequence"),
+    (["--sequence", "--frame", "1"], {}, "--frame came with --sequence, which makes all frames"),
+    (["--sequence", "--fps", "0"], {}, "--fps is 0.0; expected frames per second above 0"),
+    (["--frame", "0"], {}, "--frame is 0; expected 1 or more"),
+    (["--person", "-1"], {}, "--person is -1; expected 0 or more"),
+    (["--min-confidence", "nan"], {}, "--min-confidence is nan; expected 0 or more"),
+    (["--face", "f.npy", "--source-densepose", "d.png"], {}, "--source-densepose, --face came with a checkpoint of cfld"),
+    (["--canvas", "0x64"], {}, "--canvas is ('0', '64'); expected (H, W), each 1 pixel or more"),
+    ([], {"target": "walk.json"}, "walk.json has 3 frames; expected one pose. Add --sequence"),
 ])
 def test_what_cannot_be_done_is_said_in_one_line(folder, capsys, monkeypatch, arguments, files, message):
     monkeypatch.setitem(sys.modules, "controlnet_aux", None)
@@ -94,37 +115,6 @@ def test_what_cannot_be_done_is_said_in_one_line(folder, capsys, monkeypatch, ar
     said = capsys.readouterr().err
     assert stopped.value.code == 2 and "Traceback" not in said
     assert message in said and said.splitlines()[-1].startswith("python -m pgpis_models.generate: ")
-
-
-def test_openpose_files_without_a_canvas_are_read_with_one(folder, tmp_path):
-    person = to_pose_keypoint(pose(1))[0]["people"][0]
-    path = tmp_path / "pose.JSON"
-    path.write_text(json.dumps({"version": 1.3, "people": [person]}))
-    assert np.allclose(read_pose(path, (64, 64)).xy, pose(1).xy) and read_canvas("64x48") == (64, 48)
-    with pytest.raises(ValueError, match="lack the canvas"):
-        read_pose(path)
-
-
-def test_a_photo_with_a_json_file_beside_it_is_one_pose(tmp_path):
-    for name in ("a.jpg", "a.json", "b.png", "notes.txt"):
-        (tmp_path / name).touch()
-    assert [p.name for p in pose_files(tmp_path)] == ["a.json", "b.png"]
-    (tmp_path / "b.jpg").touch()
-    with pytest.raises(ValueError, match="b.jpg and b.png would both make b.png; rename one"):
-        pose_files(tmp_path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no poses in .*empty; expected files ending in .json"):
-        pose_files(tmp_path / "empty")
-
-
-def test_photos_are_detected_upright(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr("pgpis_models.detect.detect_pose", lambda image: seen.append(image) or pose(0))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("L", (30, 20)).save(tmp_path / "turned.png", exif=exif)
-    assert read_pose(tmp_path / "turned.png") is not None
-    assert seen[0].shape == (30, 20, 3) and seen[0].dtype == np.uint8
 
 
 def test_a_picture_that_exists_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -163,7 +163,7 @@ def test_a_methods_own_schedule_and_settings_are_used(folder):
     assert other.schedule == sampling_schedule() and other.defaults == METHOD_DEFAULTS["mcld"]
 
 
-def test_the_command_line_makes_the_generators_pictures(folder, method):
+def test_the_command_line_makes_the_generators_pictures(folder, method, capsys):
     def command(*more, out="made.png", pose="poses/b.png"):
         main(["--checkpoint", str(folder / "demo_mcld.safetensors"), "--base", str(folder / "demo_base.safetensors"),
               "--vae", str(folder / "demo_vae.safetensors"), "--source", str(folder / "person.png"),
@@ -183,3 +183,12 @@ def test_the_command_line_makes_the_generators_pictures(folder, method):
     assert np.array_equal(np.asarray(Image.open(folder / "same.png")), np.asarray(Image.open(folder / "made.png")))
     with pytest.raises(SystemExit):
         command(pose="person.png")   # no IUV picture
+    (folder / "poses" / "a.json").write_text("{}")   # as from the keypoints of the same photo
+    command(pose="poses", out="again")
+    assert sorted(path.name for path in (folder / "again").iterdir()) == ["a.png", "b.png"]
+    capsys.readouterr()
+    for more, message in ((("--frame", "1", "--person", "0"), "--frame, --person came with a checkpoint of mcld"),
+                          (("--sequence",), "'mcld' cannot make a sequence of one source")):
+        with pytest.raises(SystemExit):
+            command(*more)
+        assert message in capsys.readouterr().err

@@ -9,7 +9,8 @@ from PIL import Image
 
 from pgpis_models.fpdm_inputs import as_bytes, embed_photos, encode_pictures
 from pgpis_models.fpdm_pose import clip_pixels
-from pgpis_models.generate import main, sequence_poses
+from pgpis_models.generate import main
+from pgpis_models.generate_poses import sequence_poses
 from pgpis_models.methods import sequence_encoders
 from pgpis_models.pipeline import Generator
 from pgpis_models.pose import Keypoints, to_pose_keypoint
@@ -145,14 +146,14 @@ def test_a_film_has_a_frame_per_pose_and_holds_the_empty_one(folder):
 def test_a_folder_of_frames_is_a_sequence_in_the_order_of_names(folder):
     command(folder, pose="frames", out="four")
     assert len(list((folder / "four").iterdir())) == 4
-    assert [pose.xy[0, 0] for pose in sequence_poses(folder / "frames", None, "error")] == \
+    assert [pose.xy[0, 0] for pose in sequence_poses(folder / "frames")] == \
         [poses(5)[n].xy[0, 0] for n in (0, 1, 3, 4)]
 
 
 @pytest.mark.parametrize(("more", "files", "message"), [
     ([], {}, "No person in frame 3 of 5"), ([], {"pose": "frames", "out": "a.png"}, "expected a .webp or .gif file"),
     ([], {"pose": "person.png"}, "person.png is a .png file; expected one of .json"),
-    (["--batch", "0"], {"pose": "frames"}, "in chunks of 0 frames")])
+    (["--batch", "0"], {"pose": "frames"}, "--batch is 0; expected 1 or more")])
 def test_what_cannot_be_done_is_said_in_one_line(folder, capsys, more, files, message):
     with pytest.raises(SystemExit) as stopped:
         command(folder, *more, **files)

@@ -1,5 +1,8 @@
 """Turns the authors' published checkpoint files into ours: `python -m pgpis_models.convert METHOD INPUT... OUTPUT`.
 
+`python PATH/TO/pgpis_models/convert.py METHOD ...` does the same from any folder, also with a Python that does not look for
+packages in the folder that it runs in (ComfyUI's portable one).
+
 Each method has its own file beside this one (`convert_<method>.py` with `HELP`, `add_arguments(parser)` and
 `run(arguments) -> str`); here is what they share. Published files are pickles: they are only ever read with
 torch.load(weights_only=True), which refuses everything but tensors.
@@ -13,6 +16,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+
+if not __package__:   # run as a file: as part of the package instead, whose folder must not be searched for other packages
+    HERE = Path(__file__).resolve().parent
+    sys.path[:] = [str(HERE.parent), *(entry for entry in sys.path if Path(entry).resolve() != HERE)]
+    from pgpis_models.convert import main
+    sys.exit(main())
 
 import torch
 from torch import Tensor

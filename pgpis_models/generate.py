@@ -4,13 +4,23 @@
     python -m pgpis_models.generate --checkpoint C --source A.png --pose POSES/ --out PICTURES/
     python -m pgpis_models.generate --checkpoint C --source A.png --pose VIDEO.npy --canvas 260x210 --sequence --out O.webp
 
-With an MCLD checkpoint poses are IUV pictures, and the person's own is given with --source-densepose.
+With an MCLD checkpoint poses are IUV pictures, and the person's own is given with --source-densepose. From any folder, and
+with a Python that does not look for packages in the folder that it runs in (ComfyUI's portable one):
+
+    python PATH/TO/pgpis_models/generate.py --checkpoint C ...
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+
+if not __package__:   # run as a file: as part of the package instead, whose folder must not be searched for other packages
+    HERE = Path(__file__).resolve().parent
+    sys.path[:] = [str(HERE.parent), *(entry for entry in sys.path if Path(entry).resolve() != HERE)]
+    from pgpis_models.generate import main
+    sys.exit(main())
 
 import torch
 from tqdm import tqdm

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from torch import Tensor
 from .checkpoint import Metadata, difference, shapes_of, what_is, write_checkpoint
 from .fpdm import CONFIGS, FPDM, FUSION_CONFIGS, FPDMConfig, FusionConfig, FusionModel
 from .fpdm_parts import DINOV2_UNUSED, published_tower_name, published_tower_shape
+from .fpdm_pose import CANVAS, PHOTO_CANVAS
+from .keypoints import checked_size, read_size
 
 HELP = "FPDM: a Lightning .ckpt of stage 1 (fusion model) or stage 2 (diffusion model)"
 LICENCE = ("converted from the release of FPDM (github.com/dhlee-work/FPDM, MIT licence); trained on DeepFashion, whose "
@@ -220,20 +222,25 @@ def required_keys(config: FPDMConfig | FusionConfig) -> dict[str, tuple[int, ...
 # --- converting ---------------------------------------------------------------------------------------------
 
 def convert(inputs: Sequence[str | Path], output: str | Path, *, dtype: torch.dtype | None = None, step: int = 0,
-            config: FPDMConfig = CONFIGS["full"]) -> str:
+            config: FPDMConfig = CONFIGS["full"], pose_canvas: tuple[int, int] | None = None) -> str:
     """Writes one checkpoint of ours from one published file of either stage, and returns a sentence about it.
 
     A stage 2 file holds everything (stage 1 and DINOv2 too); its autoencoder is that of the base and stays out. dtype:
-    of the stored tensors, as published when None. config: for files of other sizes than the authors'. Raises ValueError
-    when the file is not what it should be.
+    of the stored tensors, as published when None. config: for files of other sizes than the authors'. pose_canvas: (height,
+    width) in pixels that the checkpoint will draw poses on, when not the config's. Raises ValueError when the file is not
+    what it should be, and for a canvas with stage 1, which draws nothing by itself.
     """
     if len(inputs) != 1:
         raise ValueError(f"{len(inputs)} input files; expected one .ckpt, of stage 1 or of stage 2")
     path = Path(inputs[0])
     state = without_aliases(read_lightning(path))
     if any(key.startswith("unet.") for key in state):
+        config = config if pose_canvas is None else replace(config, pose_canvas=checked_size(pose_canvas, "pose_canvas"))
         method, sizes, names = "fpdm", config, published_names(config)
     elif any(key.startswith("combiner.") for key in state):
+        if pose_canvas is not None:
+            raise ValueError(f"{path} is of stage 1, whose checkpoint has no canvas of poses; expected a file of stage 2. "
+                             "Leave --pose-canvas out")
         method, sizes, names = "fpdm_fusion", config.fusion, published_fusion_names(config.fusion)
     else:
         raise ValueError(f"{path} is of neither stage of FPDM: its {len(state)} keys start with {list(state)[:3]}; "
@@ -282,9 +289,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="the .safetensors file to write, for ComfyUI's models/pgpis")
     parser.add_argument("--half", action="store_true", help="store in float16: half the size")
     parser.add_argument("--step", type=int, default=0, help="training step to note in the file (default 0, unknown)")
+    parser.add_argument("--pose-canvas", default="", metavar="HxW", help="stage 2: height x width in pixels that poses are "
+                        f"drawn on, which makes lines bold or fine; default {_text(CANVAS)}, as in the authors' training of "
+                        f"stage 2; {_text(PHOTO_CANVAS)}, as in their test script")
 
 
 def run(arguments: argparse.Namespace) -> str:
     """`convert` with the command line's arguments."""
     return convert(arguments.inputs, arguments.output, dtype=torch.float16 if arguments.half else None,
-                   step=arguments.step)
+                   step=arguments.step,
+                   pose_canvas=read_size(arguments.pose_canvas, "--pose-canvas") if arguments.pose_canvas else None)
+
+
+def _text(size: tuple[int, int]) -> str:
+    """(height, width) as the command line writes it."""
+    return f"{size[0]}x{size[1]}"

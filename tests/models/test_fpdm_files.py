@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from pgpis_models import convert_fpdm
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
-from pgpis_models.convert_fpdm import Inert, convert, published_names, read_lightning
+from pgpis_models.convert import main
+from pgpis_models.convert_fpdm import Inert, convert, published_names, read_lightning, required_keys
 from pgpis_models.fpdm import CONFIGS, FPDM, FUSION_CONFIGS, FPDMConfig, FusionModel
 from pgpis_models.fpdm_parts import TowerSizes
+from pgpis_models.fpdm_pose import FRAME, draw_fpdm
+from pgpis_models.keypoints import Keypoints
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +72,29 @@ def published(tmp_path, **more):
     path = tmp_path / "stage1.ckpt"
     torch.save({"state_dict": state, "epoch": 1} | more, path)
     return path, model
+
+
+def test_the_canvas_of_poses_can_be_set(tmp_path, monkeypatch, capsys):
+    """By the pictures that a checkpoint draws: the authors' test script draws on photos of 750 pixels by 1101."""
+    state = {key: torch.randn(shape) for key, shape in required_keys(CONFIGS["tiny"]).items()}
+    torch.save({"state_dict": state}, tmp_path / "stage2.ckpt")
+    full = convert_fpdm.convert
+    monkeypatch.setattr(convert_fpdm, "convert", lambda *given, **more: full(*given, **more, config=CONFIGS["tiny"]))
+    pose = Keypoints(np.linspace((20, 20), (150, 240), 18), np.ones(18, bool), FRAME)
+    drawn = {}
+    for name, flags in (("usual", []), ("photo", ["--pose-canvas", "1101x750"])):
+        output = tmp_path / f"{name}.safetensors"
+        assert main(["fpdm", str(tmp_path / "stage2.ckpt"), str(output), *flags]) == 0
+        drawn[name] = draw_fpdm(pose, load_checkpoint(output, expect_method="fpdm").method.config.pose_canvas)
+    assert drawn["usual"].shape == (550, 375, 3) and drawn["photo"].shape == (1101, 750, 3)
+    # Lines are as many pixels wide on both, so on twice the canvas they cover half as much of it.
+    share = {name: (picture.max(2) > 0).mean() for name, picture in drawn.items()}
+    assert 1.5 < share["usual"] / share["photo"] < 2.5
+    path, _ = published(tmp_path)
+    for given, message in (([str(path), "--pose-canvas", "1101x750"], "is of stage 1.*Leave --pose-canvas out"),
+                           ([str(path), "--pose-canvas", "1101"], "--pose-canvas is '1101'; expected HEIGHTxWIDTH")):
+        assert main(["fpdm", given[0], str(tmp_path / "no.safetensors"), *given[1:]]) == 2
+        assert re.search(message, capsys.readouterr().err) and not (tmp_path / "no.safetensors").exists()
 
 
 def test_code_in_a_file_is_not_run_and_its_weights_are_still_read(tmp_path):

@@ -92,17 +92,15 @@ def read_pose(path: Path, choice: Choice = Choice()) -> Keypoints:
             raise ValueError(f"--frame is {choice.frame}, but {path.name} has {len(frames)} frame(s); expected 1 to "
                              f"{len(frames)}")
         [pose] = from_pose_keypoint(frames[index:index + 1], **choice.reading, names=names[index:index + 1])
-        if not pose.on_canvas.any():
-            raise off_canvas(pose, names[index])
-        return pose
+        return _checked(pose, names[index])
     if path.suffix.lower() not in POSE_FILES:
         raise ValueError(f"pose {path} is a {path.suffix or 'nameless'} file; expected one of "
                          f"{', '.join((*POSE_FILES, *OTHER_POSE_FILES))}")
-    refuse(choice, OF_FRAMES, f"came with {path.name}, a photo, of which the largest person is "
-           "detected; expected a pose file. Leave them out")
+    refuse(choice, OF_FRAMES, f"came with {path.name}, a photo, of which the largest person is detected; expected a pose "
+           "file. Leave them out")
     from .detect import detect_pose  # only photos need the detector
     with Image.open(path) as file:
-        return detect_pose(np.asarray(ImageOps.exif_transpose(file).convert("RGB")))
+        return _checked(detect_pose(np.asarray(ImageOps.exif_transpose(file).convert("RGB"))), path.name)
 
 
 def sequence_poses(path: Path, choice: Choice = Choice(), empty: str = "error") -> list[Keypoints]:
@@ -119,6 +117,13 @@ def sequence_poses(path: Path, choice: Choice = Choice(), empty: str = "error") 
         first = shown.index(None)
         raise off_canvas(poses[first], names[first])
     return held(shown)
+
+
+def _checked(pose: Keypoints, what: str) -> Keypoints:
+    """The pose, if a joint of it lies on its canvas. Raises ValueError otherwise, of `what`."""
+    if not pose.on_canvas.any():
+        raise off_canvas(pose, what)
+    return pose
 
 
 def _frames(path: Path, canvas: tuple[int, int] | None) -> tuple[list[dict], list[str]]:

@@ -97,6 +97,9 @@ def test_photos_are_detected_upright(tmp_path, monkeypatch):
     Image.new("L", (30, 20)).save(tmp_path / "turned.png", exif=exif)
     assert read_pose(tmp_path / "turned.png", Choice(canvas=SIZE)) is not None
     assert seen[0].shape == (30, 20, 3) and seen[0].dtype == np.uint8
+    monkeypatch.setattr("pgpis_models.detect.detect_pose", lambda image: pose(0, shift=100))
+    with pytest.raises(ValueError, match="no joint lies on the canvas.*those of turned.png"):
+        read_pose(tmp_path / "turned.png")
     with pytest.raises(ValueError, match="--frame, --person came with turned.png, a photo"):
         read_pose(tmp_path / "turned.png", Choice(frame=1, person=0))
 

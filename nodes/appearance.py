@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..pgpis_models import qen
 from ..pgpis_models.cfld import CFLD, Encoded, blend
 from ..pgpis_models.pose import cfld_rasters, from_pose_keypoint
+from ..pgpis_models.pose_files import on_canvas
 from .inputs import resized, rgb
 from .types import Cond, CondType, MethodType, PoseKeypointType, on_cpu
 
@@ -49,7 +50,7 @@ class AppearanceEmbedding(io.ComfyNode):
                              "another file, or use the embedding node of that method")
         config = module.config
         picture = resized(rgb(source, "the source IMAGE"), config.image_size)
-        poses = from_pose_keypoint(pose, person_choice(person))
+        poses = on_canvas(from_pose_keypoint(pose, person_choice(person)))
         counts = (picture.shape[0], len(poses))
         if counts[0] != counts[1] and 1 not in counts:
             raise ValueError(f"{counts[0]} sources and {counts[1]} poses; expected equal numbers, or one of either. Repeat "

@@ -9,13 +9,14 @@ from comfy_api.latest import io
 from ..pgpis_models.fpdm import FPDM
 from ..pgpis_models.fpdm_inputs import embed_photos, encode_pictures
 from ..pgpis_models.fpdm_pose import draw_batch
+from ..pgpis_models.pose_files import on_canvas
 from ..pgpis_models.pose_formats import EMPTY, from_pose_keypoint
 from .appearance import PERSON_TOOLTIP, PIXELS_PER_LATENT, person_choice
 from .inputs import matched, rgb
 from .types import Cond, CondType, EmbeddingType, MethodType, PoseKeypointType, on_cpu
 
-EMPTY_TOOLTIP = ("What a frame without a person is. error: stops and names the frame. hold: it gets the pose of the frame "
-                 "before it; frames before the first pose get that one.")
+EMPTY_TOOLTIP = ("What a frame without a person, or with a person off its canvas, is. error: stops and names the frame. hold: "
+                 "it gets the pose of the frame before it; frames before the first pose get that one.")
 
 
 class FusionEmbedding(io.ComfyNode):
@@ -58,7 +59,7 @@ class FusionEmbedding(io.ComfyNode):
                              "another file, or use the embedding node of that method")
         config = module.config
         photos = rgb(source, "the source IMAGE")
-        poses = from_pose_keypoint(pose, person_choice(person), empty=empty_frames)
+        poses = on_canvas(from_pose_keypoint(pose, person_choice(person), empty=empty_frames), empty_frames)
         counts = (photos.shape[0], len(poses))
         if counts[0] != counts[1] and 1 not in counts:
             raise ValueError(f"{counts[0]} sources and {counts[1]} poses; expected equal numbers, or one of either. Repeat "

@@ -16,7 +16,7 @@ from ..pgpis_models.detect import detector_sized, joints_of
 from ..pgpis_models.pose import draw_openpose, from_pose_keypoint
 from ..pgpis_models.pose_edit import edit
 from ..pgpis_models.pose_files import KINDS, POSE_SUFFIXES, checked, load_poses, parse_poses
-from ..pgpis_models.pose_formats import NOBODY
+from ..pgpis_models.pose_formats import MIN_CONFIDENCE, NOBODY, confident
 from .appearance import PERSON_TOOLTIP, person_choice
 from .inputs import rgb
 from .types import PoseKeypointType
@@ -70,22 +70,26 @@ class LoadPose(io.ComfyNode):
                                  "refer to, where the pose does not say it: OpenPose's own JSON and 133 points do not. 0: "
                                  "not given."),
                     io.Int.Input("canvas_height", default=0, min=0, max=16384, tooltip="Height in pixels, likewise. 0: not "
-                                 "given.")],
+                                 "given."),
+                    io.Float.Input("min_confidence", default=MIN_CONFIDENCE, min=0.0, max=1.0, step=0.01, optional=True,
+                                   tooltip="Joints that their file gives less confidence count as missing. Lower it for "
+                                   "faint detections; 0 takes all that were found.")],
             outputs=[PoseKeypointType.Output(display_name="pose", tooltip="One frame per pose, in pixels of its canvas.")])
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, text: str, canvas_width: int, canvas_height: int) -> tuple:
+    def fingerprint_inputs(cls, file: str, text: str, canvas_width: int, canvas_height: int,
+                           min_confidence: float = MIN_CONFIDENCE) -> tuple:
         changed = None if file in (None, FROM_TEXT) else _input_file(file).stat().st_mtime_ns
-        return file, changed, text, canvas_width, canvas_height
+        return file, changed, text, canvas_width, canvas_height, min_confidence
 
     @classmethod
-    def execute(cls, file, text, canvas_width, canvas_height) -> io.NodeOutput:
+    def execute(cls, file, text, canvas_width, canvas_height, min_confidence=MIN_CONFIDENCE) -> io.NodeOutput:
         if bool(canvas_width) != bool(canvas_height):
             raise ValueError(f"canvas_width is {canvas_width} and canvas_height {canvas_height}; expected both, or 0 for "
                              "both")
         canvas = (canvas_height, canvas_width) if canvas_width else None
-        return io.NodeOutput(checked(poses_from_text(text, canvas) if file == FROM_TEXT
-                                     else load_poses(_input_file(file), canvas)))
+        frames = poses_from_text(text, canvas) if file == FROM_TEXT else load_poses(_input_file(file), canvas)
+        return io.NodeOutput(confident(checked(frames, min_confidence), min_confidence))
 
 
 class DrawPose(io.ComfyNode):

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..pgpis_models.guidance import Guidance
 from ..pgpis_models.injections import harmonise
 from ..pgpis_models.methods import sequence_encoders
+from ..pgpis_models.pose_files import on_canvas
 from ..pgpis_models.pose_formats import EMPTY, from_pose_keypoint
 from .appearance import PERSON_TOOLTIP, person_choice
 from .binding import apply_injections, conditionings
@@ -79,7 +80,7 @@ class PoseSequenceSampler(io.ComfyNode):
         photo = rgb(source, "the source IMAGE")
         if len(photo) != 1:
             raise ValueError(f"{len(photo)} sources for one sequence; expected one. Choose it with Image From Batch")
-        poses = from_pose_keypoint(pose, person_choice(person), empty=empty_frames)
+        poses = on_canvas(from_pose_keypoint(pose, person_choice(person), empty=empty_frames), empty_frames)
         if not hasattr(config, "photo_size"):  # methods with one squash photos themselves, as their training did
             photo = resized(photo, config.image_size)
         with torch.no_grad():

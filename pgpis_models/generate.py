@@ -73,7 +73,8 @@ def run(options: argparse.Namespace) -> None:
     listed = generate_poses.picture_files if mcld else generate_poses.pose_files
     files = listed(options.pose) if folder else [options.pose]
     # all of them first: a bad one is known before hours of work
-    poses = [generate_mcld.read_iuv(path) if mcld else generate_poses.read_pose(path, choice) for path in files]
+    nobody = method == "qen"   # without a person its attention is not masked, which it says
+    poses = [generate_mcld.read_iuv(path) if mcld else generate_poses.read_pose(path, choice, nobody) for path in files]
     generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
     photo = open_photo(options.source)
     source, extras = generator.prepare(photo), control

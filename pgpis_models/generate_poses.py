@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 
 from .generate_flags import given, refuse
 from .keypoints import Keypoints, read_size
-from .pose_files import POSE_SUFFIXES, load_poses, off_canvas
-from .pose_formats import MIN_CONFIDENCE, from_pose_keypoint, held
+from .pose_files import POSE_SUFFIXES, load_poses, on_canvas
+from .pose_formats import MIN_CONFIDENCE, NOBODY, from_pose_keypoint
 
 PHOTO_FILES = (".png", ".jpg", ".jpeg", ".webp")
 POSE_FILES = (".json", *PHOTO_FILES)                     # what a folder of poses is made of
@@ -76,11 +76,12 @@ def choice_of(options: argparse.Namespace, method: str) -> Choice:
 
 # --- files --------------------------------------------------------------------------------------------------
 
-def read_pose(path: Path, choice: Choice = Choice()) -> Keypoints:
+def read_pose(path: Path, choice: Choice = Choice(), nobody: bool = False) -> Keypoints:
     """One pose from a file that `load_poses` reads, or from a photo where controlnet-aux is installed.
 
-    Only the frame that is taken needs a person. Raises ValueError for other files, for a file of several frames when none
-    is chosen, for a frame or person that is not there, and for a pose off its canvas.
+    Only the frame that is taken needs a person, and none with `nobody`, for methods that can do without one. Raises
+    ValueError for other files, for a file of several frames when none is chosen, for a frame or person that is not there,
+    and for a pose off its canvas.
     """
     if path.suffix.lower() in POSE_SUFFIXES:
         frames, names = _frames(path, choice.canvas)
@@ -91,8 +92,9 @@ def read_pose(path: Path, choice: Choice = Choice()) -> Keypoints:
         if index >= len(frames):
             raise ValueError(f"--frame is {choice.frame}, but {path.name} has {len(frames)} frame(s); expected 1 to "
                              f"{len(frames)}")
-        [pose] = from_pose_keypoint(frames[index:index + 1], **choice.reading, names=names[index:index + 1])
-        return _checked(pose, names[index])
+        [pose] = from_pose_keypoint(frames[index:index + 1], **choice.reading, names=names[index:index + 1],
+                                    empty=NOBODY if nobody else "error")
+        return pose if nobody else on_canvas([pose], names=names[index:index + 1])[0]
     if path.suffix.lower() not in POSE_FILES:
         raise ValueError(f"pose {path} is a {path.suffix or 'nameless'} file; expected one of "
                          f"{', '.join((*POSE_FILES, *OTHER_POSE_FILES))}")
@@ -100,7 +102,8 @@ def read_pose(path: Path, choice: Choice = Choice()) -> Keypoints:
            "file. Leave them out")
     from .detect import detect_pose  # only photos need the detector
     with Image.open(path) as file:
-        return _checked(detect_pose(np.asarray(ImageOps.exif_transpose(file).convert("RGB"))), path.name)
+        pose = detect_pose(np.asarray(ImageOps.exif_transpose(file).convert("RGB")))
+    return on_canvas([pose], names=[path.name])[0]
 
 
 def sequence_poses(path: Path, choice: Choice = Choice(), empty: str = "error") -> list[Keypoints]:
@@ -112,18 +115,7 @@ def sequence_poses(path: Path, choice: Choice = Choice(), empty: str = "error") 
     read = [_frames(file, choice.canvas) for file in (sequence_files(path) if path.is_dir() else [path])]
     frames, names = ([item for part in parts for item in part] for parts in zip(*read, strict=True))
     poses = from_pose_keypoint(frames, **choice.reading, empty=empty, names=names)
-    shown = [pose if pose.on_canvas.any() else None for pose in poses]
-    if None in shown and (empty == "error" or not any(shown)):
-        first = shown.index(None)
-        raise off_canvas(poses[first], names[first])
-    return held(shown)
-
-
-def _checked(pose: Keypoints, what: str) -> Keypoints:
-    """The pose, if a joint of it lies on its canvas. Raises ValueError otherwise, of `what`."""
-    if not pose.on_canvas.any():
-        raise off_canvas(pose, what)
-    return pose
+    return on_canvas(poses, empty, names)
 
 
 def _frames(path: Path, canvas: tuple[int, int] | None) -> tuple[list[dict], list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from codecs import BOM_UTF8
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from .keypoints import Keypoints
 from .pose_formats import (
     MIN_CONFIDENCE,
     from_pose_keypoint,
+    held,
     load_openpose_json,
     parse_cfld_annotation,
     to_pose_keypoint,
@@ -78,6 +80,16 @@ def checked(frames: list[dict], min_confidence: float = MIN_CONFIDENCE) -> list[
     if not any(pose.on_canvas.any() for pose in poses):
         raise off_canvas(poses[0], "the first frame")
     return frames
+
+
+def on_canvas(poses: Sequence[Keypoints], empty: str = "error", names: Sequence[str] | None = None) -> list[Keypoints]:
+    """The poses of a method that shows a person in every picture: one whose joints all lie off its canvas is an "error" that
+    names it, or takes the pose before it, "hold", as frames without the person do. names: as of `from_pose_keypoint`."""
+    shown = [pose if pose.on_canvas.any() else None for pose in poses]
+    if None in shown and (empty == "error" or not any(shown)):
+        first = shown.index(None)
+        raise off_canvas(poses[first], names[first] if names else f"frame {first + 1} of {len(poses)}")
+    return held(shown)
 
 
 def off_canvas(pose: Keypoints, what: str) -> ValueError:

@@ -150,12 +150,7 @@ def _read_body(person, where: str, min_confidence: float) -> tuple[np.ndarray, n
     if not isinstance(flat, (list, tuple, np.ndarray)):
         raise ValueError(f"POSE_KEYPOINT: pose_keypoints_2d of {where} is {type(flat).__name__}; expected a list of "
                          f"x, y, confidence per joint.")
-    values = []
-    for item in flat:
-        if isinstance(item, (list, tuple, np.ndarray)):
-            values.extend(item)
-        else:
-            values.append(item)
+    values = _flat(flat)
     if len(values) not in (18 * 3, 25 * 3):
         raise ValueError(
             f"POSE_KEYPOINT: pose_keypoints_2d of {where} has {len(values)} numbers; expected 54 (18 OpenPose-COCO "
@@ -172,6 +167,11 @@ def _read_body(person, where: str, min_confidence: float) -> tuple[np.ndarray, n
     # Comparisons with nan are False, so a confidence of None drops out here as well.
     present = np.isfinite(xy).all(1) & (confidence > 0) & (confidence >= min_confidence) & ~(xy == -1).all(1)
     return np.where(present[:, None], xy, 0.0), present
+
+
+def _flat(joints: Sequence) -> list:
+    """Numbers, or triples of them, as one list of numbers."""
+    return [value for item in joints for value in (item if isinstance(item, (list, tuple, np.ndarray)) else [item])]
 
 
 def _box_area(keypoints: Keypoints) -> tuple[float, int]:
@@ -228,6 +228,24 @@ def with_canvas(frame: dict, canvas: tuple[int, int]) -> dict:
     height, width = checked_size(canvas, "canvas")
     own = {key: value for key, value in frame.items() if value is not None}
     return frame | {"canvas_height": height, "canvas_width": width} | own
+
+
+def confident(frames: list[dict], least: float) -> list[dict]:
+    """POSE_KEYPOINT frames whose body joints of confidence `least` or more say 1 and others 0, for those that read them with
+    another threshold later; as they are where `least` is `MIN_CONFIDENCE`, which all that read them here take. Hands and
+    faces stay. The frames are ones that `from_pose_keypoint` reads."""
+    if least == MIN_CONFIDENCE:
+        return frames
+
+    def settled(person: dict) -> dict:
+        flat = person.get("pose_keypoints_2d")
+        if not flat:
+            return person
+        rows = np.array([math.nan if value is None else float(value) for value in _flat(flat)]).reshape(-1, 3)
+        rows[:, 2] = (rows[:, 2] > 0) & (rows[:, 2] >= least)
+        values = [None if math.isnan(value) else value for value in rows.ravel().tolist()]
+        return person | {"pose_keypoints_2d": values}
+    return [frame | {"people": [settled(person) for person in frame.get("people") or []]} for frame in frames]
 
 
 def parse_cfld_annotation(annotation, xs=None, frame: tuple[int, int] = CFLD_FRAME) -> Keypoints:

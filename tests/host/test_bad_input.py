@@ -157,6 +157,29 @@ def test_joints_off_the_canvas_are_clipped_not_refused(nodes, method):
     assert all(torch.isfinite(value).all() for value in cond.encoded.pose_maps)
 
 
+def test_a_person_off_the_canvas_is_refused_by_number(nodes, method):
+    away = person([(1000.0 + 3 * n, 10.0 + 6 * n, 1.0) for n in range(18)])
+    with pytest.raises(ValueError, match="no joint lies on the canvas of 96x128.*frame 2 of 2.*x 1000 to 1051"):
+        embed(nodes, method, pose=person() + away)
+
+
+def test_faint_joints_count_from_the_confidence_asked_for(nodes, method):
+    faint = [(20.0 + 3 * n, 10.0 + 6 * n, 0.1 if n < 4 else 0.25 if n < 9 else 0.9) for n in range(18)]
+    text = json.dumps(person(faint)[0])
+    for least, missing in ((0.3, 9), (0.2, 4), (0.0, 0), (0.95, 18)):
+        def load():
+            return nodes.pose.LoadPose.execute("(the text below)", text, 0, 0, least).result[0]   # noqa: B023
+        if missing == 18:
+            with pytest.raises(ValueError, match="confidence 0.95 or more.*lower min_confidence"):
+                load()
+            continue
+        pose, = nodes.pose.from_pose_keypoint(load())     # as every node reads it
+        assert pose.present.tolist() == [False] * missing + [True] * (18 - missing), least
+        triples = json.dumps(person()[0] | {"people": [{"pose_keypoints_2d": faint}]})
+        again = nodes.pose.LoadPose.execute("(the text below)", triples, 0, 0, least).result[0]
+        assert (nodes.pose.from_pose_keypoint(again)[0].present == pose.present).all()
+
+
 @pytest.mark.parametrize("pose, words", [
     (torch.zeros(1, 8, 8, 3), "Tensor.*expected POSE_KEYPOINT.*not its picture"),
     ([], "without frames.*expected one frame"), ([{"people": []}], "canvas_width = None.*expected pixels"),

@@ -192,6 +192,19 @@ def test_empty_frames_are_held_or_named(nodes, model, fpdm, photo):
         sequence(nodes, model, fpdm, photo, [frames[0], frames[2]])
 
 
+def test_a_person_who_has_left_the_canvas_is_held_or_named(nodes, model, fpdm, photo):
+    frames = walking(3)
+    flat = np.array(frames[1]["people"][0]["pose_keypoints_2d"]).reshape(18, 3) + (500, 0, 0)
+    frames[1] = frames[1] | {"people": [{"pose_keypoints_2d": flat.ravel().tolist()}]}
+    made = sequence(nodes, model, fpdm, photo, frames, noise=nodes.sequence.SAME)
+    size = made.abs().max()
+    assert (made[1] - made[0]).abs().max() < 1e-4 * size < (made[2] - made[0]).abs().max()
+    for refusing in (lambda: sequence(nodes, model, fpdm, photo, frames, empty_frames="error"),
+                     lambda: embed(nodes, fpdm, photo, frames)):
+        with pytest.raises(ValueError, match="no joint lies on the canvas.*frame 2 of 3"):
+            refusing()
+
+
 @pytest.mark.parametrize("name", ["ddpm", "euler_ancestral", "dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde_gpu", "er_sde",
                                   "seeds_2", "sa_solver"])
 def test_noise_of_the_steps_belongs_to_the_frame_and_not_to_its_chunk(host, nodes, model, fpdm, photo, name):

@@ -54,6 +54,20 @@ def test_strength_times_and_mask_reach_the_control_branch(qen):
         assert all(np.abs(first - second).max() > 1 for second in pictures[index + 1:])
 
 
+def test_a_pose_without_a_person_masks_nothing_and_says_so(qen, caplog):
+    """Against a mask of everything; methods that need a person refuse the file."""
+    nobody = {"people": [], "canvas_height": SIZE[0], "canvas_width": SIZE[1]}
+    (qen / "nobody.json").write_text(json.dumps(nobody))
+    everywhere = qen / "everywhere.png"
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(everywhere)
+    empty = made(qen, "--pose", str(qen / "nobody.json"))
+    assert "masks nothing" in caplog.text or "no person" in caplog.text.lower(), caplog.text
+    assert np.array_equal(empty, made(qen, "--pose", str(qen / "nobody.json"), "--mask", str(everywhere)))
+    assert not np.array_equal(empty, made(qen))
+    with pytest.raises(SystemExit):
+        command(qen, "--pose", str(qen / "nobody.json"))
+
+
 def test_the_flags_reach_every_frame_of_a_sequence(qen):
     """Against single calls, whose first noise is the one that all frames of a sequence start from."""
     (qen / "walk.json").write_text(json.dumps(to_pose_keypoint([pose(n) for n in range(3)])))

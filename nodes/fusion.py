@@ -15,8 +15,8 @@ from .appearance import PERSON_TOOLTIP, PIXELS_PER_LATENT, person_choice
 from .inputs import matched, rgb
 from .types import Cond, CondType, EmbeddingType, MethodType, PoseKeypointType, on_cpu
 
-EMPTY_TOOLTIP = ("What a frame without a person, or with a person off its canvas, is. error: stops and names the frame. hold: "
-                 "it gets the pose of the frame before it; frames before the first pose get that one.")
+EMPTY_TOOLTIP = ("What a frame without a person, or with a person off its canvas, is. error: stops and names the frame. "
+                 "hold: it gets the pose of the frame before it; frames before the first pose get that one.")
 
 
 class FusionEmbedding(io.ComfyNode):

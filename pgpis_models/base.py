@@ -83,14 +83,17 @@ def save_unet(path: Path, unet: nn.Module, sizes: BaseSizes, *, step: int, data:
     write_atomically(path, tensors, metadata)
 
 
-def load_unet(path: str | Path) -> tuple[nn.Module, BaseSizes]:
+def load_unet(path: str | Path, own: NoiseSchedule | None = None) -> tuple[nn.Module, BaseSizes]:
     """A base UNet in float32 evaluation mode, from our file or a diffusers folder (its `unet` subfolder if it has one).
 
-    Raises ValueError when the file is something else or its weights do not fit its own metadata.
+    own: the schedule of a method that does not use the base's; a folder then needs no scheduler file. Raises ValueError
+    when the file is something else or its weights do not fit its own metadata, and when a folder does not say what its UNet
+    predicts.
     """
     path = Path(path)
     if path.is_dir():
-        return _diffusers_unet(path)
+        prediction = own.prediction if own else _folder_prediction(path)   # before gigabytes are read
+        return _diffusers_unet(path, prediction)
     sizes = read_sizes(path)
     unet = sizes.build()
     state = {name: value.float() for name, value in load_file(path).items()}
@@ -228,12 +231,26 @@ def _difference(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> 
     return missing, [name for name in given if name not in expected]
 
 
-def _diffusers_unet(path: Path) -> tuple[nn.Module, BaseSizes]:
+def _diffusers_unet(path: Path, prediction: str) -> tuple[nn.Module, BaseSizes]:
     from diffusers import UNet2DConditionModel
     unet = UNet2DConditionModel.from_pretrained(path / "unet" if (path / "unet").is_dir() else path).eval()
-    scheduler = path / "scheduler" / "scheduler_config.json"
-    prediction = json.loads(scheduler.read_text()).get("prediction_type", "epsilon") if scheduler.is_file() else "epsilon"
     return unet, sizes_of(unet, prediction)
+
+
+def _folder_prediction(path: Path) -> str:
+    """What the UNet of a diffusers folder predicts; of the folder `unet` itself, what its parent's scheduler says.
+
+    Weights do not tell: those of Stable Diffusion 2.1 have the same shapes for either kind. Raises ValueError without a
+    scheduler file.
+    """
+    places = [path] if (path / "unet").is_dir() else [path, path.absolute().parent]
+    files = [place / "scheduler" / "scheduler_config.json" for place in places]
+    for file in files:
+        if file.is_file():
+            # Files as old as Stable Diffusion 1.5's do not name it; diffusers reads these the same way.
+            return json.loads(file.read_text(encoding="utf-8")).get("prediction_type", "epsilon")
+    raise ValueError(f"{path} does not say whether its UNet predicts noise (epsilon) or velocity (v_prediction): expected "
+                     f"{' or '.join(map(str, files))}; fetch the folder scheduler/ of the same model and put it beside unet/")
 
 
 def sizes_of(unet: nn.Module, prediction: str) -> BaseSizes:
@@ -249,6 +266,17 @@ def sizes_of(unet: nn.Module, prediction: str) -> BaseSizes:
     return BaseSizes(widths, config.layers_per_block, heads[0], config.cross_attention_dim, prediction,
                      head_dim=0 if len(set(heads)) == 1 else dims.pop(), linear_projection=config.use_linear_projection,
                      upcast_attention=config.upcast_attention)
+
+
+def check_fpdm_base(base: str, sizes: BaseSizes, path: str | Path) -> None:
+    """Raises ValueError where FPDM on Stable Diffusion 2.1 is given a base that predicts something else.
+
+    base: what the checkpoint is (to be) trained on. FPDM replaces every weight, so 2.1-base, of the same shapes, would load
+    and make grey noise.
+    """
+    if base == "sd21" and sizes.prediction != SD21.prediction:
+        raise ValueError(f"{path} predicts {sizes.prediction}; expected {SD21.prediction}: FPDM is made for Stable "
+                         "Diffusion 2.1 at 768 pixels, not for 2.1-base (512 pixels), whose UNet has the same sizes")
 
 
 # Stable Diffusion 2.1 at 768 pixels, FPDM's base.

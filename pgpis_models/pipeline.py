@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import VAE_STRIDE, decode_latents, load_unet, load_vae
+from .base import VAE_STRIDE, check_fpdm_base, decode_latents, load_unet, load_vae
 from .checkpoint import load_checkpoint
 from .diffusers_binding import DiffusersBinding, swap_weights
 from .methods import picture_encoder, sequence_encoders
@@ -43,7 +43,11 @@ class Generator:
         if not (base and vae) and not demo:
             raise ValueError(f"{checkpoint} was trained on {loaded.meta.base}; give base and vae as diffusers folders "
                              "(--base DIR holds unet, vae and scheduler)")
-        self.unet, self.sizes = load_unet(base or DEMO_FOLDER / "demo_base.safetensors")
+        own = getattr(loaded.method, "noise_schedule", lambda: None)()
+        base = base or DEMO_FOLDER / "demo_base.safetensors"
+        self.unet, self.sizes = load_unet(base, own)
+        if loaded.meta.method == "fpdm":
+            check_fpdm_base(loaded.meta.base, self.sizes, base)
         swap_weights(self.unet, loaded.unet_weights)
         self.vae = load_vae(vae or DEMO_FOLDER / "demo_vae.safetensors").to(device)
         self.method, self.meta, self.device = loaded.method.to(device), loaded.meta, torch.device(device)
@@ -51,7 +55,6 @@ class Generator:
         self.binding = DiffusersBinding(self.unet)
         self.defaults = DEFAULTS["demo"] if demo else METHOD_DEFAULTS.get(
             self.meta.method, DEFAULTS.get(loaded.meta.base, DEFAULTS["sd15"]))
-        own = getattr(self.method, "noise_schedule", lambda: None)()
         self.schedule = own or self.sizes.schedule()   # where the method has one of its own
         # Methods whose inputs pass through the autoencoder name it among the arguments of their `encode_pictures`.
         self.shared = {"vae": self.vae} if "vae" in signature(self.encode).parameters else {}

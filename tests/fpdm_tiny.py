@@ -45,13 +45,13 @@ def fpdm_config(folder: Path = Path()) -> FPDMConfig:
     return sized(FPDMConfig, CONFIGS, train_config(folder, Files(*(Path(),) * 3), "fpdm"))
 
 
-def write_fpdm(folder: Path, seed: int = 3) -> Path:
-    """demo_fpdm.safetensors beside the files of `tests.tiny.write_files`."""
+def write_fpdm(folder: Path, seed: int = 3, base: str = "demo") -> Path:
+    """demo_fpdm.safetensors beside the files of `tests.tiny.write_files`. base: what it says that it was trained on."""
     torch.manual_seed(seed)
     method = shaken(FPDM(fpdm_config()), 0.1)
     for value in method.pose_guider.parameters():   # poses are to be seen in the pictures
         torch.nn.init.normal_(value, std=3 * value[0].numel() ** -0.5 if value.ndim > 1 else 0.0)
     weights = {name: 0.1 * torch.randn(shape) for name, shape in method.unet_weight_shapes().items()}
     path = folder / "demo_fpdm.safetensors"
-    save_checkpoint(path, method, weights, base="demo", step=0, data="none", licence="test")
+    save_checkpoint(path, method, weights, base=base, step=0, data="none", licence="test")
     return path

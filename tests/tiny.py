@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -47,6 +48,14 @@ def write_base(path: Path, sizes: BaseSizes = SIZES, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     save_unet(path, shaken(sizes.build(), 0.02), sizes, step=0, data="none")
     return path
+
+
+def write_diffusers(folder: Path, sizes: BaseSizes) -> Path:
+    """A base with fresh weights as a diffusers folder, unet/ and scheduler/."""
+    sizes.build().save_pretrained(folder / "unet")
+    (folder / "scheduler").mkdir(exist_ok=True)
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({"prediction_type": sizes.prediction}))
+    return folder
 
 
 def write_files(folder: Path, seed: int = 0) -> Files:

@@ -74,7 +74,7 @@ class MCLDTask(MethodTask):
             start(method, None, settings, config.mcld)
             self.model = CaptionTraining(method).to(device)
             return
-        unet = self.open_base()
+        unet = self.open_base(method.noise_schedule())
         trained = trained_weights(method, unet, settings)
         replaced = start(method, unet, settings, config.mcld)
         self.store(trained, replaced)

@@ -43,14 +43,15 @@ class MethodTask:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
 
-    def open_base(self) -> nn.Module:
-        """The base UNet of the config; also sets `sizes`, `base_name` and `vae`. Raises ValueError for missing files."""
+    def open_base(self, own: NoiseSchedule | None = None) -> nn.Module:
+        """The base UNet of the config; also sets `sizes`, `base_name` and `vae`. own: the method's schedule where it does
+        not use the base's. Raises ValueError for missing files."""
         settings = self.config.method
         for name in ("base", "vae"):
             if not getattr(settings, name) or not Path(getattr(settings, name)).exists():
                 raise ValueError(f"method.{name} is {getattr(settings, name)!r}, which is not there; expected a file that "
                                  "training/train.py made, or a diffusers folder (the configs say which, and how to get it)")
-        unet, self.sizes = load_unet(settings.base)
+        unet, self.sizes = load_unet(settings.base, own)
         self.base_name = base_name(Path(settings.base), self.sizes)
         self.vae = load_vae(settings.vae).to(self.device)
         if self.config.checkpointing:

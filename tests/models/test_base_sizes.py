@@ -1,7 +1,5 @@
 """Bases of both kinds of Stable Diffusion: sizes to a UNet and back, files, and attention weights in float32."""
 
-import json
-
 import pytest
 import torch
 
@@ -10,6 +8,7 @@ from pgpis_models.base import SD21, BaseSizes, load_unet, save_unet, sizes_of
 from pgpis_models.convert import unet_shapes
 from pgpis_models.diffusers_binding import DiffusersBinding
 from pgpis_models.fpdm import CONFIGS, FPDM
+from tests.tiny import write_diffusers
 
 TINY21 = BaseSizes((32, 64, 64, 64), cross_attention_dim=24, heads=1, head_dim=32, prediction="v_prediction",
                    linear_projection=True, upcast_attention=True)
@@ -32,10 +31,7 @@ def test_sizes_come_back_from_a_unet_and_from_files(sizes, tmp_path):
     save_unet(tmp_path / "base.safetensors", unet, sizes, step=0, data="none")
     again, read = load_unet(tmp_path / "base.safetensors")
     assert read == sizes and again.config.upcast_attention == sizes.upcast_attention
-    unet.save_pretrained(tmp_path / "sd" / "unet")
-    (tmp_path / "sd" / "scheduler").mkdir()
-    (tmp_path / "sd" / "scheduler" / "scheduler_config.json").write_text(json.dumps({"prediction_type": sizes.prediction}))
-    _, found = load_unet(tmp_path / "sd")
+    _, found = load_unet(write_diffusers(tmp_path / "sd", sizes))
     assert found == sizes
 
 

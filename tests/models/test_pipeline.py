@@ -9,13 +9,15 @@ from PIL import Image
 
 from pgpis_models import pipeline
 from pgpis_models.base import decode_latents, load_unet, load_vae
+from pgpis_models.cfld import CFLD
 from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.diffusers_binding import DiffusersBinding, swap_weights
 from pgpis_models.pipeline import Generator, as_rgb, open_photo, read_photo
 from pgpis_models.pose import Keypoints, cfld_rasters
 from pgpis_models.sampling import sample_latents, start_noise
 from pgpis_models.schedule import NoiseSchedule, ddpm_step, leading_timesteps
-from tests.tiny import RASTER, SIZE, SIZES, write_base, write_files
+from tests.fpdm_tiny import write_fpdm
+from tests.tiny import RASTER, SIZE, SIZES, write_base, write_diffusers, write_files
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +162,26 @@ def test_a_checkpoint_of_a_full_base_asks_for_it(files, tmp_path):
     with pytest.raises(ValueError, match="was trained on sd15"):
         Generator(path, files.base)
     assert Generator(path, files.base, files.vae).defaults["steps"] == 50
+
+
+def test_fpdm_of_stable_diffusion_2_1_refuses_a_base_that_predicts_noise(files, tmp_path):
+    """2.1-base has the same sizes; every weight of it is replaced, so that nothing else would tell."""
+    path, wrong = write_fpdm(tmp_path, base="sd21"), tmp_path / "epsilon.safetensors"
+    write_base(wrong, replace(SIZES, prediction="epsilon"))
+    with pytest.raises(ValueError, match=r"epsilon.safetensors predicts epsilon; expected v_prediction: .*not for 2.1-base"):
+        Generator(path, wrong, files.vae)
+    assert Generator(path, files.base, files.vae).schedule.prediction == "v_prediction"
+    assert Generator(write_fpdm(tmp_path), wrong, files.vae).schedule.prediction == "epsilon"   # another base may
+
+
+def test_a_method_with_a_schedule_of_its_own_needs_no_scheduler_file(files, tmp_path, monkeypatch):
+    folder = write_diffusers(tmp_path / "sd", SIZES)
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    with pytest.raises(ValueError, match="does not say whether its UNet predicts noise"):
+        Generator(files.cfld, folder, files.vae)
+    own = NoiseSchedule("linear", prediction="v_prediction")
+    monkeypatch.setattr(CFLD, "noise_schedule", lambda _: own, raising=False)
+    assert Generator(files.cfld, folder, files.vae).schedule is own
 
 
 def test_files_in_the_wrong_place_are_refused_by_what_they_are(files):

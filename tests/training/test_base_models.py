@@ -25,7 +25,8 @@ from pgpis_models.base import (
     tiny_from_taesd,
     trim_tiny,
 )
-from tests.tiny import SIZES, shaken, write_base
+from pgpis_models.schedule import NoiseSchedule
+from tests.tiny import SIZES, shaken, write_base, write_diffusers
 from training.autoencoder import AutoencoderTask, colour_identity
 from training.config import AutoencoderConfig, DataConfig, TrainConfig
 
@@ -171,12 +172,24 @@ def test_a_base_comes_back_in_half_precision_with_its_sizes(tmp_path):
 
 def test_a_diffusers_folder_is_read_with_its_prediction(tmp_path):
     sizes = dataclasses.replace(SIZES, prediction="epsilon", caption_tokens=0)
-    sizes.build().save_pretrained(tmp_path / "unet")
-    unet, found = load_unet(tmp_path)
-    assert found == sizes
-    (tmp_path / "scheduler").mkdir()
-    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps({"prediction_type": "v_prediction"}))
-    assert load_unet(tmp_path)[1].prediction == "v_prediction"
+    folder = write_diffusers(tmp_path, sizes)
+    assert load_unet(folder)[1] == sizes
+    write_diffusers(folder, dataclasses.replace(sizes, prediction="v_prediction"))
+    for path in (folder, folder / "unet"):
+        assert load_unet(path)[1].prediction == "v_prediction"
+    (folder / "scheduler" / "scheduler_config.json").write_text("{}")   # as old as Stable Diffusion 1.5's
+    assert load_unet(folder)[1].prediction == "epsilon"
+
+
+def test_a_diffusers_folder_without_a_scheduler_is_refused(tmp_path):
+    """A wrong guess loads as well, and makes grey noise."""
+    folder = write_diffusers(tmp_path / "sd", SIZES)
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    for path in (folder, folder / "unet"):
+        with pytest.raises(ValueError, match="does not say whether its UNet predicts noise.*fetch the folder scheduler/"):
+            load_unet(path)
+    own = NoiseSchedule(prediction="v_prediction")   # of a method that does not use the base's
+    assert load_unet(folder, own)[1].prediction == "v_prediction"
 
 
 def change(base, path, tensors=lambda t: t, metadata=lambda m: m):

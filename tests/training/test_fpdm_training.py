@@ -12,7 +12,7 @@ from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.fpdm import CONFIGS, FPDMConfig
 from tests.fpdm_tiny import MODEL, train_config
 from tests.steps import changed, weights
-from tests.tiny import shaken
+from tests.tiny import SIZES, shaken, write_diffusers
 from training.config import TrainConfig, build, load_config
 from training.fpdm import FPDMTask, context_error, identical
 from training.fpdm_fusion import FusionTask, load_published, sized
@@ -271,6 +271,16 @@ def test_settings_that_do_not_fit_are_refused_before_the_first_step(folder, file
     error = (ValueError, FileNotFoundError)
     with pytest.raises(error, match=message):
         stage2(folder, files, fusion, **changes)
+
+
+def test_stable_diffusion_2_1_is_trained_on_as_velocity_only(folder, files, fusion, tmp_path):
+    """A folder with a context of 1024 is one of 2.x; its scheduler says which."""
+    sizes = dataclasses.replace(SIZES, cross_attention_dim=1024, prediction="epsilon")
+    method = {"base": str(write_diffusers(tmp_path / "sd", sizes)), "model": MODEL | {"context": 1024}}
+    with pytest.raises(ValueError, match="sd predicts epsilon; expected v_prediction: FPDM is made for Stable"):
+        stage2(folder, files, fusion, method=method)
+    write_diffusers(tmp_path / "sd", dataclasses.replace(sizes, prediction="v_prediction"))
+    assert stage2(folder, files, fusion, method=method).base_name == "sd21"
 
 
 def test_presets_are_overridden_at_any_depth(folder, files):

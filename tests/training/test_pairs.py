@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from pgpis_models.base import load_vae
 from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.pose import CFLD_FRAME, cfld_raster
-from tests.tiny import RASTER, SIZE, SIZES, Files, cfld_config, train_config, write_files
+from tests.tiny import RASTER, SIZE, SIZES, Files, cfld_config, train_config, write_diffusers, write_files
 from training.cfld import CFLDTask
 from training.data import pairs as pairs_module
 from training.data.mannequins import render, sample_identity, sample_pose
@@ -63,8 +63,7 @@ def vae_folder(tmp_path_factory):
 def config(root, vae_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     sizes = dataclasses.replace(SIZES, prediction="epsilon")
-    sizes.build().save_pretrained(folder / "base" / "unet")
-    files = Files(folder / "base", vae_folder, folder / "none")
+    files = Files(write_diffusers(folder / "base", sizes), vae_folder, folder / "none")
     return train_config(folder, files, data={"kind": "deepfashion", "root": str(root), "flip": True, "workers": 1},
                         method={"foreground": 1.0}, batch=4, images=8)
 

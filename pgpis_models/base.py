@@ -250,7 +250,7 @@ def _folder_prediction(path: Path) -> str:
             # Files as old as Stable Diffusion 1.5's do not name it; diffusers reads these the same way.
             return json.loads(file.read_text(encoding="utf-8")).get("prediction_type", "epsilon")
     raise ValueError(f"{path} does not say whether its UNet predicts noise (epsilon) or velocity (v_prediction): expected "
-                     f"{' or '.join(map(str, files))}; fetch the folder scheduler/ of the same model and put it beside unet/")
+                     f"{' or '.join(map(str, files))}; fetch scheduler/ of the same model and put it beside unet/")
 
 
 def sizes_of(unet: nn.Module, prediction: str) -> BaseSizes:

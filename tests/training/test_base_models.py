@@ -186,7 +186,7 @@ def test_a_diffusers_folder_without_a_scheduler_is_refused(tmp_path):
     folder = write_diffusers(tmp_path / "sd", SIZES)
     (folder / "scheduler" / "scheduler_config.json").unlink()
     for path in (folder, folder / "unet"):
-        with pytest.raises(ValueError, match="does not say whether its UNet predicts noise.*fetch the folder scheduler/"):
+        with pytest.raises(ValueError, match="does not say whether its UNet predicts noise.*fetch scheduler/"):
             load_unet(path)
     own = NoiseSchedule(prediction="v_prediction")   # of a method that does not use the base's
     assert load_unet(folder, own)[1].prediction == "v_prediction"

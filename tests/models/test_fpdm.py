@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from pgpis_models.fpdm import CONFIGS, FPDM, FPDMConfig, Source, fusion_loss, gather_rows
+from pgpis_models.fpdm_fusion import hits, places
 from pgpis_models.fpdm_parts import TowerSizes, VisionTower, published_tower_name
 
 
@@ -142,6 +145,39 @@ def test_the_loss_equals_a_plain_formula():
     assert perfect.top1 == perfect.top5 == perfect.mean_rank == 1
     with pytest.raises(ValueError, match="one shape"):
         fusion_loss(torch.zeros(3, 4), torch.zeros(2, 4), torch.zeros(3, 4))
+
+
+def test_the_loss_keeps_its_precision_under_autocast():
+    random = np.random.default_rng(1)
+    exact = [torch.from_numpy(random.standard_normal((16, 32))).float() for _ in range(3)]
+    for given in (exact, [x.bfloat16() for x in exact]):
+        expected = plain_loss(*(x.double().numpy() for x in given))
+        with torch.autocast("cpu", torch.bfloat16):
+            result = fusion_loss(*given)
+        assert result.loss.dtype == torch.float32 and abs(result.loss.item() - expected) < 1e-5
+
+
+def test_ties_share_their_places_and_what_is_not_a_number_has_the_last():
+    """Against the mean over random orders of equally near candidates, and on embeddings that have collapsed into one."""
+    same = torch.ones(8, 4)
+    result = fusion_loss(same, same, same, source_enhanced=False)
+    assert [result.top1.item(), result.top5.item(), result.mean_rank.item()] == pytest.approx([1 / 8, 5 / 8, 4.5])
+    result = fusion_loss(same, same, same)   # the other half of the rows are sources, which find themselves
+    assert [result.top1.item(), result.mean_rank.item()] == pytest.approx([(1 + 1 / 16) / 2, (1 + 8.5) / 2])
+    similarity = torch.tensor(np.random.default_rng(2).integers(0, 3, (6, 9)).astype(np.float32))
+    labels, order, ranks = torch.arange(6), torch.Generator().manual_seed(0), []
+    for _ in range(4000):
+        apart = similarity + 0.5 * torch.rand(6, 9, generator=order)
+        ranks.append(1 + (apart > apart.gather(1, labels[:, None])).sum(1))
+    ranks = torch.stack(ranks).float()
+    nearer, ties = places(similarity, labels)
+    assert (1 + nearer + ties / 2 - ranks.mean(0)).abs().max() < 0.15
+    for first in (1, 5):
+        assert abs(hits(nearer, ties, first) - (ranks <= first).float().mean()) < 0.02
+    broken = torch.eye(6)
+    broken[2] = math.nan
+    result = fusion_loss(broken, torch.eye(6), torch.eye(6), source_enhanced=False)
+    assert result.mean_rank == (5 * 1 + 6) / 6 and result.top1 == result.top5 == pytest.approx(5 / 6)
 
 
 def test_gathered_losses_of_two_processes_average_to_that_of_the_joint_batch():

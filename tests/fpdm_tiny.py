@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from pgpis_models.checkpoint import save_checkpoint
 from pgpis_models.fpdm import CONFIGS, FPDM, FPDMConfig
+from pgpis_models.fpdm_swin import SwinTower
 from tests.tiny import SIZE, Files, shaken
 from training.config import TrainConfig, build
 from training.fpdm_fusion import sized
@@ -39,6 +41,15 @@ def tree(folder: Path, files: Files, task: str, **changes) -> dict:
 
 def train_config(folder: Path, files: Files, task: str, **changes) -> TrainConfig:
     return build(TrainConfig, tree(folder, files, task, **changes), "")
+
+
+def tower_file(folder: Path) -> str:
+    """A file that starts the source tower: one that is frozen needs a start."""
+    path = folder / "tower.safetensors"
+    if not path.is_file():
+        torch.manual_seed(2)
+        save_file(SwinTower(fpdm_config().source_swin).state_dict(), path)
+    return str(path)
 
 
 def fpdm_config(folder: Path = Path()) -> FPDMConfig:

@@ -115,6 +115,11 @@ class FPDMTask(MethodTask):
         if not own.fusion and not settings.init and not settings.encoder_only:
             raise ValueError("fpdm.fusion is empty; expected a checkpoint of stage 1, which task fpdm_fusion makes, or an "
                              "earlier checkpoint of this stage in method.init")
+        starts = {"method.init": settings.init, "method.init_encoder": settings.init_encoder,
+                  "fpdm.init_tower": own.init_tower, "fpdm.dinov2": own.dinov2}
+        if own.freeze_source and not settings.encoder_only and not any(starts.values()):
+            raise ValueError(f"fpdm.freeze_source is true, but {', '.join(starts)} are all empty: the source tower would "
+                             "stay as random as it starts; expected one of them, or fpdm.freeze_source=false")
 
     def grid(self) -> np.ndarray:
         """Pairs never trained on: source, pose, made, target; or how the source tokens name their colours."""

@@ -144,9 +144,14 @@ def start_tower(tower: nn.Module, path: str) -> None:
     tower.load_parts({name.removeprefix("method."): value.float() for name, value in load_file(path).items()}, path)
 
 
-def load_published(tower: VisionTower, projection: nn.Linear | None, path: str) -> None:
+def load_published(tower: VisionTower | SwinTower, projection: nn.Linear | None, path: str) -> None:
     """CLIP's or DINOv2's published weights (a safetensors file as transformers saves them) into a tower, and CLIP's
-    projection. Other entries, such as CLIP's text half, are left. Raises ValueError for missing or unfitting ones."""
+    projection. Other entries, such as CLIP's text half, are left. Raises ValueError for missing or unfitting ones, and for a
+    Swin tower, which has no published weights."""
+    if isinstance(tower, SwinTower):
+        what = "fpdm.dinov2" if projection is None else "fpdm.clip"
+        raise ValueError(f"{what} is {path}, but the tower is a Swin transformer; expected a vision transformer, as in the "
+                         "preset full (a Swin tower starts from fpdm.init_tower)")
     state = load_file(path)
     prefix = next((p for p in ("vision_model.", "dinov2.") if any(name.startswith(p) for name in state)), "")
     wanted = {name: (prefix + published_tower_name(name, tower.kind), value.shape)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.fpdm import CONFIGS, FPDMConfig
-from tests.fpdm_tiny import MODEL, train_config
+from tests.fpdm_tiny import MODEL, tower_file, train_config
 from tests.steps import changed, weights
 from tests.tiny import SIZES, shaken, write_diffusers
 from training.config import TrainConfig, build, load_config
@@ -131,7 +131,7 @@ def test_stage_1_shows_what_it_finds_and_its_file_is_what_was_trained(fusion, fo
 
 def stage2(folder, files, fusion, **changes):
     torch.manual_seed(0)
-    own = {"fusion": fusion} | changes.pop("fpdm", {})
+    own = {"fusion": fusion, "init_tower": tower_file(folder)} | changes.pop("fpdm", {})
     return FPDMTask(train_config(folder, files, "fpdm", fpdm=own, **changes), CPU)
 
 
@@ -266,6 +266,8 @@ def test_a_tower_starts_from_another_model_of_its_sizes(folder, files, fusion, t
     ({"method": {"base": "nowhere"}}, "method.base is 'nowhere', which is not there"),
     ({"method": {"init_encoder": "nowhere"}}, "run the config with encoder_only first"),
     ({"fpdm": {"init_tower": "nowhere"}}, "fpdm.init_tower is nowhere, which is not there"),
+    ({"fpdm": {"init_tower": ""}}, "fpdm.freeze_source is true, but method.init, .*fpdm.dinov2 are all empty"),
+    ({"fpdm": {"dinov2": "dino.safetensors"}}, "fpdm.dinov2 is dino.safetensors, but the tower is a Swin transformer"),
 ])
 def test_settings_that_do_not_fit_are_refused_before_the_first_step(folder, files, fusion, changes, message):
     error = (ValueError, FileNotFoundError)
@@ -281,6 +283,12 @@ def test_stable_diffusion_2_1_is_trained_on_as_velocity_only(folder, files, fusi
         stage2(folder, files, fusion, method=method)
     write_diffusers(tmp_path / "sd", dataclasses.replace(sizes, prediction="v_prediction"))
     assert stage2(folder, files, fusion, method=method).base_name == "sd21"
+
+
+def test_a_source_tower_that_learns_needs_no_start_and_clip_starts_no_swin_tower(folder, files, fusion):
+    assert stage2(folder, files, fusion, fpdm={"init_tower": "", "freeze_source": False}).model.method.source_tower.training
+    with pytest.raises(ValueError, match="fpdm.clip is clip.safetensors, but the tower is a Swin transformer"):
+        FusionTask(train_config(folder, files, "fpdm_fusion", fpdm={"clip": "clip.safetensors"}), CPU)
 
 
 def test_presets_are_overridden_at_any_depth(folder, files):

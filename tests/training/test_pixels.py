@@ -33,7 +33,8 @@ def cfld(folder, files, **method):
 
 def fpdm(folder, files, fusion):
     torch.manual_seed(0)
-    config = fpdm_tiny.train_config(folder, files, "fpdm", method={"pixels": 2.0}, fpdm={"fusion": fusion})
+    own = {"fusion": fusion, "init_tower": fpdm_tiny.tower_file(folder)}
+    config = fpdm_tiny.train_config(folder, files, "fpdm", method={"pixels": 2.0}, fpdm=own)
     return FPDMTask(config, CPU)
 
 

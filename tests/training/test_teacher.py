@@ -53,7 +53,8 @@ def fpdm(folder, files, base, fusion, **method):
     torch.manual_seed(0)
     drops = {"pose_drop": 0.0, "source_drop": 0.0, "fusion_drop": 0.0}
     settings = {"model": fpdm_tiny.MODEL | drops, "base": str(base), "teacher": 0.5}
-    return FPDMTask(fpdm_tiny.train_config(folder, files, "fpdm", method=settings | method, fpdm={"fusion": fusion}), CPU)
+    own = {"fusion": fusion, "init_tower": fpdm_tiny.tower_file(folder)}
+    return FPDMTask(fpdm_tiny.train_config(folder, files, "fpdm", method=settings | method, fpdm=own), CPU)
 
 
 def written_out(unet, call):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from pgpis_models.base import LATENT_SCALE, VAE_STRIDE, encode_latents, load_vae
 from training.config import DataConfig, TrainConfig
+from training.data.arrays import NewArray
 from training.data.bank import Bank
 from training.data.deepfashion import DeepFashion, open_picture, picture_tensor
 
@@ -74,27 +74,6 @@ class PhotoPosteriors:
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state, array=np.load(state["path"], mmap_mode="r"))
-
-
-class NewArray:
-    """`with NewArray(path, shape, dtype) as array`: the .npy file has its name only after the block ended well."""
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: type) -> None:
-        self.path, self.shape, self.dtype = path, shape, dtype
-        self.part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-
-    def __enter__(self) -> np.ndarray:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.array = np.lib.format.open_memmap(self.part, "w+", self.dtype, self.shape)
-        return self.array
-
-    def __exit__(self, kind: type | None, *_error: object) -> None:
-        self.array.flush()
-        del self.array
-        if kind is None:
-            self.part.replace(self.path)
-        else:
-            self.part.unlink(missing_ok=True)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Banks of drawn people: whole or absent, exact, and never with people that are kept for testing."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +81,21 @@ def test_a_cache_appears_only_when_it_is_complete(data, tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").iterdir())
     assert open_bank(data).people == 2
     assert [p.name.endswith(".part") for p in (tmp_path / "cache").iterdir()] == [False]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="the kernel does not list this process's maps here")
+def test_no_map_of_a_cache_is_open_when_it_gets_its_name(data, tmp_path, monkeypatch):
+    """Windows would refuse to rename the folder."""
+    seen, move = [], bank_module._move
+
+    def look(part, folder):
+        seen.append((sorted(file.name for file in part.iterdir()), part.name in Path("/proc/self/maps").read_text()))
+        move(part, folder)
+
+    monkeypatch.setattr(bank_module, "_move", look)
+    bank = open_bank(dataclasses.replace(data, cache=str(tmp_path / "cache"), identities=2, views=1))
+    assert seen == [(["detected.npy", "image.npy", "keypoints.npy", "part.npy", "uv.npy"], False)]
+    assert np.array_equal(bank.image[1, 0], drawn(1, 0).image)
 
 
 def test_two_runs_that_draw_the_same_people_do_not_disturb_each_other(data, tmp_path, monkeypatch):

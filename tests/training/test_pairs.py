@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from pgpis_models.pose import CFLD_FRAME, cfld_raster
 from tests.tiny import RASTER, SIZE, SIZES, Files, cfld_config, train_config, write_diffusers, write_files
 from training.cfld import CFLDTask
 from training.data import pairs as pairs_module
+from training.data.arrays import NewArray
 from training.data.mannequins import render, sample_identity, sample_pose
 from training.data.pairs import DeepFashionPairs, open_pairs
-from training.latents import NewArray, bank_latents, draw, posterior
+from training.latents import bank_latents, draw, posterior
 from training.loop import run
 
 CPU = torch.device("cpu")
@@ -217,7 +219,25 @@ def test_an_array_file_appears_only_when_it_is_complete(tmp_path):
     assert not list(tmp_path.iterdir())
     with NewArray(tmp_path / "a.npy", (2, 3), np.float32) as array:
         array[:] = 5
-    assert (np.load(tmp_path / "a.npy") == 5).all()
+    assert (np.load(tmp_path / "a.npy") == 5).all() and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(ValueError, match="part is closed; expected to be written within its block"):
+        array[0] = 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="the kernel does not list this process's maps here")
+def test_no_map_of_an_array_file_is_open_when_it_gets_its_name(tmp_path, monkeypatch):
+    """Windows would refuse to rename it."""
+    mapped, rename = [], Path.replace
+
+    def replace(path, target):
+        mapped.append(path.name in Path("/proc/self/maps").read_text())
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with NewArray(tmp_path / "a.npy", (1000, 1000), np.float32) as array:
+        array[1] = 5
+        assert array.path.name in Path("/proc/self/maps").read_text()
+    assert mapped == [False] and np.load(tmp_path / "a.npy").sum() == 5000
 
 
 def test_latents_of_a_bank_are_the_autoencoders_and_cached_by_its_encoder(tmp_path):

@@ -6,6 +6,7 @@ settings. Held-out people start at HELD_OUT and are never drawn for training.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from pgpis_models.pose import Keypoints
 from training.config import DataConfig
 from training.data import mannequins
+from training.data.arrays import ArrayFile
 from training.data.captions import caption
 
 HELD_OUT = 1_000_000   # first identity seed of people that are never trained on
@@ -104,17 +106,16 @@ def _draw(folder: Path, data: DataConfig, people: int, first: int) -> None:
     shapes = {"image": ((height, width, 3), np.uint8), "part": ((height, width), np.uint8),
               "uv": ((height, width, 2), np.uint8), "keypoints": ((18, 2), np.float32), "detected": ((18,), bool)}
     try:
-        arrays = {name: np.lib.format.open_memmap(part / f"{name}.npy", "w+", kind, (people, data.views, *shape))
-                  for name, (shape, kind) in shapes.items()}
-        jobs = ((first + n, data.views, data.size) for n in range(people))
-        with ProcessPoolExecutor(max(1, data.workers)) as pool:
-            drawn = pool.map(_draw_person, *zip(*jobs, strict=True), chunksize=8)
-            for n, views in enumerate(tqdm(drawn, total=people, desc="drawing people", unit="person")):
-                for view, values in enumerate(views):
-                    for name, value in values.items():
-                        arrays[name][n, view] = value
-        for array in arrays.values():
-            array.flush()
+        with contextlib.ExitStack() as files:   # closed before the folder moves
+            arrays = {name: files.enter_context(ArrayFile(part / f"{name}.npy", (people, data.views, *shape), kind))
+                      for name, (shape, kind) in shapes.items()}
+            jobs = ((first + n, data.views, data.size) for n in range(people))
+            with ProcessPoolExecutor(max(1, data.workers)) as pool:
+                drawn = pool.map(_draw_person, *zip(*jobs, strict=True), chunksize=8)
+                for n, views in enumerate(tqdm(drawn, total=people, desc="drawing people", unit="person")):
+                    for view, values in enumerate(views):
+                        for name, value in values.items():
+                            arrays[name][n, view] = value
         _move(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

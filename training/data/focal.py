@@ -21,12 +21,12 @@ from pgpis_models.face import load_embedding
 from pgpis_models.mcld_config import MCLDConfig
 from pgpis_models.mcld_inputs import as_input, face_crops, squashed_textures, texture_maps
 from training.config import TrainConfig
+from training.data.arrays import NewArray
 from training.data.bank import Bank, open_bank
 from training.data.deepfashion import PICTURE_SUFFIXES, open_picture, picture_tensor, read_pairs, table
-from training.latents import NewArray, bank_latents, encoder_key
+from training.latents import bank_latents, encoder_key
 
 HELD_OUT_GRID = 12   # pairs of the sample grids
-CHUNK = 64           # texture maps that the autoencoder encodes at once
 LISTED = 10
 NOBODY = "{}_nobody.txt"   # photos of a split without a person, as training/prepare_mcld.py writes them
 
@@ -138,12 +138,9 @@ def texture_latents(textures: np.ndarray, vae_path: str, cache: Path, device: to
     pictures = hashlib.sha256(np.ascontiguousarray(textures[:4]).tobytes()).hexdigest()[:8]
     path = cache / f"texture-latents-{encoder_key(vae)}-{pictures}-{people}x{views}.npy"
     if not path.is_file():
-        flat = textures.reshape(-1, height, width, 3)
         with NewArray(path, (people, views, 4, height // VAE_STRIDE, width // VAE_STRIDE), np.float32) as array:
-            out = array.reshape(-1, *array.shape[2:])
-            for start in tqdm(range(0, len(flat), CHUNK), desc="encoding textures", unit=f"{CHUNK} maps"):
-                some = as_input(flat[start:start + CHUNK]).to(device)
-                out[start:start + CHUNK] = encode_latents(vae, some).float().cpu().numpy()
+            for person in tqdm(range(people), desc="encoding textures", unit="person"):
+                array[person] = encode_latents(vae, as_input(textures[person]).to(device)).float().cpu().numpy()
     return torch.from_numpy(np.load(path))
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from training.ranges import check_ranges
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -193,9 +195,7 @@ class TrainConfig:
         for name, options in {"schedule": ("linear", "cfld", "fpdm"), "precision": ("auto", "no", "bf16", "fp16")}.items():
             if getattr(self, name) not in options:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(options)}")
-        for name in ("images", "batch", "accumulate", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        check_ranges(self)
 
 
 def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> TrainConfig:

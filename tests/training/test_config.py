@@ -1,6 +1,7 @@
 """Configs: what is written is what is meant, and a typo is an error that says how it is spelled."""
 
 import dataclasses
+import typing
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 
 from pgpis_models.cfld import CFLDConfig
 from training.config import TrainConfig, as_json, build, load_config
+from training.ranges import RANGES
 from training.train import main, task_class
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
@@ -71,10 +73,39 @@ def test_the_full_size_config_is_the_authors(page):
     ("schedule=cosine", "schedule is 'cosine'; expected one of linear, cfld"),
     ("precision=fp8", "precision is 'fp8'; expected one of auto, no, bf16, fp16"),
     ("batch=0", "batch is 0; expected 1 or more"),
+    ("images=0", "images is 0; expected 1 or more"),
+    ("lr=0", "lr is 0.0; expected more than 0"),
+    ("lr=-1e-4", "lr is -0.0001; expected more than 0"),
+    ("lr=.nan", "lr is nan; expected more than 0"),
+    ("lr=.inf", "lr is inf; expected more than 0"),
+    ("ema=1", "ema is 1.0; expected 0 or more, and less than 1"),
+    ("ema=-0.1", "ema is -0.1; expected 0 or more, and less than 1"),
+    ("clip=-1", "clip is -1.0; expected 0 or more"),
+    ("warmup_images=-1", "warmup_images is -1; expected 0 or more"),
+    ("decay_share=1.5", "decay_share is 1.5; expected 0 to 1"),
+    ("betas=[0.9, 1]", r"betas is \[0.9, 1.0\]; expected 0 or more, and less than 1 of every value"),
+    ("log_every=-5", "log_every is -5; expected 1 or more"),
+    ("sample_every=-5", "sample_every is -5; expected 0 or more"),
+    ("save_every=-5", "save_every is -5; expected 0 or more"),
+    ("data.size=[0, 96]", r"data.size is \[0, 96\]; expected 1 or more of every value"),
+    ("data.workers=-1", "data.workers is -1; expected 0 or more"),
+    ("fpdm.temperature=0", "fpdm.temperature is 0.0; expected more than 0"),
+    ("mcld.uncond_drop=1.2", "mcld.uncond_drop is 1.2; expected 0 to 1"),
 ])
 def test_wrong_settings_are_refused_by_name(page, override, message):
     with pytest.raises(ValueError, match=message):
         load_config(page("images: 100\n"), [override])
+
+
+def test_every_number_of_a_run_has_a_range():
+    def numbers(kind, where=""):
+        for name, type_ in typing.get_type_hints(kind).items():
+            if dataclasses.is_dataclass(type_):
+                yield from numbers(type_, f"{where}{name}.")
+            elif {type_, *typing.get_args(type_)} & {int, float}:
+                yield where + name
+    table = [name for _, names in RANGES.values() for name in names.split()]
+    assert sorted(table) == sorted(numbers(TrainConfig))
 
 
 def test_overrides_win_and_keep_their_types(page):

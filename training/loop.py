@@ -92,7 +92,8 @@ def precision(config: TrainConfig) -> str:
         return config.precision
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
+    fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()   # Macs are without it
+    return "bf16" if fast else "no"
 
 
 def attention_for(device: torch.device) -> contextlib.AbstractContextManager:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from training.config import TrainConfig
-from training.loop import StepBatches, learning_rate, run
+from training.loop import StepBatches, learning_rate, precision, run
 
 
 class Interrupted(Exception):
@@ -67,6 +67,19 @@ def config(folder, **changes):
     settings = {"name": "line", "output": str(folder), "images": 80, "batch": 4, "lr": 0.05, "warmup_images": 8, "ema": 0.9,
                 "precision": "no", "sample_every": 40, "save_every": 20, "log_every": 3}
     return TrainConfig(**(settings | changes))
+
+
+@pytest.mark.parametrize(("built", "fast", "expected"), [(True, True, "bf16"), (True, False, "no"), (False, True, "no")])
+def test_automatic_precision_on_a_cpu_asks_only_what_torch_was_built_with(monkeypatch, built, fast, expected):
+    def supported():
+        assert built, "torch without mkldnn has no such operator"
+        return fast
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: built)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", supported)
+    assert precision(TrainConfig()) == expected
+    assert precision(TrainConfig(precision="fp16")) == "fp16"
 
 
 def states(folder):

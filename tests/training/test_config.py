@@ -43,6 +43,18 @@ def test_every_shipped_config_loads_and_says_what_its_page_says(path):
     assert config.batch % (2 if config.method.reconstruct else 1) == 0
 
 
+def test_no_run_replaces_what_is_shipped_or_what_another_run_made():
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        config = load_config(path)
+        assert not config.export.startswith("models/demo"), path.name
+        if "photos" in path.stem:   # a run for each data set, under its own name
+            assert not config.export
+    stage2 = load_config(CONFIGS / "fpdm_stage2_demo.yaml")
+    for start in (stage2.fpdm.fusion, stage2.method.init_encoder):   # made where the next run looks for it
+        made_by = load_config(CONFIGS / f"{Path(start).stem}.yaml")
+        assert not made_by.export and start == f"{made_by.output}/{made_by.name}/{made_by.name}.safetensors"
+
+
 def test_the_full_size_config_is_the_authors(page):
     config = load_config(CONFIGS / "cfld_deepfashion.yaml")
     steps = 100 * (101_966 // 224)

@@ -1,7 +1,8 @@
 """The one entry for training: `python training/train.py --config training/configs/X.yaml [key=value ...]`.
 
 With no arguments it trains the demo's CFLD on whatever device there is. On several GPUs or machines:
-`accelerate launch training/train.py --config ...`.
+`accelerate launch training/train.py --config ...`. Run it in the repository's root: relative paths, those of the shipped
+configs too, are relative to the working folder.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:  # run as a script from anywhere, without installing the pack
+if str(ROOT) not in sys.path:  # run as a script, without installing the pack
     sys.path.insert(0, str(ROOT))
 
 from training.config import TrainConfig, load_config  # noqa: E402

@@ -18,7 +18,7 @@ from training.data import mannequins
 from training.data.motion import walk_keypoints, walk_text
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-retrieval = importlib.import_module("retrieval")
+retrieval, sequence = importlib.import_module("retrieval"), importlib.import_module("sequence")
 
 
 def test_ranks_count_what_is_nearer_and_ties_against():
@@ -49,11 +49,25 @@ def test_the_retrieval_benchmark_runs_on_a_checkpoint_of_stage_1(tmp_path, monke
     monkeypatch.setattr(sys, "argv", ["retrieval.py", "--checkpoint", str(tmp_path / "one.safetensors"), "--people", "3",
                                       "--poses", "2", "--cache", str(tmp_path), "--json", str(tmp_path / "rows.json"),
                                       "--canvas", "128x128"])
-    retrieval.main()
-    assert "6 candidates (3 people never trained on, 2 poses each)" in capsys.readouterr().out
+    assert retrieval.main() == 1   # random weights
+    said = capsys.readouterr().out
+    assert "6 candidates (3 people never trained on, 2 poses each)" in said and "MISSED" in said
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert {row["name"] for row in rows} >= {"retrieval, fusion, top1", "retrieval, top-1 of fusion over source"}
     assert all(isinstance(row["value"], float) and row["settings"] and row["versions"] for row in rows)
+    oracle = {"fusion": torch.eye(6), "target": torch.eye(6), "source": torch.ones(6, 6)}
+    monkeypatch.setattr(retrieval, "queries", lambda *_: oracle)
+    assert retrieval.main() == 0 and "MISSED" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("seconds", "memory", "status"), [(1.0, 0, 0), (1.04, 1, 0), (1.1, 0, 1), (1.0, 3, 1)])
+def test_the_sequence_benchmark_fails_when_a_bar_is_missed(monkeypatch, capsys, seconds, memory, status):
+    """seconds: of the sequence over those of single pictures; memory: MiB more for every frame above 1000."""
+    monkeypatch.setattr(sys, "argv", ["sequence.py"])
+    monkeypatch.setattr(sequence, "opened", lambda _: None)
+    monkeypatch.setattr(sequence, "measure", lambda *_: [(seconds, 1.0)])
+    monkeypatch.setattr(sequence, "peak", lambda count, *_: 1000 + 0.2 * memory * count)
+    assert sequence.main() == status and ("MISSED" in capsys.readouterr().out) == bool(status)
 
 
 def test_a_walk_comes_back_to_its_start_and_never_jumps():

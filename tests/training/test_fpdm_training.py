@@ -14,10 +14,12 @@ from tests.fpdm_tiny import MODEL, tower_file, train_config
 from tests.steps import changed, weights
 from tests.tiny import SIZES, shaken, write_diffusers
 from training.config import TrainConfig, build, load_config
+from training.data.fpdm_pairs import diffusion_tensors
 from training.fpdm import FPDMTask, context_error, identical
 from training.fpdm_fusion import FusionTask, load_published, sized
 from training.loop import learning_rate, run
-from training.method import caption_error
+from training.method import caption_error, swatches
+from training.picture import GAP, LABEL, as_uint8
 
 CPU = torch.device("cpu")
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "training" / "configs"
@@ -68,6 +70,30 @@ def test_stage_1_loss_is_that_of_three_separate_readings(folder, files):
     assert {"top1", "top5", "rank", "l1"} == logs.keys()
     rank = (logits > logits.diagonal()[:, None]).sum(1).double().mean() + 1
     assert abs(logs["rank"].item() - rank.item()) < 1e-6
+
+
+@pytest.mark.parametrize("gather", [True, False])
+def test_the_candidates_of_other_processes_count_where_asked(folder, files, monkeypatch, gather):
+    """Another process's fusions and sources join the candidates, after ours."""
+    others = iter(torch.randn(2, 4, 24, generator=torch.Generator().manual_seed(5)).unbind())
+    joined = []
+
+    def gathered(rows):
+        joined.append(torch.cat([rows, next(others)]))
+        return joined[-1], 0
+
+    monkeypatch.setattr("training.fpdm_fusion.gather_rows", gathered)
+    task = FusionTask(train_config(folder, files, "fpdm_fusion", fpdm={"gather": gather, "l1_weight": 0.0}), CPU)
+    batch = task.batch(np.random.default_rng(1), 4)
+    with torch.no_grad():
+        loss, _ = task.model.eval()(batch)
+        s, p, t = (task.model.method.embed(batch[name]) for name in ("source", "pose", "target"))
+        fusions, sources = joined if gather else (task.model.method.combiner(s, p), s)
+    assert len(joined) == 2 * gather
+    rows, columns = (torch.nn.functional.normalize(torch.cat(pair).double(), dim=1) for pair in ((t, s), (fusions, sources)))
+    own = torch.cat([torch.arange(4), len(fusions) + torch.arange(4)])
+    expected = -torch.log_softmax(rows @ columns.T / 0.07, 1)[torch.arange(8), own].mean()
+    assert abs(loss - expected) < 1e-4
 
 
 def test_stage_1_batches_show_a_person_in_several_targets(folder, files):
@@ -201,6 +227,29 @@ def test_the_loss_is_the_formula_written_out(folder, files, fusion):
     assert len(seen) > 2
 
 
+@pytest.mark.parametrize("per_sample", [True, False])
+def test_drops_are_drawn_item_by_item_where_asked(folder, files, fusion, monkeypatch, per_sample):
+    drops = {"pose_drop": 0.5, "source_drop": 0.5, "fusion_drop": 0.5}
+    task = stage2(folder, files, fusion, method={"model": MODEL | drops}, fpdm={"per_sample_drops": per_sample})
+    shaken(task.model.method.pose_guider)   # its last convolution starts at zero: nothing would be there to drop
+    kept, injections = [], task.model.method.injections
+
+    def watched(tokens, pose_map, fused):
+        kept.append(torch.stack([value.flatten(1).any(1) for value in (tokens, pose_map, fused)]))
+        return injections(tokens, pose_map, fused)
+
+    monkeypatch.setattr(task.model.method, "injections", watched)
+    batch = task.batch(np.random.default_rng(0), 4)
+    with torch.no_grad():
+        for seed in range(8):
+            torch.manual_seed(seed)
+            task.model(batch)
+    kept = torch.stack(kept)   # (passes, conditions, items)
+    assert 0.2 < kept.float().mean() < 0.8
+    mixed = (kept.any(2) & ~kept.all(2)).any(0)   # within one batch, for each condition
+    assert mixed.all() if per_sample else not mixed.any()
+
+
 def test_the_loss_falls_on_one_batch_and_the_export_makes_pictures(folder, files, fusion, tmp_path):
     from pgpis_models.pipeline import DEFAULTS, Generator
     from training.demo import generate
@@ -237,7 +286,16 @@ def test_captions_come_first_where_asked_and_start_stage_2(folder, files, fusion
     weight = torch.ones(64)
     weight[16:22] = 4.0
     assert torch.allclose(loss, ((said - batch["caption"]).square() * weight).mean())
-    assert abs(first.grid().mean() - 128) < 128
+    with torch.no_grad():
+        picture = first.grid()
+    truth, named = (as_uint8(swatches(captions, torch.zeros(1, 3, 64, 64)))[0] for captions in (
+        torch.from_numpy(first.pictures.test.caption[:1]),
+        method.source_mlp(method.source_tower(diffusion_tensors(first.pictures.held_out()[:1], method.config)["source"]))))
+    shown = first.pictures.test.image[0, 0], named, truth   # of the first person, side by side at twice their size
+    assert truth.std() > 20
+    for column, expected in enumerate(shown):
+        left = column * (2 * 64 + GAP)
+        assert np.array_equal(picture[LABEL:LABEL + 2 * 64:2, left:left + 2 * 64:2], expected), column
 
 
 def test_a_tower_starts_from_another_model_of_its_sizes(folder, files, fusion, tmp_path):

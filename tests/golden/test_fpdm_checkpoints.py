@@ -100,8 +100,10 @@ def test_real_files_of_both_stages_become_checkpoints_of_ours(folder, small, tmp
     stage2 = "unet.conv_in.weight" in shapes
     config = whole_config(shapes) if stage2 else replace(CONFIGS["tiny"], fusion=small_config(shapes, ""))
     output = tmp_path / "out.safetensors"
-    assert name.split("_")[0] in convert([folder / name], output, config=config) or stage2
-    loaded = load_checkpoint(output, expect_method="fpdm" if stage2 else "fpdm_fusion")
+    said, method = convert([folder / name], output, config=config), "fpdm" if stage2 else "fpdm_fusion"
+    loaded = load_checkpoint(output, expect_method=method)
+    own = len(loaded.method.state_dict())
+    assert f"{output}: {own} parameters of {method} and {len(loaded.unet_weights)} UNet weights" in said
     assert loaded.method.config == (config if stage2 else config.fusion)
     published = without_aliases(read_lightning(folder / name))
     state, taken = loaded.method.state_dict(), set()

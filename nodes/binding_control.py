@@ -106,7 +106,7 @@ def host_branch(branch: ControlBranch) -> comfy.model_patcher.ModelPatcher:
         net = HostBranch(sizes, dtype)
     names = host_names(sizes)
     net.load_state_dict({names[name]: value.to(dtype) for name, value in state.items()}, assign=True)
-    patcher = comfy.model_patcher.ModelPatcher(net.eval().requires_grad_(False), device,
+    patcher = comfy.model_patcher.ModelPatcher(net.train(False).requires_grad_(False), device,
                                                comfy.model_management.unet_offload_device())
     _built[branch] = patcher
     return patcher

@@ -102,7 +102,7 @@ def load_unet(path: str | Path, own: NoiseSchedule | None = None) -> tuple[nn.Mo
         raise ValueError(f"{path} does not hold the UNet that its metadata describes: {len(missing)} keys missing "
                          f"{missing[:10]}, {len(unexpected)} unexpected {unexpected[:10]}; download it again")
     unet.load_state_dict(state)
-    return unet.eval(), sizes
+    return unet.train(False), sizes
 
 
 def read_sizes(path: str | Path) -> BaseSizes:
@@ -123,11 +123,11 @@ def load_vae(path: str | Path) -> nn.Module:
     path = Path(path)
     if path.is_dir():
         from diffusers import AutoencoderKL
-        return AutoencoderKL.from_pretrained(path / "vae" if (path / "vae").is_dir() else path).eval()
+        return AutoencoderKL.from_pretrained(path / "vae" if (path / "vae").is_dir() else path).train(False)
     with open_safetensors(path) as file:
         state = {name: file.get_tensor(name) for name in file.keys()}
     try:
-        return trim_tiny(tiny_from_taesd(state)).eval()
+        return trim_tiny(tiny_from_taesd(state)).train(False)
     except ValueError as error:
         raise ValueError(f"{path} is {error}; expected a file made by training/train.py with task: autoencoder, or a "
                          "diffusers folder") from None
@@ -233,7 +233,7 @@ def _difference(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> 
 
 def _diffusers_unet(path: Path, prediction: str) -> tuple[nn.Module, BaseSizes]:
     from diffusers import UNet2DConditionModel
-    unet = UNet2DConditionModel.from_pretrained(path / "unet" if (path / "unet").is_dir() else path).eval()
+    unet = UNet2DConditionModel.from_pretrained(path / "unet" if (path / "unet").is_dir() else path).train(False)
     return unet, sizes_of(unet, prediction)
 
 

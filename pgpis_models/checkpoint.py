@@ -161,7 +161,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu", dtype:
     if unfilled:
         raise RuntimeError(f"{module_class.__name__} has buffers without values: {unfilled[:LISTED]}; make buffers "
                            "that are not saved on the CPU by name")
-    return Checkpoint(module.to(device).eval(), unet_weights, meta)  # .to: for the buffers
+    return Checkpoint(module.to(device).train(False), unet_weights, meta)  # .to: for the buffers
 
 
 def open_safetensors(path: str | Path) -> Any:

@@ -186,7 +186,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> torch.ji
                          f"densepose_r101_fpn_dl.torchscript, from huggingface.co/LayerNorm/"
                          f"DensePose-TorchScript-with-hint-image, in models/pgpis/densepose")
     try:
-        return torch.jit.load(str(path), map_location=device).eval()
+        return torch.jit.load(str(path), map_location=device).train(False)
     except RuntimeError as error:
         raise ValueError(f"{path} is not a TorchScript file that torch {torch.__version__} can read; expected one of the "
                          f"public DensePose models. Download it again.") from error

@@ -142,7 +142,7 @@ class FPDM(nn.Module):
         """As for any module, but the class MLP keeps its dropout off: in the authors' training it sits in the UNet, which
         Lightning leaves in evaluation mode. Their frozen combiner did train with its dropouts on, as it does here."""
         super().train(mode)
-        self.class_mlp.eval()
+        self.class_mlp.train(False)
         return self
 
     # --- encoding -------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ class ClipEncoder:
             from transformers import CLIPVisionModelWithProjection
         except ImportError as error:
             raise ImportError("CLIP needs the package transformers: pip install transformers") from error
-        self.model = CLIPVisionModelWithProjection.from_pretrained(folder).to(device).eval().requires_grad_(False)
+        self.model = CLIPVisionModelWithProjection.from_pretrained(folder).to(device).train(False).requires_grad_(False)
 
     @torch.no_grad()
     def __call__(self, pictures: np.ndarray) -> Tensor:
@@ -170,7 +170,7 @@ def encode_pictures(method: MCLD, sources: Tensor, poses: Sequence[Any], device:
         if vae is None:
             raise ValueError("the reference network reads the texture map through the autoencoder, which was not given")
         latent = encode_latents(vae, read)
-        reference = reference or ReferenceWriter(method.reference().to(device).eval())
+        reference = reference or ReferenceWriter(method.reference().to(device).train(False))
     pose = pose_pictures(densepose, config.image_size).to(device)
     encoded = method.encode(image, pose, texture, latent, None if faces is None else faces.to(device), reference)
     return replace(encoded, face_weight=face_weight)

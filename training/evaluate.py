@@ -82,7 +82,7 @@ def inception() -> torch.nn.Module | None:
     model = inception_v3(init_weights=False, transform_input=False)
     model.load_state_dict(torch.load(file, weights_only=True))
     model.fc = torch.nn.Identity()
-    return model.eval()
+    return model.train(False)
 
 
 def lpips_network() -> torch.nn.Module | None:
@@ -94,7 +94,7 @@ def lpips_network() -> torch.nn.Module | None:
         return None
     if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(AlexNet_Weights.IMAGENET1K_V1.url).name).is_file():
         return None
-    return lpips.LPIPS(net="alex", version="0.1", verbose=False).eval()
+    return lpips.LPIPS(net="alex", version="0.1", verbose=False).train(False)
 
 
 def face_similarity(made: Tensor, target: Tensor, app: Any) -> tuple[float, float] | None:

@@ -216,11 +216,11 @@ class FPDMTraining(nn.Module):
         """Evaluation mode for the UNet and for what is frozen, but for the dropout of the frozen combiner, which the
         authors' training keeps (FPDM's authors' code)."""
         super().train(mode)
-        self.unet.eval()
-        self.method.fusion.eval()
+        self.unet.train(False)
+        self.method.fusion.train(False)
         self.method.fusion.combiner.train(mode and self.own.fusion_dropout)
         if self.own.freeze_source:
-            self.method.source_tower.eval()
+            self.method.source_tower.train(False)
         return self
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

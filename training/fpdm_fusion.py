@@ -103,7 +103,7 @@ class FusionTraining(nn.Module):
     def train(self, mode: bool = True) -> FusionTraining:
         """The tower stays in evaluation mode, as Lightning leaves it in the authors' training."""
         super().train(mode)
-        self.method.tower.eval()
+        self.method.tower.train(False)
         return self
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

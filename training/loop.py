@@ -231,7 +231,7 @@ def _passed(before: int, now: int, every: int) -> bool:
 
 def _show(accelerator: Accelerator, task: Task, model: nn.Module, folder: Path, images: int) -> None:
     """Writes the sample grid and sends it to TensorBoard."""
-    model.eval()
+    model.train(False)
     with torch.no_grad():
         picture = task.grid()
     model.train()

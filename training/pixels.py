@@ -33,7 +33,7 @@ class Decoder:
     """An autoencoder's decoder that stays as it is. No module, so that it is neither trained nor saved."""
 
     def __init__(self, vae: nn.Module) -> None:
-        self.vae = vae.requires_grad_(False).eval()
+        self.vae = vae.requires_grad_(False).train(False)
 
     def error(self, latents: Tensor, pictures: Tensor) -> Tensor:
         """Mean squared error of decoded latents (B, 4, h, w) against pictures (B, 3, 8h, 8w) in -1..1."""

@@ -29,7 +29,7 @@ class Teacher:
         """base: a file with its adapter beside it."""
         self.model = CaptionedUNet(*load_unet(base), 0.0, 0.0, 1.0)
         self.model.load_companion(companion(Path(base)))
-        self.model.requires_grad_(False).eval().to(device)
+        self.model.requires_grad_(False).train(False).to(device)
 
     @torch.no_grad()
     def features(self, noisy: Tensor, timesteps: Tensor, caption: Tensor, raster: Tensor | FactoredRasters) -> list[Tensor]:

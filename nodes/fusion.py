@@ -31,7 +31,8 @@ class FusionEmbedding(io.ComfyNode):
                         "Pose Sequence Sampler. With a target picture it says how near the fusion embedding comes to it.",
             inputs=[MethodType.Input("method", tooltip="An FPDM checkpoint from Load PGPIS Checkpoint."),
                     io.Image.Input("source", tooltip="Photo(s) of the person. Squashed to the checkpoint's own size, as in "
-                                   "training; transparent parts become white."),
+                                   "training; transparent parts become white "
+                                   "where the IMAGE has alpha (Load Image drops it)."),
                     PoseKeypointType.Input("pose", tooltip="Target pose(s), one frame per picture, on a canvas of any size. "
                                            "They are drawn as the method was trained: its own canvas, line width and "
                                            "colours."),

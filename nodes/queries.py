@@ -45,7 +45,8 @@ class QueryEmbedding(io.ComfyNode):
                         "One source with many poses, many sources with one pose, or equal numbers of both make a batch.",
             inputs=[MethodType.Input("method", tooltip="A QEN checkpoint from Load PGPIS Checkpoint."),
                     io.Image.Input("source", tooltip="Photo(s) of the person. Resized to the checkpoint's own size without "
-                                   "keeping the aspect ratio, as in training; transparent parts become white."),
+                                   "keeping the aspect ratio, as in training; transparent parts become white "
+                                   "where the IMAGE has alpha (Load Image drops it)."),
                     PoseKeypointType.Input("pose", tooltip="Target pose(s), one frame per picture, from Load Pose, Extract "
                                            "Pose or any node that gives POSE_KEYPOINT."),
                     io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP),

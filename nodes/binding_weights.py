@@ -59,8 +59,10 @@ def check_widths(model: comfy.model_patcher.ModelPatcher, rows: Mapping[str, Ten
 def check_prediction(model: comfy.model_patcher.ModelPatcher, base: str, method: str) -> None:
     """Raises ValueError when a checkpoint of this base was trained for another prediction than the MODEL's sampling takes:
     the widths are equal, the pictures would be noise. base: as in the checkpoint's metadata."""
-    sampling = model.get_model_object("model_sampling")
-    if base in V_PREDICTING and not isinstance(sampling, comfy.model_sampling.V_PREDICTION):
+    if base not in V_PREDICTING:
+        return
+    check_topology(model)
+    if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION):
         raise ValueError(f"{method} predicts v, this MODEL is sampled as predicting something else; expected "
                          "Stable Diffusion 2.1 at 768 (v-prediction), not 2.1-base. Load that, or put ModelSamplingDiscrete "
                          "with v_prediction before this node")

@@ -45,7 +45,11 @@ class QENTask(PairTask):
     def start(self, method: QEN, unet: nn.Module | None) -> set[str]:
         """An earlier checkpoint, else the base's encoder in the control branch, an encoder run, an ImageNet backbone, and
         the base's pose adapter."""
-        settings = self.config.method
+        settings, heads = self.config.method, method.config.unet_heads
+        if unet is not None and set(self.sizes.heads_of) != {heads}:
+            raise ValueError(f"{settings.base} has {self.sizes.heads_of} attention heads at its levels, the control branch "
+                             f"{heads} at all of them; expected the same, since the branch starts as the base's encoder and "
+                             "weights do not tell: set method.model.unet_heads")
         if settings.init:
             return set(start_from(method, settings.init, "qen", unet))
         if unet is not None:

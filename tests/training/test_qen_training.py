@@ -192,8 +192,10 @@ def test_the_encoder_run_learns_captions_and_leaves_the_rest(folder, files):
 
 def test_what_does_not_fit_together_is_refused_before_the_first_step(folder, files, tmp_path):
     wide = write_base(tmp_path / "wide.safetensors", dataclasses.replace(SIZES, block_out_channels=(32, 32, 32, 64)))
+    heads = write_base(tmp_path / "heads.safetensors", dataclasses.replace(SIZES, heads=4))
     for method, model, words in (
             ({"base": str(wide)}, {}, "does not fit a control branch"),
+            ({"base": str(heads)}, {}, "has .4, 4, 4, 4. attention heads.*the control branch 2 at all of them"),
             ({"preset": "huge"}, {}, "method.preset is 'huge'; expected one of .*'demo', 'full', 'tiny'"),
             ({"caption_loss": 1.0}, {"local_queries": 8}, "pulls 16 local queries.*there are 8"),
             ({"vae": str(tmp_path / "nowhere")}, {}, "no autoencoder at|which is not there")):

@@ -29,7 +29,7 @@ ABSOLUTE = 0.1   # weight of the absolute error beside the squared one
 
 
 class DecoderTask:
-    """Trains the decoder of `method.vae` alone. Raises ValueError for files that are missing and a share outside 0..1."""
+    """Trains the decoder of `method.vae` alone. Raises ValueError for files that are missing."""
 
     loader_workers = 0
 
@@ -39,9 +39,6 @@ class DecoderTask:
                            ("method.vae", config.method.vae)):
             if not Path(path).is_file():
                 raise ValueError(f"{name} is {path!r}, which is not there; expected a demo file that training/train.py made")
-        if not 0 <= settings.share <= 1 or settings.pairs < 1:
-            raise ValueError(f"decoder.share is {settings.share} and decoder.pairs {settings.pairs}; expected a share in "
-                             "0..1 and one pair or more")
         self.bank: Bank = open_bank(config.data)
         self.held_out: Bank = open_bank(config.data, held_out=SHOWN)
         self.latents = bank_latents(self.bank, config.method.vae, config.data, device)

@@ -89,7 +89,7 @@ class BlendAppearance(io.ComfyNode):
             counts = (mixed.prompt.shape[0], mixed.pose_maps[0].shape[0])
         elif isinstance(first.encoded, qen.Encoded):
             mixed = first.encoded.blended(second.encoded, weight)
-            counts = (mixed.tokens.shape[0], mixed.region.shape[0])
+            counts = (mixed.tokens.shape[0], max(mixed.region.shape[0], *(value.shape[0] for value in mixed.pose.values())))
         else:
             raise ValueError(f"{first.method.name} has no appearance to blend; expected an embedding of CFLD or QEN")
         if counts[0] != counts[1] and 1 not in counts:

@@ -10,11 +10,12 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from ..pgpis_models.checkpoint import Metadata
 from ..pgpis_models.sites import SITES
 
 SD1_DEPTHS = [1, 1, 1, 1, 1, 1, 0, 0]  # transformer blocks per layer of the down path, in the host's UNet config
 LISTED = 10
-V_PREDICTING = {"sd21"}   # bases whose methods predict v, with the widths of others that do not
+V_PREDICTING = {("fpdm", "sd21")}   # methods and bases that predict v, with the widths of bases that do not
 
 
 def check_topology(model: comfy.model_patcher.ModelPatcher) -> dict:
@@ -56,10 +57,10 @@ def check_widths(model: comfy.model_patcher.ModelPatcher, rows: Mapping[str, Ten
                          f"{context}: {'; '.join(wrong[:LISTED])}. Load the base model that the checkpoint names")
 
 
-def check_prediction(model: comfy.model_patcher.ModelPatcher, base: str, method: str) -> None:
-    """Raises ValueError when a checkpoint of this base was trained for another prediction than the MODEL's sampling takes:
-    the widths are equal, the pictures would be noise. base: as in the checkpoint's metadata."""
-    if base not in V_PREDICTING:
+def check_prediction(model: comfy.model_patcher.ModelPatcher, meta: Metadata, method: str) -> None:
+    """Raises ValueError when a checkpoint was trained for another prediction than the MODEL's sampling takes: the widths are
+    equal, the pictures would be noise. meta: the checkpoint's."""
+    if (meta.method, meta.base) not in V_PREDICTING:
         return
     check_topology(model)
     if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION):

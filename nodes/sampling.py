@@ -27,7 +27,7 @@ METHODS_OWN = "default"
 
 def bound(model, cond: Cond, guidance: Guidance) -> tuple:
     """The MODEL with the method on it, and one CONDITIONING per term of the chain."""
-    check_prediction(model, cond.method.checkpoint.meta.base, cond.method.name)
+    check_prediction(model, cond.method.checkpoint.meta, cond.method.name)
     rows = harmonise([term.injections for term in guidance.terms], cond.batch)
     patched = apply_injections(model, rows, cond.method.checkpoint.unet_weights, cond.method.name)
     schedule = getattr(cond.method.checkpoint.method, "noise_schedule", None)

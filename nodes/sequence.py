@@ -85,7 +85,7 @@ class PoseSequenceSampler(io.ComfyNode):
             photo = resized(photo, config.image_size)
         with torch.no_grad():
             read = encode_source(method.checkpoint.method, photo * 2 - 1, method.load())
-        check_prediction(model, method.checkpoint.meta.base, method.name)
+        check_prediction(model, method.checkpoint.meta, method.name)
         chunk = chunk or chunk_that_fits(model, config.latent_size, len(poses))
         empty = torch.zeros(1 if noise == SAME else len(poses), 4, *config.latent_size)
         start = comfy.sample.prepare_noise(empty, seed).expand(len(poses), -1, -1, -1)
@@ -116,7 +116,8 @@ def with_frame_noise(name: str, noise: FrameNoise, sigmas: Tensor):
     """The host's sampler; one that adds noise at its steps draws it frame by frame, so that it depends on the frame's number
     and not on the chunk that it is made in. sigmas: of the run."""
     sampler = comfy.samplers.sampler_object(name)
-    if "noise_sampler" in inspect.signature(sampler.sampler_function).parameters:
+    function = getattr(sampler, "sampler_function", None)   # other packs may bring samplers of other kinds
+    if function and "noise_sampler" in inspect.signature(function).parameters:
         if name.startswith("dpmpp") and "_sde" in name:   # those ask for noise between two levels, a path rather than draws
             noise.brownian(sigmas, cpu=not name.endswith("_gpu"))
         sampler.extra_options = {**sampler.extra_options, "noise_sampler": noise}

@@ -66,10 +66,11 @@ def choice_of(options: argparse.Namespace, method: str) -> Choice:
                "person. Leave them out")
     if options.sequence:
         refuse(options, ["frame"], "came with --sequence, which makes all frames. Leave one of them out")
-    for name, lowest in (("frame", 1), ("person", 0), ("min_confidence", 0)):
+    for name, lowest, highest in (("frame", 1, math.inf), ("person", 0, math.inf), ("min_confidence", 0, 1)):
         value = getattr(options, name)
-        if value is not None and not (value >= lowest and math.isfinite(value)):
-            raise ValueError(f"{given(options, [name])} is {value}; expected {lowest} or more")
+        if value is not None and not lowest <= value <= highest:
+            expected = f"{lowest} or more" if highest == math.inf else f"{lowest} to {highest}"
+            raise ValueError(f"{given(options, [name])} is {value}; expected {expected}")
     return Choice(read_size(options.canvas, "--canvas") if options.canvas else None, options.frame, options.person,
                   options.min_confidence)
 

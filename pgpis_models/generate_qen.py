@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .generate_flags import refuse
+
 FLAGS = ("strength", "start", "end", "mask")
 
 
@@ -25,9 +27,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def control_of(options: argparse.Namespace, method: str) -> dict[str, Any]:
     """Extras of the generator from the flags that were given. Raises ValueError where the method is not QEN."""
     given = {name: value for name in FLAGS if (value := getattr(options, name)) is not None}
-    if given and method != "qen":
-        raise ValueError(f"{', '.join(f'--{name}' for name in given)} came with a checkpoint of {method}; expected one of "
-                         "qen, whose control branch they set. Leave them out")
+    if method != "qen":
+        refuse(options, FLAGS, f"came with a checkpoint of {method}; expected one of qen, whose control branch they set. "
+               "Leave them out")
     if "mask" in given:
         with Image.open(given["mask"]) as file:
             given["mask"] = torch.from_numpy(np.asarray(file.convert("L"), np.float32) / 255)[None, None]

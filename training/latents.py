@@ -28,7 +28,8 @@ def bank_latents(bank: Bank, vae_path: str, data: DataConfig, device: torch.devi
     """
     if not vae_path or not Path(vae_path).exists():
         raise ValueError(f"no autoencoder at {vae_path!r} (method.vae); train one first: "
-                         "python training/train.py --config training/configs/demo_vae.yaml")
+                         "python training/train.py --config training/configs/demo_vae.yaml, and set method.vae to "
+                         "output/train/demo_vae/demo_vae.safetensors, which it makes")
     encoder = hashlib.sha256(_encoder_bytes(Path(vae_path))).hexdigest()[:12]
     pictures = hashlib.sha256(np.ascontiguousarray(bank.image[:4]).tobytes()).hexdigest()[:8]
     path = Path(data.cache) / f"latents-{encoder}-{pictures}-{bank.people}x{bank.views}.npy"

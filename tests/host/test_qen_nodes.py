@@ -129,6 +129,10 @@ def test_two_people_blend_in_their_tokens(host, nodes, method):
     a, b = first.encoded.tokens, second.encoded.tokens
     assert mixed.batch == 2 and torch.allclose(mixed.encoded.tokens, 0.75 * a + 0.25 * b, atol=1e-6)
     assert mixed.encoded.pose is first.encoded.pose
+    region = torch.zeros(1, *SIZE)
+    region[:, 30:60] = 1
+    one_mask = embed(nodes, method, pose=frames(3), mask=region)
+    assert blend(one_mask, first, 0.5).result[0].batch == 3, "one source and one mask for three poses"
     three = embed(nodes, method, source=photo(3), pose=frames(3))
     with pytest.raises(ValueError, match="cannot blend"):
         blend(second, three, 0.5)

@@ -54,7 +54,7 @@ def test_strength_times_and_mask_reach_the_control_branch(qen):
         assert all(np.abs(first - second).max() > 1 for second in pictures[index + 1:])
 
 
-def test_a_pose_without_a_person_masks_nothing_and_says_so(qen, caplog):
+def test_a_pose_without_a_person_masks_nothing_and_says_so(qen, caplog, capsys):
     """Against a mask of everything; methods that need a person refuse the file."""
     nobody = {"people": [], "canvas_height": SIZE[0], "canvas_width": SIZE[1]}
     (qen / "nobody.json").write_text(json.dumps(nobody))
@@ -66,6 +66,7 @@ def test_a_pose_without_a_person_masks_nothing_and_says_so(qen, caplog):
     assert not np.array_equal(empty, made(qen))
     with pytest.raises(SystemExit):
         command(qen, "--pose", str(qen / "nobody.json"))
+    assert "No person in nobody.json" in capsys.readouterr().err
 
 
 def test_the_flags_reach_every_frame_of_a_sequence(qen):

@@ -103,7 +103,7 @@ def test_photos_of_other_kinds_are_read(folder):
     (["--sequence", "--fps", "0"], {}, "--fps is 0.0; expected frames per second above 0"),
     (["--frame", "0"], {}, "--frame is 0; expected 1 or more"),
     (["--person", "-1"], {}, "--person is -1; expected 0 or more"),
-    (["--min-confidence", "nan"], {}, "--min-confidence is nan; expected 0 or more"),
+    (["--min-confidence", "nan"], {}, "--min-confidence is nan; expected 0 to 1"),
     (["--face", "f.npy", "--source-densepose", "d.png"], {}, "--source-densepose, --face came with a checkpoint of cfld"),
     (["--canvas", "0x64"], {}, "--canvas is ('0', '64'); expected (H, W), each 1 pixel or more"),
     ([], {"target": "walk.json"}, "walk.json has 3 frames; expected one pose. Add --sequence"),

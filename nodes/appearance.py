@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..pgpis_models import qen
 from ..pgpis_models.cfld import CFLD, Encoded, blend
-from ..pgpis_models.pose import cfld_rasters, from_pose_keypoint
+from ..pgpis_models.pose import Keypoints, cfld_rasters, from_pose_keypoint
 from ..pgpis_models.pose_files import on_canvas
 from .inputs import resized, rgb
 from .types import Cond, CondType, MethodType, PoseKeypointType, on_cpu
@@ -21,6 +21,12 @@ PERSON_TOOLTIP = "Which person of each frame to take, counted from 0; -1 takes t
 def person_choice(person: int) -> int | str:
     """The `person` widget as `from_pose_keypoint` wants it."""
     return "largest" if person < 0 else person
+
+
+def shown_poses(pose, person: int, empty: str = "error") -> list[Keypoints]:
+    """POSE_KEYPOINT -> the pose of the `person` widget in every frame. empty: what a frame is that does not show that
+    person, as of `from_pose_keypoint` and `on_canvas`."""
+    return on_canvas(from_pose_keypoint(pose, person_choice(person), empty=empty), empty)
 
 
 class AppearanceEmbedding(io.ComfyNode):
@@ -51,7 +57,7 @@ class AppearanceEmbedding(io.ComfyNode):
                              "another file, or use the embedding node of that method")
         config = module.config
         picture = resized(rgb(source, "the source IMAGE"), config.image_size)
-        poses = on_canvas(from_pose_keypoint(pose, person_choice(person)))
+        poses = shown_poses(pose, person)
         counts = (picture.shape[0], len(poses))
         if counts[0] != counts[1] and 1 not in counts:
             raise ValueError(f"{counts[0]} sources and {counts[1]} poses; expected equal numbers, or one of either. Repeat "

@@ -10,12 +10,12 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from ..pgpis_models.base import needs_velocity
 from ..pgpis_models.checkpoint import Metadata
 from ..pgpis_models.sites import SITES
 
 SD1_DEPTHS = [1, 1, 1, 1, 1, 1, 0, 0]  # transformer blocks per layer of the down path, in the host's UNet config
 LISTED = 10
-V_PREDICTING = {("fpdm", "sd21")}   # methods and bases that predict v, with the widths of bases that do not
 
 
 def check_topology(model: comfy.model_patcher.ModelPatcher) -> dict:
@@ -60,7 +60,7 @@ def check_widths(model: comfy.model_patcher.ModelPatcher, rows: Mapping[str, Ten
 def check_prediction(model: comfy.model_patcher.ModelPatcher, meta: Metadata, method: str) -> None:
     """Raises ValueError when a checkpoint was trained for another prediction than the MODEL's sampling takes: the widths are
     equal, the pictures would be noise. meta: the checkpoint's."""
-    if (meta.method, meta.base) not in V_PREDICTING:
+    if not needs_velocity(meta.method, meta.base):
         return
     check_topology(model)
     if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION):

@@ -9,9 +9,8 @@ from comfy_api.latest import io
 from ..pgpis_models.fpdm import FPDM
 from ..pgpis_models.fpdm_inputs import embed_photos, encode_pictures
 from ..pgpis_models.fpdm_pose import draw_batch
-from ..pgpis_models.pose_files import on_canvas
-from ..pgpis_models.pose_formats import EMPTY, from_pose_keypoint
-from .appearance import PERSON_TOOLTIP, PIXELS_PER_LATENT, person_choice
+from ..pgpis_models.pose_formats import EMPTY
+from .appearance import PERSON_TOOLTIP, PIXELS_PER_LATENT, shown_poses
 from .inputs import matched, rgb
 from .types import Cond, CondType, EmbeddingType, MethodType, PoseKeypointType, on_cpu
 
@@ -60,7 +59,7 @@ class FusionEmbedding(io.ComfyNode):
                              "another file, or use the embedding node of that method")
         config = module.config
         photos = rgb(source, "the source IMAGE")
-        poses = on_canvas(from_pose_keypoint(pose, person_choice(person), empty=empty_frames), empty_frames)
+        poses = shown_poses(pose, person, empty_frames)
         counts = (photos.shape[0], len(poses))
         if counts[0] != counts[1] and 1 not in counts:
             raise ValueError(f"{counts[0]} sources and {counts[1]} poses; expected equal numbers, or one of either. Repeat "

@@ -20,9 +20,8 @@ from torch import Tensor
 from ..pgpis_models.guidance import Guidance
 from ..pgpis_models.injections import harmonise
 from ..pgpis_models.methods import sequence_encoders
-from ..pgpis_models.pose_files import on_canvas
-from ..pgpis_models.pose_formats import EMPTY, from_pose_keypoint
-from .appearance import PERSON_TOOLTIP, person_choice
+from ..pgpis_models.pose_formats import EMPTY
+from .appearance import PERSON_TOOLTIP, shown_poses
 from .binding import apply_injections, conditionings
 from .binding_weights import check_prediction
 from .fusion import EMPTY_TOOLTIP
@@ -80,7 +79,7 @@ class PoseSequenceSampler(io.ComfyNode):
         photo = rgb(source, "the source IMAGE")
         if len(photo) != 1:
             raise ValueError(f"{len(photo)} sources for one sequence; expected one. Choose it with Image From Batch")
-        poses = on_canvas(from_pose_keypoint(pose, person_choice(person), empty=empty_frames), empty_frames)
+        poses = shown_poses(pose, person, empty_frames)
         if not hasattr(config, "photo_size"):  # methods with one squash photos themselves, as their training did
             photo = resized(photo, config.image_size)
         with torch.no_grad():

@@ -268,13 +268,18 @@ def sizes_of(unet: nn.Module, prediction: str) -> BaseSizes:
                      upcast_attention=config.upcast_attention)
 
 
-def check_fpdm_base(base: str, sizes: BaseSizes, path: str | Path) -> None:
-    """Raises ValueError where FPDM on Stable Diffusion 2.1 is given a base that predicts something else.
+def needs_velocity(method: str, base: str) -> bool:
+    """Whether a checkpoint of this method on this base takes a base of v-prediction alone: FPDM on Stable Diffusion 2.1. It
+    replaces every weight, so 2.1-base, of the same shapes, would load and make grey noise."""
+    return (method, base) == ("fpdm", "sd21")
 
-    base: what the checkpoint is (to be) trained on. FPDM replaces every weight, so 2.1-base, of the same shapes, would load
-    and make grey noise.
+
+def check_prediction(method: str, base: str, sizes: BaseSizes, path: str | Path) -> None:
+    """Raises ValueError where a method that `needs_velocity` is given a base that predicts something else.
+
+    base: what the checkpoint is (to be) trained on. path: of the base, for the message.
     """
-    if base == "sd21" and sizes.prediction != SD21.prediction:
+    if needs_velocity(method, base) and sizes.prediction != SD21.prediction:
         raise ValueError(f"{path} predicts {sizes.prediction}; expected {SD21.prediction}: FPDM is made for Stable "
                          "Diffusion 2.1 at 768 pixels, not for 2.1-base (512 pixels), whose UNet has the same sizes")
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import VAE_STRIDE, check_fpdm_base, decode_latents, load_unet, load_vae
+from .base import VAE_STRIDE, check_prediction, decode_latents, load_unet, load_vae
 from .checkpoint import load_checkpoint
 from .diffusers_binding import DiffusersBinding, swap_weights
 from .methods import picture_encoder, sequence_encoders
@@ -46,8 +46,7 @@ class Generator:
         own = getattr(loaded.method, "noise_schedule", lambda: None)()
         base = base or DEMO_FOLDER / "demo_base.safetensors"
         self.unet, self.sizes = load_unet(base, own)
-        if loaded.meta.method == "fpdm":
-            check_fpdm_base(loaded.meta.base, self.sizes, base)
+        check_prediction(loaded.meta.method, loaded.meta.base, self.sizes, base)
         swap_weights(self.unet, loaded.unet_weights)
         self.vae = load_vae(vae or DEMO_FOLDER / "demo_vae.safetensors").to(device)
         self.method, self.meta, self.device = loaded.method.to(device), loaded.meta, torch.device(device)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pgpis_models.base import BaseSizes, check_fpdm_base
+from pgpis_models.base import BaseSizes, check_prediction
 from pgpis_models.diffusers_binding import DiffusersBinding, swap_weights
 from pgpis_models.fpdm import CONFIGS, FPDM, FPDMConfig
 from pgpis_models.injections import harmonise
@@ -83,7 +83,7 @@ class FPDMTask(MethodTask):
             self.model = SourceTraining(method).to(device)
             return
         unet = self.open_base()
-        check_fpdm_base(self.base_name, self.sizes, settings.base)
+        check_prediction("fpdm", self.base_name, self.sizes, settings.base)
         trained = trained_weights(method, unet, settings)
         swap_weights(unet, unet_weights)
         self.store(trained, unet_weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -66,3 +67,18 @@ def write_fpdm(folder: Path, seed: int = 3, base: str = "demo") -> Path:
     path = folder / "demo_fpdm.safetensors"
     save_checkpoint(path, method, weights, base=base, step=0, data="none", licence="test")
     return path
+
+
+def steps(task, count, lr=1e-3, batch=None, seed=None):
+    """The losses of `count` steps on one batch; each with its own noise, or all with that of `seed`."""
+    optimiser, losses = torch.optim.Adam(task.groups(lr)), []
+    task.model.train()
+    batch = task.batch(np.random.default_rng(0), 4) if batch is None else batch
+    for number in range(count):
+        torch.manual_seed(number if seed is None else seed)
+        loss, _ = task.model(batch)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses

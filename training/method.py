@@ -25,10 +25,11 @@ from pgpis_models.sampling import sample_latents
 from pgpis_models.schedule import NoiseSchedule, cubic_timesteps
 from training.base import companion
 from training.config import MethodConfig, TrainConfig, build
-from training.data.captions import COLOURS
+from training.data.captions import BUILD, COLOURS
 from training.data.pairs import Pairs
 
 COLOUR_WEIGHT = 4.0   # of the colour columns of a caption: an error there is what one sees
+BUILD_WEIGHT = 4.0    # of the build's numbers: they move every outline, and are the last that an encoder learns to read
 SMALL = 200           # pictures narrower than this are shown at twice their size
 
 
@@ -195,9 +196,12 @@ def trained_weights(method: nn.Module, unet: nn.Module, settings: MethodConfig) 
 # --- captions and pictures ----------------------------------------------------------------------------------
 
 def caption_error(prompt: Tensor, caption: Tensor) -> Tensor:
-    """Mean squared error of a prompt (B, T, C) against the caption; its colours count COLOUR_WEIGHT times."""
-    error = (prompt.float() - caption).square()
-    return error.mean() + (COLOUR_WEIGHT - 1) * error[..., COLOURS].sum(-1).mean() / error.shape[-1]
+    """Mean squared error of a prompt (B, T, C) against the caption; its colours count COLOUR_WEIGHT times, its build
+    BUILD_WEIGHT times."""
+    weight = caption.new_ones(caption.shape[1:])
+    weight[:, COLOURS] = COLOUR_WEIGHT
+    weight[BUILD] = BUILD_WEIGHT
+    return ((prompt.float() - caption).square() * weight).mean()
 
 
 def swatches(captions: Tensor, like: Tensor) -> Tensor:

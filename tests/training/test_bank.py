@@ -12,6 +12,7 @@ from training.data import bank as bank_module
 from training.data.bank import HELD_OUT, Bank, open_bank, pose_seed
 from training.data.captions import TOKENS, WIDTH, caption
 from training.data.mannequins import render, sample_identity, sample_pose
+from training.method import caption_error
 
 SIZE = (64, 48)
 
@@ -147,6 +148,25 @@ def test_a_caption_changes_only_where_the_person_does():
     other = dataclasses.replace(who, shoe=tuple(1.0 - c for c in who.shoe))
     changed = (caption(who) != caption(other)).any(1)
     assert changed[9] and changed.sum() == 1   # token 9 speaks of the feet
+
+
+def test_errors_of_colours_and_of_the_build_count_four_times():
+    """Numbers of the caption are found by changing the person, not by the columns that the loss names."""
+    who = sample_identity(3)
+    truth = caption(who)[None]
+
+    def error_of(other):
+        """The loss of that change, and its plain mean squared error."""
+        said = caption(other)[None]
+        return caption_error(torch.from_numpy(said), torch.from_numpy(truth)).item(), ((said - truth) ** 2).mean()
+    for name in vars(who.build):
+        changed = dataclasses.replace(who.build, **{name: getattr(who.build, name) + 0.1})
+        weighted, plain = error_of(dataclasses.replace(who, build=changed))
+        assert plain > 0 and weighted == pytest.approx(4 * plain, rel=1e-5)
+    weighted, plain = error_of(dataclasses.replace(who, hair=(0.11, 0.52, 0.93)))
+    assert plain > 0 and weighted == pytest.approx(4 * plain, rel=1e-5)
+    weighted, plain = error_of(dataclasses.replace(who, hair_style=(who.hair_style + 1) % 6))
+    assert plain > 0 and weighted == pytest.approx(plain, rel=1e-5)
 
 
 def test_captions_name_the_colours_of_the_person():

@@ -180,8 +180,9 @@ def test_captions_come_first_where_asked_and_start_stage_2(folder, files, fusion
     loss, _ = first.model(batch)
     method = first.model.method
     said = method.source_mlp(method.source_tower(batch["source"]))
-    weight = torch.ones(64)
-    weight[16:22] = 4.0
+    weight = torch.ones(16, 64)
+    weight[:, 16:22] = 4.0    # colours
+    weight[11, 28:35] = 4.0   # build
     assert torch.allclose(loss, ((said - batch["caption"]).square() * weight).mean())
     with torch.no_grad():
         picture = first.grid()

@@ -13,6 +13,7 @@ from training.data.mannequins import Identity
 TOKENS = 16
 WIDTH = 64
 COLOURS = slice(16, 22)   # columns of a token that hold its two colours
+BUILD = (11, slice(28, 35))   # token and columns of the build's seven numbers
 _SLOT_GAIN = 3.0     # size of the one-hot that says which part a token speaks of
 _COLOUR_GAIN = 3.0   # colours 0..1 become about -1.5..1.5
 

@@ -96,8 +96,9 @@ def test_the_loss_is_that_of_the_released_code_written_out(folder, files):
     made = model.binding(abar.sqrt() * latents + (1 - abar).sqrt() * noise, timesteps, rows)
     velocity = abar.sqrt() * noise - (1 - abar).sqrt() * latents   # what this base predicts
     denoising = (made - velocity).square().mean()
-    weight = torch.ones(64)
-    weight[16:22] = 4.0   # two colours of three numbers each
+    weight = torch.ones(16, 64)
+    weight[:, 16:22] = 4.0    # two colours of three numbers each
+    weight[11, 28:35] = 4.0   # the build
     caption = ((appearance.prompt - batch["caption"]).square() * weight).mean()
     assert torch.allclose(loss, denoising + 0.5 * caption, atol=1e-5)
     assert torch.allclose(logs["denoising"], denoising, atol=1e-5) and torch.allclose(logs["caption"], caption)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from pgpis_models.base import HOST_VAE_WIDTH, load_vae, save_vae, tiny
 from training.config import TrainConfig
-from training.data.bank import Bank, open_bank
+from training.data.bank import WATCHED, Bank, open_bank
 from training.picture import grid
 
 LATENT_GAIN = 3.0   # latents start as LATENT_GAIN * (mean RGB - LATENT_GREY): about zero mean, unit std
@@ -33,7 +34,8 @@ class AutoencoderTask:
         if settings.crop % 8 or not 8 <= settings.crop <= min(config.data.size):
             raise ValueError(f"autoencoder.crop is {settings.crop}; expected a multiple of 8 up to {min(config.data.size)}")
         self.bank: Bank = open_bank(config.data)
-        self.held_out: Bank = open_bank(config.data, held_out=32)
+        self.held_out: Bank = open_bank(config.data, held_out=32, start=WATCHED)
+        self.batch, self.unseen = (partial(crops, bank, settings.crop) for bank in (self.bank, self.held_out))
         if settings.init:
             model = load_vae(settings.init)
         else:
@@ -47,29 +49,29 @@ class AutoencoderTask:
     def groups(self, lr: float) -> list[dict]:
         return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": lr}]
 
-    def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
-        """Crops around random person pixels: image (B, 3, c, c) in -1..1, person (B, 1, c, c) in 0/1."""
-        crop = self.config.autoencoder.crop
-        height, width = self.bank.size
-        images = np.empty((size, crop, crop, 3), np.uint8)
-        person = np.empty((size, crop, crop), bool)
-        for row, (who, view) in enumerate(zip(rng.integers(self.bank.people, size=size),
-                                              rng.integers(self.bank.views, size=size), strict=True)):
-            ys, xs = np.nonzero(self.bank.part[who, view])
-            pick = rng.integers(len(ys))
-            y = int(np.clip(ys[pick] - rng.integers(crop), 0, height - crop))
-            x = int(np.clip(xs[pick] - rng.integers(crop), 0, width - crop))
-            window = np.s_[who, view, y:y + crop, x:x + crop]
-            images[row], person[row] = self.bank.image[window], self.bank.part[window] > 0
-        return {"image": torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
-                "person": torch.from_numpy(person)[:, None].float()}
-
     def grid(self) -> np.ndarray:
         truth = self.held_out.images(np.arange(16), np.zeros(16, int)).to(self.device)
         return grid([truth, self.model.vae(truth).sample], ["truth", "decoded"])
 
     def export(self, path: Path, images: int) -> None:
         save_vae(path, self.model.vae, step=images, data=self.config.data.kind)
+
+
+def crops(bank: Bank, crop: int, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
+    """Crops around random person pixels: image (B, 3, c, c) in -1..1, person (B, 1, c, c) in 0/1."""
+    height, width = bank.size
+    images = np.empty((size, crop, crop, 3), np.uint8)
+    person = np.empty((size, crop, crop), bool)
+    for row, (who, view) in enumerate(zip(rng.integers(bank.people, size=size), rng.integers(bank.views, size=size),
+                                          strict=True)):
+        ys, xs = np.nonzero(bank.part[who, view])
+        pick = rng.integers(len(ys))
+        y = int(np.clip(ys[pick] - rng.integers(crop), 0, height - crop))
+        x = int(np.clip(xs[pick] - rng.integers(crop), 0, width - crop))
+        window = np.s_[who, view, y:y + crop, x:x + crop]
+        images[row], person[row] = bank.image[window], bank.part[window] > 0
+    return {"image": torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
+            "person": torch.from_numpy(person)[:, None].float()}
 
 
 class AutoencoderLoss(nn.Module):

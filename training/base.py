@@ -7,6 +7,7 @@ both; the methods on top then learn to say the same from a photo. The adapter is
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from pgpis_models.pose import cfld_factored, cfld_rasters
 from pgpis_models.sampling import sample_latents
 from pgpis_models.schedule import NoiseSchedule, cubic_timesteps
 from training.config import TrainConfig
-from training.data.bank import Bank, open_bank
+from training.data.bank import WATCHED, Bank, open_bank
 from training.latents import bank_latents
 from training.picture import grid
 
@@ -38,8 +39,9 @@ class BaseTask:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device, settings = config, device, config.base
         self.bank: Bank = open_bank(config.data)
-        self.held_out: Bank = open_bank(config.data, held_out=32)
-        self.latents = bank_latents(self.bank, config.method.vae, config.data, device)
+        self.held_out: Bank = open_bank(config.data, held_out=32, start=WATCHED)
+        self.batch, self.unseen = (partial(told_pictures, bank, bank_latents(bank, config.method.vae, config.data, device))
+                                   for bank in (self.bank, self.held_out))
         self.vae = load_vae(config.method.vae).to(device)
         tokens, width = self.bank.caption.shape[1:]
         if width != settings.cross_attention_dim:
@@ -57,12 +59,6 @@ class BaseTask:
     def groups(self, lr: float) -> list[dict]:
         return [{"params": list(self.model.parameters()), "lr": lr}]
 
-    def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
-        who, view = rng.integers(self.bank.people, size=size), rng.integers(self.bank.views, size=size)
-        return {"latents": self.latents[who, view], "caption": torch.from_numpy(self.bank.caption[who]),
-                "pose": cfld_factored(self.bank.poses(who, view), raster_size(self.bank.size)),
-                "person": self.bank.person(who, view)}
-
     def grid(self) -> np.ndarray:
         """Held-out people: truth, and the picture from caption and pose."""
         who, view = np.arange(24), np.arange(24) % self.held_out.views
@@ -79,6 +75,14 @@ class BaseTask:
     def export(self, path: Path, images: int) -> None:
         save_unet(path, self.model.unet, self.sizes, step=images, data=self.config.data.kind)
         self.model.save_companion(companion(path))
+
+
+def told_pictures(bank: Bank, latents: Tensor, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
+    """Random pictures of a bank with what the base is told of them: latents (B, 4, h, w), caption (B, T, C), pose
+    (B, 21, ...), person (B, 1, h, w)."""
+    who, view = rng.integers(bank.people, size=size), rng.integers(bank.views, size=size)
+    return {"latents": latents[who, view], "caption": torch.from_numpy(bank.caption[who]),
+            "pose": cfld_factored(bank.poses(who, view), raster_size(bank.size)), "person": bank.person(who, view)}
 
 
 def raster_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -187,7 +187,7 @@ class TrainConfig:
     threads: int = 0                    # CPU threads; 0 = as torch chooses
     seed: int = 3407
     log_every: int = 50                 # steps
-    sample_every: int = 20_000          # images between sample grids; 0 = none
+    sample_every: int = 20_000          # images between grids and measures of people never trained on; 0 = at the end
     save_every: int = 20_000            # images between resumable states; 0 = only at the end
     resume: bool = True                 # go on from the newest state of this run, if there is one; else replace them
 

@@ -7,6 +7,7 @@ trained on its latents stays valid.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from tqdm import tqdm
 from pgpis_models.base import decode_latents, load_vae, save_vae
 from pgpis_models.pipeline import Generator
 from training.config import TrainConfig
-from training.data.bank import Bank, open_bank
+from training.data.bank import WATCHED, Bank, open_bank
 from training.demo import extras
 from training.latents import bank_latents
 from training.picture import grid
@@ -40,31 +41,25 @@ class DecoderTask:
             if not Path(path).is_file():
                 raise ValueError(f"{name} is {path!r}, which is not there; expected a demo file that training/train.py made")
         self.bank: Bank = open_bank(config.data)
-        self.held_out: Bank = open_bank(config.data, held_out=SHOWN)
-        self.latents = bank_latents(self.bank, config.method.vae, config.data, device)
+        self.held_out: Bank = open_bank(config.data, held_out=SHOWN, start=WATCHED)
+        latents, shown_latents = (bank_latents(bank, config.method.vae, config.data, device)
+                                  for bank in (self.bank, self.held_out))
         generator = Generator(settings.checkpoint, config.method.base, config.method.vae, device)
         rng = np.random.default_rng(config.seed)
-        self.who = rng.integers(self.bank.people, size=settings.pairs)
-        self.view = rng.integers(self.bank.views, size=settings.pairs)
-        source = (self.view + rng.integers(1, self.bank.views, size=settings.pairs)) % self.bank.views
-        self.made = made_latents(generator, self.bank, self.who, source, self.view, config.seed)
-        first, second = np.zeros(SHOWN, int), np.ones(SHOWN, int)
-        self.shown = made_latents(generator, self.held_out, np.arange(SHOWN), first, second, config.seed)
+        who = rng.integers(self.bank.people, size=settings.pairs)
+        view = rng.integers(self.bank.views, size=settings.pairs)
+        source = (view + rng.integers(1, self.bank.views, size=settings.pairs)) % self.bank.views
+        made = made_latents(generator, self.bank, who, source, view, config.seed)
+        everybody, first, second = np.arange(SHOWN), np.zeros(SHOWN, int), np.ones(SHOWN, int)
+        self.shown = made_latents(generator, self.held_out, everybody, first, second, config.seed)
+        self.batch = MadeAndTrue(self.bank, latents, who, view, made, settings.share)
+        self.unseen = MadeAndTrue(self.held_out, shown_latents, everybody, second, self.shown, settings.share)
         vae = load_vae(config.method.vae).requires_grad_(False)
         vae.decoder.requires_grad_(True)
         self.model = DecoderLoss(vae, config.autoencoder.foreground).to(device, memory_format=torch.channels_last)
 
     def groups(self, lr: float) -> list[dict]:
         return [{"params": list(self.model.vae.decoder.parameters()), "lr": lr}]
-
-    def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
-        """Whole pictures with latents, of which the first `share` are the method's: latents (B, 4, h, w), image, person."""
-        made = round(self.config.decoder.share * size)
-        pick = rng.integers(len(self.who), size=made)
-        others = rng.integers(self.bank.people, size=size - made), rng.integers(self.bank.views, size=size - made)
-        who, view = (np.concatenate(both) for both in ((self.who[pick], others[0]), (self.view[pick], others[1])))
-        return {"latents": torch.cat([self.made[pick], self.latents[others]]), "image": self.bank.images(who, view),
-                "person": torch.from_numpy(self.bank.part[who, view] > 0)[:, None].float()}
 
     def grid(self) -> np.ndarray:
         """Held-out people: truth, the truth through the autoencoder, and what the method made."""
@@ -75,6 +70,27 @@ class DecoderTask:
 
     def export(self, path: Path, images: int) -> None:
         save_vae(path, self.model.vae, step=images, data=self.config.data.kind)
+
+
+@dataclass(frozen=True)
+class MadeAndTrue:
+    """Batches of whole pictures of a bank with latents (B, 4, h, w), of which the first `share` are the method's (made, of
+    people `who` in views `view`), the others the autoencoder's own (latents, (N, V, 4, h, w)); image, person."""
+
+    bank: Bank
+    latents: Tensor
+    who: np.ndarray
+    view: np.ndarray
+    made: Tensor
+    share: float
+
+    def __call__(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
+        made = round(self.share * size)
+        pick = rng.integers(len(self.who), size=made)
+        others = rng.integers(self.bank.people, size=size - made), rng.integers(self.bank.views, size=size - made)
+        who, view = (np.concatenate(both) for both in ((self.who[pick], others[0]), (self.view[pick], others[1])))
+        return {"latents": torch.cat([self.made[pick], self.latents[others]]), "image": self.bank.images(who, view),
+                "person": torch.from_numpy(self.bank.part[who, view] > 0)[:, None].float()}
 
 
 def made_latents(generator: Generator, bank: Bank, who: np.ndarray, source: np.ndarray, target: np.ndarray,

@@ -37,7 +37,8 @@ class FusionTask:
         sizes = sized(FusionConfig, FUSION_CONFIGS, config)
         self.pictures = open_pictures(config)
         self.loader_workers = self.pictures.loader_workers
-        self.batch = FusionBatches(self.pictures, sizes, settings)
+        self.batch, self.unseen = (FusionBatches(pictures, sizes, settings)
+                                   for pictures in (self.pictures, self.pictures.unseen()))
         method = FusionModel(sizes)
         if config.method.init:   # its tower is trained further than any other start
             start_from(method, config.method.init, "fpdm_fusion")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,9 +26,8 @@ from tqdm import tqdm
 
 from pgpis_models.schedule import cfld_lr
 from training.config import TrainConfig, as_json
+from training.held_out import Batch, in_words, measure
 from training.states import States
-
-Batch = Callable[[np.random.Generator, int], dict[str, Tensor]]
 
 
 class Task(Protocol):
@@ -36,6 +35,7 @@ class Task(Protocol):
 
     model: nn.Module                                     # forward(batch) -> (loss, {name: scalar tensor})
     batch: Batch                                         # (rng, images) -> CPU tensors; picklable where there are workers
+    unseen: Batch                                        # the same of people or photos that are never trained on
     loader_workers: int                                  # processes that make batches; 0: the training process itself
 
     def grid(self) -> np.ndarray: ...                    # (H, W, 3) uint8 picture of how it looks now
@@ -152,12 +152,26 @@ def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Ta
     bar = tqdm(total=config.images, initial=progress.images, unit="img", unit_scale=True, disable=not main,
                desc=config.name, smoothing=0.05, mininterval=2)
     began, first, shown = time.monotonic(), progress.images, -1
+
+    @contextlib.contextmanager
+    def computing() -> Iterator[None]:
+        with accelerator.autocast(), attention_for(accelerator.device):
+            yield
+
+    def show() -> None:
+        """Grid and measures of the weights as they are."""
+        measured = measure(accelerator, task.model, {"held_out": task.unseen, "trained_on": task.batch},
+                           config.batch // share, config.seed, computing)
+        if main:
+            bar.write(in_words(measured, progress.images))
+            accelerator.log(measured, step=progress.images)
+            _show(accelerator, task, model, folder, progress.images)
     model.train()
     for index, batch in enumerate(loader):
         set_seed(hash_seed(config.seed, accelerator.process_index, progress.images, index % config.accumulate))
         batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
         with accelerator.accumulate(model):
-            with accelerator.autocast(), attention_for(accelerator.device):
+            with computing():
                 loss, logs = model(batch)
             accelerator.backward(loss)
             if accelerator.sync_gradients and config.clip:
@@ -185,19 +199,20 @@ def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Ta
                                       "lr": optimiser.param_groups[0]["lr"]}, step=progress.images)
         if _passed(before, progress.images, config.save_every):
             states.save(progress.images)
-        if _passed(before, progress.images, config.sample_every) and main:
+        if _passed(before, progress.images, config.sample_every):
             shown = progress.images
             with averaged(ema, parameters):
-                _show(accelerator, task, model, folder, progress.images)
+                show()
     bar.close()
     states.save(progress.images)
     path = Path(config.export or folder / f"{config.name}.safetensors")
-    if main:
-        with averaged(ema, parameters):
-            if shown != progress.images:
-                _show(accelerator, task, model, folder, progress.images)
+    with averaged(ema, parameters):
+        if shown != progress.images:
+            show()
+        if main:
             path.parent.mkdir(parents=True, exist_ok=True)
             task.export(path, progress.images)
+    if main:
         accelerator.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
     accelerator.wait_for_everyone()
     accelerator.end_training()

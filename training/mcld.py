@@ -68,7 +68,7 @@ class MCLDTask(MethodTask):
             raise ValueError("caption_loss and encoder_only train the checkpoint's own encoders, which this preset has not")
         method = MCLD(sizes)
         self.pairs = open_focal_pairs(config, sizes, device)
-        self.batch = partial(draw_images, self.pairs, 1)
+        self.batch, self.unseen = (partial(draw_images, pairs, 1) for pairs in (self.pairs, self.pairs.unseen()))
         self.loader_workers, self.licence = self.pairs.loader_workers, self.pairs.licence
         if settings.encoder_only:
             start(method, None, settings, config.mcld)

@@ -35,7 +35,7 @@ SMALL = 200           # pictures narrower than this are shown at twice their siz
 
 class MethodTask:
     """A method on its base. A subclass sets `model` (with `method`, and `unet` and `binding` where there is a base),
-    `batch` and `loader_workers`, calls `open_base` for the rest, and draws its own `grid`."""
+    `batch`, `unseen` and `loader_workers`, calls `open_base` for the rest, and draws its own `grid`."""
 
     encoder_parts: tuple[str, ...] = ()   # submodules that encoder_only trains and init_encoder loads
     model: nn.Module

@@ -61,7 +61,8 @@ class PairTask(MethodTask):
         self.check(sizes)
         method = self.kind(sizes)
         self.pairs = open_pairs(config, sizes, device)
-        self.batch = partial(draw_pairs, self.pairs, 2 if settings.reconstruct else 1, sizes.pose_channels)
+        self.batch, self.unseen = (partial(draw_pairs, pairs, 2 if settings.reconstruct else 1, sizes.pose_channels)
+                                   for pairs in (self.pairs, self.pairs.unseen()))
         self.loader_workers, self.licence = self.pairs.loader_workers, self.pairs.licence
         if settings.encoder_only:
             self.start(method, None)

@@ -43,8 +43,8 @@ def test_batches_hold_the_methods_latents_first_and_true_ones_after(task, files)
         true = encode_latents(vae, batch["image"])
     assert torch.allclose(batch["latents"][3:], true[3:], atol=1e-5)
     assert not torch.allclose(batch["latents"][:3], true[:3], atol=0.1)
-    assert torch.equal(batch["latents"][:3], task.made[pick])
-    assert np.array_equal(task.bank.images(task.who[pick], task.view[pick]), batch["image"][:3])
+    assert torch.equal(batch["latents"][:3], task.batch.made[pick])
+    assert np.array_equal(task.bank.images(task.batch.who[pick], task.batch.view[pick]), batch["image"][:3])
     assert batch["person"].shape == (5, 1, *task.bank.size) and 0.05 < batch["person"].mean() < 0.6
 
 

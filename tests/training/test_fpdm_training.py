@@ -330,6 +330,8 @@ def test_photo_batches_of_both_stages_are_the_authors_tensors(tmp_path):
     [pair] = photos.draw(np.random.default_rng(0), 1)
     source, target = (np.asarray(Image.open(tmp_path / "train_highres" / f"{name}.png")) for name in "ab")
     assert np.array_equal(pair.source, source) and np.array_equal(pair.target, target) and pair.where is None
+    [unseen] = photos.unseen().draw(np.random.default_rng(0), 1)
+    assert np.array_equal(unseen.target, np.asarray(Image.open(tmp_path / "test_highres" / "b.png")))
     made = fusion_tensors([pair], full.fusion)
     assert torch.equal(made["source"], clip_pixels([source], (224, 224), crop=True))
     assert torch.equal(made["pose"], clip_pixels([draw_fpdm(pair.pose, (1101, 750))], (224, 224)))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from training.config import TrainConfig
@@ -28,13 +29,14 @@ class Line(nn.Module):
 
     def forward(self, batch):
         noise = 0.1 * torch.randn_like(batch["x"])
-        self.noises.append(noise.flatten()[0].item())
-        error = self.layer(nn.functional.dropout(batch["x"] + noise, 0.2)) - batch["y"]
+        if self.training:
+            self.noises.append(noise.flatten()[0].item())
+        error = self.layer(nn.functional.dropout(batch["x"] + noise, 0.2, self.training)) - batch["y"]
         return error.square().mean() * batch["scale"], {"noise": noise.mean()}
 
 
 class LineTask:
-    """stop_at: number of the batch at which a run breaks off; blow_up: from which on the loss is infinite."""
+    """stop_at: number of the training batch at which a run breaks off; blow_up: from which on the loss is infinite."""
 
     loader_workers = 0
     made: "LineTask"
@@ -48,12 +50,16 @@ class LineTask:
         return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": lr}]
 
     def batch(self, rng, size):
-        self.batches += 1
+        self.batches += self.model.training   # what is drawn to be measured does not count
         if self.batches >= self.stop_at:
             raise Interrupted
         x = torch.from_numpy(rng.standard_normal((size, 3))).float()
         scale = torch.tensor(math.inf if self.batches >= self.blow_up else 1.0)
         return {"x": x, "y": x[:, :2] * 2 + 1, "scale": scale}
+
+    def unseen(self, rng, size):
+        x = torch.from_numpy(rng.standard_normal((size, 3))).float()
+        return {"x": x, "y": -x[:, :2], "scale": torch.tensor(1.0)}
 
     def grid(self):
         assert not self.model.training
@@ -122,6 +128,8 @@ def test_accumulated_passes_make_the_step_of_one_large_pass(tmp_path):
             x = torch.arange(3.0).repeat(size, 1)
             return {"x": x, "y": x[:, :2]}
 
+        unseen = batch
+
     ends = [run(config(tmp_path / str(n), accumulate=n, ema=0.0, images=40), Quiet) for n in (1, 4)]
     first, second = (load_file(end)["layer.weight"] for end in ends)
     assert torch.allclose(first, second, atol=1e-6) and first.abs().max() > 0.1
@@ -133,7 +141,8 @@ def test_the_average_is_exported_and_the_weights_themselves_are_trained_on(tmp_p
 
     class Watched(LineTask):
         def batch(self, rng, size):
-            history.append(self.model.layer.weight.detach().clone())
+            if self.model.training:
+                history.append(self.model.layer.weight.detach().clone())
             return super().batch(rng, size)
 
     path = run(config(tmp_path, images=40, sample_every=0), Watched)
@@ -194,6 +203,36 @@ def test_frozen_weights_stay_and_pictures_and_curves_are_written(tmp_path):
     assert list(folder.rglob("events.out.tfevents*"))
 
 
+def test_what_was_trained_on_is_measured_beside_what_was_not(tmp_path, capsys):
+    """By hand from the exported weights: dropout off, the same four batches at any time, their mean in the event file."""
+    path = run(config(tmp_path, images=400, sample_every=0), LineTask)
+    task, seed = LineTask.made, TrainConfig().seed
+    task.model.load_state_dict(load_file(path))
+    expected = {}
+    for kind, batch in (("held_out", task.unseen), ("trained_on", task.batch)):
+        losses, noises = [], []
+        for number in range(4):
+            rows = batch(np.random.default_rng((seed, 0, number)), 4)
+            torch.manual_seed(int(np.random.SeedSequence((seed, 0, number)).generate_state(1)[0]))
+            noise = 0.1 * torch.randn_like(rows["x"])
+            losses.append((task.model.layer(rows["x"] + noise) - rows["y"]).square().mean().item())
+            noises.append(noise.mean().item())
+        expected |= {f"{kind}/loss": np.mean(losses), f"{kind}/noise": np.mean(noises)}
+    events = EventAccumulator(str(next(tmp_path.rglob("events.out.tfevents*")).parent))
+    events.Reload()
+    written = {name: [(event.step, event.value) for event in events.Scalars(name)] for name in expected}
+    assert {name: step for name, ((step, _),) in written.items()} == dict.fromkeys(expected, 400)
+    assert {name: value for name, ((_, value),) in written.items()} == pytest.approx(expected, rel=1e-5)
+    assert expected["held_out/loss"] > 2 * expected["trained_on/loss"]   # another line
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("400 images"))
+    assert f"loss {expected['held_out/loss']:.4g} ({expected['trained_on/loss']:.4g})" in line
+
+
+def test_measuring_changes_nothing_of_the_training(tmp_path):
+    often = run(config(tmp_path / "often", sample_every=8), LineTask)
+    assert same(often, run(config(tmp_path / "never", sample_every=0), LineTask))
+
+
 def test_a_batch_that_does_not_divide_is_refused(tmp_path):
     with pytest.raises(ValueError, match="batch 4 does not divide over 1 processes and 3 accumulated.*multiple of 3"):
         run(config(tmp_path, accumulate=3), LineTask)
@@ -229,8 +268,11 @@ def test_each_step_uses_the_rate_of_its_moment(tmp_path):
             self.model.forward = lambda batch: (self.model.layer.weight.sum() + self.model.layer.bias.sum(), {})
 
         def batch(self, rng, size):
-            places.append(self.model.layer.weight[0, 0].item())
+            if self.model.training:
+                places.append(self.model.layer.weight[0, 0].item())
             return {}
+
+        unseen = batch
 
     settings = config(tmp_path, images=40, warmup_images=12, decay_share=0.5, clip=0.0, ema=0.0)
     run(settings, Slope)

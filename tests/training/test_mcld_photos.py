@@ -88,6 +88,10 @@ def test_photos_are_read_with_their_conditions(tmp_path):
     assert torch.equal(batch["texture"][1], as_input(texture[None])[0])
     assert batch["face"].shape == (2, 512) and not batch["face"].any()
     assert batch["source"].shape == batch["target_image"].shape == (2, 3, 512, 512)
+    unseen = PhotoFocal(options, sizes).unseen().batch(rng, 2)
+    test_photo = Image.open(tmp_path / "test_highres" / "a.jpg").resize((512, 512), Image.Resampling.BICUBIC)
+    expected = torch.from_numpy(np.array(test_photo)).permute(2, 0, 1) / 127.5 - 1
+    assert torch.allclose(unseen["source"][0], expected, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

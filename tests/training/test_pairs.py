@@ -319,3 +319,13 @@ def test_mannequin_pairs_are_two_views_of_one_person_at_the_methods_size(tmp_pat
     with pytest.raises(ValueError, match=r"drawn once, at data.size \(64, 64\), but the method reads sources of "
                                          r"\(128, 128\)"):
         open_pairs(train_config(tmp_path, files), wider, CPU)
+
+
+def test_unseen_photos_are_those_of_the_test_split(config, root):
+    pairs = opened(changed(config, "data", flip=False, cache_latents=True)).unseen()
+    chosen = [pairs.test.pairs[i] for i in np.random.default_rng(5).integers(len(pairs.test), size=6)]
+    batch = pairs.batch(np.random.default_rng(5), 6)
+    assert batch.keys() == {"source", "source_image", "target_image", "source_pose", "target_pose"}
+    for row, (source, target) in enumerate(chosen):
+        assert torch.allclose(batch["source_image"][row], picture(root, "test", source, SIZE), atol=1e-6)
+        assert torch.allclose(batch["target_image"][row], picture(root, "test", target, SIZE), atol=1e-6)

@@ -1,7 +1,7 @@
 """A bank of drawn mannequins: every person in several poses, kept as arrays and cached on disk.
 
 People are numbered by identity seed; the poses of a person follow from the seed too, so a bank is a function of its
-settings. Held-out people start at HELD_OUT and are never drawn for training.
+settings. Held-out people start at HELD_OUT and are never drawn for training; those that a run watches itself on, at WATCHED.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from training.data.arrays import ArrayFile
 from training.data.captions import caption
 
 HELD_OUT = 1_000_000   # first identity seed of people that are never trained on
+WATCHED = 1_100_000    # first of those that a run shows and measures itself on: not the people of `make demo`
 DRAWING = 2            # raise when the renderer's pictures change, so that old caches are not used
 
 
@@ -73,14 +74,14 @@ class Bank:
         return [Keypoints(self.keypoints[w, v], self.detected[w, v], self.size) for w, v in zip(who, view, strict=True)]
 
 
-def open_bank(data: DataConfig, held_out: int = 0) -> Bank:
-    """The bank of a config, drawn on first use. held_out: that many people never trained on, instead.
+def open_bank(data: DataConfig, held_out: int = 0, start: int = HELD_OUT) -> Bank:
+    """The bank of a config, drawn on first use. held_out: that many people never trained on, instead, from `start` on.
 
     The cache appears under its final name only when it is complete. Raises ValueError for other kinds of data.
     """
     if data.kind != "mannequins":
         raise ValueError(f"data.kind is {data.kind!r}; this task is made for mannequins")
-    people, first = (held_out, HELD_OUT) if held_out else (data.identities, data.seed)
+    people, first = (held_out, start) if held_out else (data.identities, data.seed)
     if not held_out and first + people > HELD_OUT:
         raise ValueError(f"data.seed {first} with {people} identities reaches into the held-out people, who start at "
                          f"{HELD_OUT}; expected seed + identities up to that")

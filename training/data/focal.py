@@ -6,6 +6,7 @@ training/prepare_mcld.py makes. Both give the same named tensors.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +23,7 @@ from pgpis_models.mcld_config import MCLDConfig
 from pgpis_models.mcld_inputs import as_input, face_crops, squashed_textures, texture_maps
 from training.config import TrainConfig
 from training.data.arrays import NewArray
-from training.data.bank import Bank, open_bank
+from training.data.bank import WATCHED, Bank, open_bank
 from training.data.deepfashion import PICTURE_SUFFIXES, open_picture, picture_tensor, read_pairs, table
 from training.latents import bank_latents, encoder_key
 
@@ -37,14 +38,15 @@ class FocalPairs(Protocol):
     batch: `size` pairs as CPU tensors: source and texture (B, 3, H, W) in -1..1 at the method's image size; pose
     (B, 3, H, W) in 0..1, channels V, U, part / 255; the face as crops (B, 3, P, P) with found (B,), or as face (B, W);
     and either latents (target_latents, texture_latents, source_latents (B, 4, h, w)) or target_image to encode with them.
-    Mannequins also give caption (B, T, C) and person (B, 1, h, w). held_out: the same of pairs never trained on, with
-    target.
+    Mannequins also give caption (B, T, C) and person (B, 1, h, w). unseen: the same pairs of people or photos never trained
+    on. held_out: a batch of these, with target.
     """
 
     licence: str
     loader_workers: int
 
     def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]: ...
+    def unseen(self) -> FocalPairs: ...
     def held_out(self) -> dict[str, Tensor]: ...
 
 
@@ -73,13 +75,16 @@ class MannequinFocal:
             raise ValueError("mannequins have no CLIP and no face recognition; expected a preset that brings its own "
                              "encoders (method.preset: demo, or method.model.vision_widths)")
         self.method = method
-        self.bank, self.test = open_bank(config.data), open_bank(config.data, held_out=32)
+        self.bank, self.test = open_bank(config.data), open_bank(config.data, held_out=32, start=WATCHED)
         self.textures = bank_textures(self.bank, method, Path(config.data.cache))
         self.test_textures = bank_textures(self.test, method, Path(config.data.cache))
-        self.latents = None
+        self.latents = self.texture_latents = self.test_latents = self.test_texture_latents = None
         if not config.method.encoder_only:
-            self.latents = bank_latents(self.bank, config.method.vae, config.data, device)
-            self.texture_latents = texture_latents(self.textures, config.method.vae, Path(config.data.cache), device)
+            self.latents, self.test_latents = (bank_latents(bank, config.method.vae, config.data, device)
+                                               for bank in (self.bank, self.test))
+            self.texture_latents, self.test_texture_latents = (
+                texture_latents(maps, config.method.vae, Path(config.data.cache), device)
+                for maps in (self.textures, self.test_textures))
 
     def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
         who = rng.integers(self.bank.people, size=size)
@@ -94,6 +99,12 @@ class MannequinFocal:
             "pose": poses(self.bank, who, target), "crops": crops, "found": found,
             "target_latents": self.latents[who, target], "source_latents": self.latents[who, source],
             "texture_latents": self.texture_latents[who, source], "person": self.bank.person(who, target)}
+
+    def unseen(self) -> MannequinFocal:
+        other = copy.copy(self)
+        other.bank, other.textures = self.test, self.test_textures
+        other.latents, other.texture_latents = self.test_latents, self.test_texture_latents
+        return other
 
     def held_out(self) -> dict[str, Tensor]:
         who, view = np.arange(HELD_OUT_GRID), np.zeros(HELD_OUT_GRID, int)
@@ -169,7 +180,7 @@ class PhotoFocal:
 
     def __init__(self, config: TrainConfig, method: MCLDConfig) -> None:
         self.root, self.method = Path(config.data.root), method
-        self.loader_workers = config.data.workers
+        self.loader_workers, self.split = config.data.workers, "train"
         self.pairs = {split: usable_pairs(self.root, split) for split in ("train", "test")}
         for split, pairs in self.pairs.items():
             if not pairs:
@@ -203,8 +214,13 @@ class PhotoFocal:
                 "pose": pose_picture(iuv, size), "face": torch.from_numpy(vector)}
 
     def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
-        items = [self.item("train", index) for index in rng.integers(len(self.pairs["train"]), size=size)]
+        items = [self.item(self.split, index) for index in rng.integers(len(self.pairs[self.split]), size=size)]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+    def unseen(self) -> PhotoFocal:
+        other = copy.copy(self)
+        other.split = "test"
+        return other
 
     def held_out(self) -> dict[str, Tensor]:
         count = min(HELD_OUT_GRID // 2, len(self.pairs["test"]))

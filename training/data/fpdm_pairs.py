@@ -6,6 +6,7 @@ kinds of data: drawing, squashing, noise on joints, mirroring.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,7 +29,7 @@ from pgpis_models.fpdm_pose import (
 )
 from pgpis_models.keypoints import Keypoints
 from training.config import FPDMSettings, TrainConfig
-from training.data.bank import Bank, open_bank
+from training.data.bank import WATCHED, Bank, open_bank
 from training.data.deepfashion import DeepFashion, open_picture
 
 HELD_OUT_PEOPLE, HELD_OUT_PHOTOS = 32, 64   # of the sample grids
@@ -54,7 +55,7 @@ class MannequinPictures:
 
     def __init__(self, config: TrainConfig) -> None:
         self.bank: Bank = open_bank(config.data)
-        self.test: Bank = open_bank(config.data, held_out=HELD_OUT_PEOPLE)
+        self.test: Bank = open_bank(config.data, held_out=HELD_OUT_PEOPLE, start=WATCHED)
 
     def draw(self, rng: np.random.Generator, size: int, per_person: int = 1) -> list[Pair]:
         """`size` pairs; `per_person` of them show one person, with different targets as far as there are views."""
@@ -64,6 +65,12 @@ class MannequinPictures:
             order = rng.permutation(views)
             pairs += [self.pair(self.bank, who, order[(k + 1) % views], order[k % views]) for k in range(per_person)]
         return pairs[:size]
+
+    def unseen(self) -> MannequinPictures:
+        """The same of people never trained on."""
+        other = copy.copy(self)
+        other.bank = self.test
+        return other
 
     def held_out(self) -> list[Pair]:
         return [self.pair(self.test, who, 0, 1) for who in range(self.test.people)]
@@ -91,6 +98,12 @@ class Photos:
         if per_person != 1:
             raise ValueError(f"fpdm.pairs_per_person is {per_person}; photos are drawn pair by pair, expected 1")
         return [self.pair(self.train, index) for index in rng.integers(len(self.train.pairs), size=size)]
+
+    def unseen(self) -> Photos:
+        """The same of the test split."""
+        other = copy.copy(self)
+        other.train = self.test
+        return other
 
     def held_out(self) -> list[Pair]:
         count = min(HELD_OUT_PHOTOS, len(self.test.pairs))

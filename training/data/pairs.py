@@ -6,6 +6,7 @@ processes where reading photos is slow, and never touch the autoencoder.
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from pgpis_models.base import VAE_STRIDE
 from pgpis_models.cfld import CFLDConfig
 from pgpis_models.pose import cfld_factored, cfld_rasters
 from training.config import TrainConfig
-from training.data.bank import Bank, open_bank
+from training.data.bank import WATCHED, Bank, open_bank
 from training.data.deepfashion import DeepFashion
 from training.latents import PhotoPosteriors, bank_latents, draw
 
@@ -33,13 +34,14 @@ class Pairs(Protocol):
     batch: `size` pairs as CPU tensors: source (B, 3, H, W) in -1..1 for the source encoder; source_pose and target_pose
     (B, 21, h, w) in 0..1; and either latents of both, source_latents and target_latents (B, 4, h, w), or the pictures
     to encode, source_image and target_image (B, 3, H, W) in -1..1. Mannequins also give caption (B, T, C) and person.
-    held_out: source, target, target_pose of pairs never trained on.
+    unseen: the same pairs of people or photos never trained on. held_out: source, target, target_pose of some of these.
     """
 
     licence: str
     loader_workers: int
 
     def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]: ...
+    def unseen(self) -> Pairs: ...
     def held_out(self) -> dict[str, Tensor]: ...
 
 
@@ -70,9 +72,11 @@ class MannequinPairs:
             raise ValueError(f"mannequins are drawn once, at data.size {config.data.size}, but the method reads sources "
                              f"of {method.image_size}; set image_size and patch so that they agree")
         self.bank: Bank = open_bank(config.data)
-        self.test: Bank = open_bank(config.data, held_out=32)
-        encoder_only = config.method.encoder_only
-        self.latents = None if encoder_only else bank_latents(self.bank, config.method.vae, config.data, device)
+        self.test: Bank = open_bank(config.data, held_out=32, start=WATCHED)
+        self.latents = self.test_latents = None
+        if not config.method.encoder_only:
+            self.latents, self.test_latents = (bank_latents(bank, config.method.vae, config.data, device)
+                                               for bank in (self.bank, self.test))
         self.raster = method.pose_size
         self.flip, self.reconstruct = config.data.flip, config.method.reconstruct
         self.pictures = bool(config.method.pixels)   # a batch brings what is to be made as pictures too
@@ -95,6 +99,11 @@ class MannequinPairs:
             flipped = torch.from_numpy(rng.random(size) < FLIP)[:, None, None, None]
             result["source"] = torch.where(flipped, result["source"].flip(-1), result["source"])
         return result
+
+    def unseen(self) -> MannequinPairs:
+        other = copy.copy(self)
+        other.bank, other.latents = self.test, self.test_latents
+        return other
 
     def held_out(self) -> dict[str, Tensor]:
         who, source = np.arange(HELD_OUT_GRID), np.zeros(HELD_OUT_GRID, int)
@@ -128,12 +137,19 @@ class DeepFashionPairs:
         flips = (rng.random(size) < FLIP) & self.flip
         items = [self.train.item(index, flip=bool(flip), pictures=self.posteriors is None)
                  for index, flip in zip(indices, flips, strict=True)]
-        result = {BATCH_NAMES.get(name, name): torch.stack([item[name] for item in items]) for name in items[0]}
+        result = {BATCH_NAMES.get(name, name): torch.stack([item[name] for item in items]) for name in items[0]
+                  if name != "ground_truth"}
         if self.posteriors is not None:
             for side, name in enumerate(("source_latents", "target_latents")):
                 stored = self.posteriors([self.train.pairs[index][side] for index in indices])
                 result[name] = draw(stored, torch.from_numpy(rng.standard_normal(stored[:, 0].shape, dtype=np.float32)))
         return result
+
+    def unseen(self) -> DeepFashionPairs:
+        """Their latents are not cached: a batch brings pictures."""
+        other = copy.copy(self)
+        other.train, other.posteriors = self.test, None
+        return other
 
     def held_out(self) -> dict[str, Tensor]:
         """Pairs spread over the test split."""

@@ -35,7 +35,7 @@ from training.data.motion import walk_keypoints  # noqa: E402
 
 BAR = 1.05            # of the sequence's UNet time over that of single pictures
 GROWTH_BAR = 1.05     # of the peak memory with the most frames over that with the fewest
-MEMORY_FRAMES = (12, 48, 192)
+MEMORY_FRAMES = (48, 192, 768)   # the first few chunks fill the allocator's pools: a process of 12 frames has not
 
 
 def opened(folder: Path) -> Generator:

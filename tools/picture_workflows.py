@@ -3,7 +3,9 @@
     python tools/picture_workflows.py                  starts a ComfyUI of its own, which takes a minute on a CPU
     python tools/picture_workflows.py --host URL       uses a running one that has the pack and its demo models
     python tools/picture_workflows.py --inputs         draws workflows/inputs/*.png and stops
+    python tools/picture_workflows.py --thumbnails     makes workflows/*.jpg of the pictures that are there, and stops
 
+The thumbnails are what ComfyUI's list of templates shows; they are made with the pictures too.
 Needs chromium and node; playwright-core is installed below ~/.cache/pgpis/browser. Workflows that the host has no models
 for get a picture of the graph only.
 """
@@ -49,6 +51,7 @@ BARE = (3, 4, 5, 6, *range(19, 25))    # hands, feet, lower arms, head
 ROOM = 2                               # pixels by which the mask exceeds the clothes, for its feathered edge
 NEEDS_DOWNLOADS = {"cfld_sd15"}        # workflows whose models are not in this repository
 ANIMATED = {"fpdm_sequence"}           # workflows whose result is a film
+THUMBNAIL, FILM_FRAMES = 480, 4        # largest width of a thumbnail, pixels; frames of a film that it shows
 
 
 # --- inputs -------------------------------------------------------------------------------------------------
@@ -159,6 +162,19 @@ def result_of(host: Host, path: Path) -> bytes:
     return host.picture_bytes((of_film or of_grid or list(shown.values()))[-1][-1])
 
 
+def thumbnail(folder: Path, name: str) -> Image.Image:
+    """A workflow's result, or its graph where there is none, at most THUMBNAIL pixels wide; of a film some frames."""
+    path = folder / f"{name}.result.{result_kind(name)}"
+    with Image.open(path if path.is_file() else folder / f"{name}.graph.png") as picture:
+        frames = []
+        for number in range(FILM_FRAMES if name in ANIMATED else 1):
+            picture.seek(number * getattr(picture, "n_frames", 1) // FILM_FRAMES)
+            frames.append(np.array(picture.convert("RGB")))
+    row = Image.fromarray(np.concatenate(frames, axis=1))
+    row.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    return row
+
+
 def in_rows(rows: list[list[np.ndarray]]) -> bytes:
     """A PNG file of rows of pictures (H, W, 3) uint8, all of one size and as many in each row."""
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
@@ -171,6 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--host", help="address of a running ComfyUI, such as http://127.0.0.1:8188")
     parser.add_argument("--inputs", action="store_true", help="draw workflows/inputs and stop")
+    parser.add_argument("--thumbnails", action="store_true", help="make the thumbnails and stop")
     parser.add_argument("--width", type=int, default=1600, help="of the graphs' pictures, in pixels")
     parser.add_argument("--out", type=Path, default=WORKFLOWS, help="folder for the pictures")
     options = parser.parse_args()
@@ -179,6 +196,11 @@ def main() -> None:
         for name, picture in input_pictures().items():
             Image.fromarray(np.ascontiguousarray(picture)).save(WORKFLOWS / "inputs" / name, optimize=True)
             print(WORKFLOWS / "inputs" / name)
+        return
+    if options.thumbnails:
+        for path in workflow_files():
+            thumbnail(options.out, path.stem).save(options.out / f"{path.stem}.jpg", quality=90, optimize=True)
+            print(options.out / f"{path.stem}.jpg")
         return
     lacking = missing_tools()
     if lacking:
@@ -200,6 +222,7 @@ def main() -> None:
             result = job["queue"] and runs(path)
             if result:
                 (options.out / f"{path.stem}.result.{result_kind(path.stem)}").write_bytes(result_of(host, path))
+            thumbnail(options.out, path.stem).save(options.out / f"{path.stem}.jpg", quality=90, optimize=True)
             print(job["screenshot"] + (" and its result" if result else " (no result: its models are not here)"))
     print(f"{time.monotonic() - began:.0f} s")
 

@@ -36,6 +36,7 @@ from tools.picture_workflows import (
     pose_text,
     result_kind,
     runs,
+    thumbnail,
 )
 from training.data import mannequins
 from training.data.bank import HELD_OUT
@@ -305,6 +306,16 @@ def test_a_sequence_becomes_an_animated_picture(server):
 
 # --- what the files refer to --------------------------------------------------------------------------------
 
+def test_the_host_lists_the_workflows_as_templates_with_their_thumbnails(server):
+    """At the addresses that the host's frontend asks for."""
+    [module] = [name for name, templates in server.json("/workflow_templates").items() if "cfld_pose_transfer" in templates]
+    names = {path.stem for path in Path(WORKFLOWS).glob("*.json")}
+    assert set(server.json("/workflow_templates")[module]) == names
+    for name in names:
+        assert server.request(f"/api/workflow_templates/{module}/{name}.jpg") == (WORKFLOWS / f"{name}.jpg").read_bytes()
+        assert server.json(f"/api/workflow_templates/{module}/{name}.json")["nodes"]
+
+
 def test_the_input_pictures_are_the_drawings_they_say(server):
     drawn = input_pictures()
     assert sorted(drawn) == sorted(path.name for path in (WORKFLOWS / "inputs").iterdir())
@@ -328,5 +339,9 @@ def test_each_workflow_has_its_pictures_and_says_nothing_of_this_machine(name):
         with Image.open(path) as picture:
             assert picture.size[0] == 1600 if kind == "graph.png" else picture.size[0] > 300 or picture.n_frames == FRAMES
             assert np.asarray(picture.convert("RGB")).std() > 5
+        with Image.open(WORKFLOWS / f"{name}.jpg") as shown:   # of the picture that is there now
+            expected = np.asarray(thumbnail(WORKFLOWS, name), float)
+            assert shown.format == "JPEG" and shown.size == expected.shape[1::-1]
+            assert np.abs(np.asarray(shown, float) - expected).mean() < 3, "run tools/picture_workflows.py --thumbnails"
     text = (WORKFLOWS / f"{name}.json").read_text()
     assert not [word for word in (str(Path.home()), os.sep + "tmp" + os.sep, "localhost", "127.0.0.1") if word in text]

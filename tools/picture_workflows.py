@@ -175,6 +175,12 @@ def thumbnail(folder: Path, name: str) -> Image.Image:
     return row
 
 
+def write_thumbnail(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.jpg"
+    thumbnail(folder, name).save(path, quality=90, optimize=True)
+    return path
+
+
 def in_rows(rows: list[list[np.ndarray]]) -> bytes:
     """A PNG file of rows of pictures (H, W, 3) uint8, all of one size and as many in each row."""
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
@@ -199,8 +205,7 @@ def main() -> None:
         return
     if options.thumbnails:
         for path in workflow_files():
-            thumbnail(options.out, path.stem).save(options.out / f"{path.stem}.jpg", quality=90, optimize=True)
-            print(options.out / f"{path.stem}.jpg")
+            print(write_thumbnail(options.out, path.stem))
         return
     lacking = missing_tools()
     if lacking:
@@ -222,7 +227,7 @@ def main() -> None:
             result = job["queue"] and runs(path)
             if result:
                 (options.out / f"{path.stem}.result.{result_kind(path.stem)}").write_bytes(result_of(host, path))
-            thumbnail(options.out, path.stem).save(options.out / f"{path.stem}.jpg", quality=90, optimize=True)
+            write_thumbnail(options.out, path.stem)
             print(job["screenshot"] + (" and its result" if result else " (no result: its models are not here)"))
     print(f"{time.monotonic() - began:.0f} s")
 

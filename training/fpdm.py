@@ -70,10 +70,13 @@ class FPDMTask(MethodTask):
         self.pictures = open_pictures(config)
         self.loader_workers, self.licence = self.pictures.loader_workers, self.pictures.licence
         self.canvas = sizes.pose_canvas
-        self.batch, self.unseen = (DiffusionBatches(
-            pictures, sizes, own, self.canvas, bank_latents(pictures.bank, settings.vae, config.data, device)
-            if isinstance(pictures, MannequinPictures) and not settings.encoder_only else None, bool(settings.teacher),
-            bool(settings.pixels)) for pictures in (self.pictures, self.pictures.unseen()))
+
+        def batches(pictures: MannequinPictures | Photos) -> DiffusionBatches:
+            latents = bank_latents(pictures.bank, settings.vae, config.data, device) \
+                if isinstance(pictures, MannequinPictures) and not settings.encoder_only else None
+            return DiffusionBatches(pictures, sizes, own, self.canvas, latents, bool(settings.teacher),
+                                    bool(settings.pixels))
+        self.batch, self.unseen = batches(self.pictures), batches(self.pictures.unseen())
         method, unet_weights = FPDM(sizes), {}
         if settings.init:   # it holds all the others, trained further
             unet_weights = start_from(method, settings.init, "fpdm")

@@ -1,7 +1,7 @@
 """How a run does on people or photos that it never trains on, beside the same measure of those it does.
 
-Both are of the averaged weights, on as many batches with the same random numbers, so that what is left between them is what
-was learned by heart: more people or photos help there, longer training does not.
+Both are of the averaged weights, on as many batches with the same random numbers. Where the two part, photos are learned by
+heart: more people or photos help there, longer training does not.
 """
 
 from __future__ import annotations
@@ -15,9 +15,14 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-BATCHES = 4   # of each kind: what one sees of the difference is then a few per cent
+BATCHES = 4   # of each kind, the same at every time: their differences over a run are not those of the people drawn
 
 Batch = Callable[[np.random.Generator, int], dict[str, Tensor]]
+
+
+def hash_seed(*numbers: int) -> int:
+    """One 32-bit seed from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 @torch.no_grad()
@@ -34,7 +39,7 @@ def measure(accelerator: Accelerator, model: nn.Module, batches: dict[str, Batch
     for kind, batch in batches.items():
         for number in range(BATCHES):
             key = (seed, accelerator.process_index, number)
-            set_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+            set_seed(hash_seed(*key))
             rows = {k: v.to(accelerator.device) for k, v in batch(np.random.default_rng(key), size).items()}
             with context():
                 loss, parts = model(rows)
@@ -46,6 +51,6 @@ def measure(accelerator: Accelerator, model: nn.Module, batches: dict[str, Batch
 
 def in_words(measured: dict[str, float], images: int) -> str:
     """One line for the terminal."""
-    parts = [f"{name.split('/', 1)[1]} {value:.4g} ({measured['trained_on/' + name.split('/', 1)[1]]:.4g})"
-             for name, value in measured.items() if name.startswith("held_out/")]
+    names = [name.removeprefix("held_out/") for name in measured if name.startswith("held_out/")]
+    parts = [f"{name} {measured[f'held_out/{name}']:.4g} ({measured[f'trained_on/{name}']:.4g})" for name in names]
     return f"{images:,} images, never trained on (trained on): {', '.join(parts)}"

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from pgpis_models.schedule import cfld_lr
 from training.config import TrainConfig, as_json
-from training.held_out import Batch, in_words, measure
+from training.held_out import Batch, hash_seed, in_words, measure
 from training.states import States
 
 
@@ -207,21 +207,16 @@ def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Ta
     states.save(progress.images)
     path = Path(config.export or folder / f"{config.name}.safetensors")
     with averaged(ema, parameters):
-        if shown != progress.images:
-            show()
-        if main:
+        if main:   # first of all: a photo that cannot be read while measuring takes nothing away
             path.parent.mkdir(parents=True, exist_ok=True)
             task.export(path, progress.images)
+        if shown != progress.images:
+            show()
     if main:
         accelerator.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return path
-
-
-def hash_seed(*numbers: int) -> int:
-    """One 32-bit seed from several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class averaged:  # noqa: N801 - reads as a word in `with averaged(...)`

@@ -233,6 +233,17 @@ def test_measuring_changes_nothing_of_the_training(tmp_path):
     assert same(often, run(config(tmp_path / "never", sample_every=0), LineTask))
 
 
+def test_a_checkpoint_is_written_before_anything_is_measured_of_it(tmp_path):
+    class Unreadable(LineTask):
+        def unseen(self, rng, size):
+            raise OSError("cannot read photo")
+
+    with pytest.raises(OSError, match="cannot read photo"):
+        run(config(tmp_path / "broken", sample_every=0), Unreadable)
+    whole = run(config(tmp_path / "whole", sample_every=0), LineTask)
+    assert same(whole, tmp_path / "broken" / "line" / "line.safetensors")
+
+
 def test_a_batch_that_does_not_divide_is_refused(tmp_path):
     with pytest.raises(ValueError, match="batch 4 does not divide over 1 processes and 3 accumulated.*multiple of 3"):
         run(config(tmp_path, accumulate=3), LineTask)

@@ -90,9 +90,11 @@ class MethodConfig:
     cubic_timesteps: bool = True        # t = (1 - u^3) T, favouring noise (authors' code)
     timestep_power: float = 3.0         # in place of that 3: the larger, the more noise is favoured
     caption_loss: float = 0.0           # demo only: pulls the prompt towards the base's caption of the person
+    caption_metric: float = 0.0         # demo only: share of that loss measured in the base's picture (caption_loss.py)
     foreground: float = 1.0             # demo only: loss weight of the person's latent pixels, background 1
     teacher: float = 0.0                # demo only: weight of copying the base, told caption and pose (training/teacher.py)
     pixels: float = 0.0                 # demo only: weight of the decoded prediction's squared error (training/pixels.py)
+    pixels_psnr: bool = False           # demo only: that error picture by picture on a logarithmic scale, as PSNR counts
     encoder_only: bool = False          # demo only: train backbone and decoder on the caption alone, no UNet
     init_encoder: str = ""              # demo only: file of such a run, to start from if it is there
     init: str = ""                      # checkpoint of the same method to start from

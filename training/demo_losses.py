@@ -21,7 +21,7 @@ class DemoLosses:
     def __init__(self, settings: MethodConfig, vae: nn.Module | None, device: torch.device) -> None:
         self.settings = settings
         self.teacher: Teacher | None = open_teacher(settings, device)
-        self.decoder = Decoder(vae) if settings.pixels else None
+        self.decoder = Decoder(vae, settings.pixels_psnr) if settings.pixels else None
 
     def watch(self, binding: Callable[..., Tensor], unet: nn.Module, schedule: NoiseSchedule, batch: Mapping[str, Tensor],
               told: Callable[[], tuple[Tensor, Tensor | FactoredRasters]]) -> Watched:

@@ -22,6 +22,7 @@ from pgpis_models.fpdm import CONFIGS, FPDM, FPDMConfig
 from pgpis_models.injections import harmonise
 from pgpis_models.pose import cfld_factored
 from training.base import diffusion_loss, person_weight, raster_size
+from training.caption_loss import CaptionError, open_caption_error
 from training.config import FPDMSettings, MethodConfig, TrainConfig
 from training.data.fpdm_pairs import (
     MannequinPictures,
@@ -38,7 +39,6 @@ from training.latents import bank_latents, draw, posterior
 from training.method import (
     MethodTask,
     below,
-    caption_error,
     check_demo_settings,
     grid_scale,
     noisy_timesteps,
@@ -82,15 +82,17 @@ class FPDMTask(MethodTask):
             unet_weights = start_from(method, settings.init, "fpdm")
         else:
             self.start(method)
+        error = open_caption_error(settings, config.data, device)
         if settings.encoder_only:
-            self.model = SourceTraining(method).to(device)
+            self.model = SourceTraining(method, error).to(device)
             return
         unet = self.open_base()
         check_prediction("fpdm", self.base_name, self.sizes, settings.base)
         trained = trained_weights(method, unet, settings)
         swap_weights(unet, unet_weights)
         self.store(trained, unet_weights)
-        self.model = FPDMTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), config).to(device)
+        self.model = FPDMTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), config,
+                                  error).to(device)
         self.model.demo_losses = DemoLosses(settings, self.vae, device)
 
     def start(self, method: FPDM) -> None:
@@ -202,8 +204,9 @@ class FPDMTraining(nn.Module):
     """
 
     def __init__(self, method: FPDM, unet: nn.Module, sizes: BaseSizes, trained: list[str],
-                 encode: Callable[[Tensor], Tensor], config: TrainConfig) -> None:
+                 encode: Callable[[Tensor], Tensor], config: TrainConfig, caption_error: CaptionError) -> None:
         super().__init__()
+        self.caption_error = caption_error
         self.method, self.unet, self.schedule = method, unet, sizes.schedule()
         self.settings: MethodConfig = config.method
         self.own, self.encode = config.fpdm, encode
@@ -240,7 +243,7 @@ class FPDMTraining(nn.Module):
             fusion = method.fusion(batch["clip_source"], batch["clip_pose"])
         loss = torch.zeros((), device=latents.device)
         if self.settings.caption_loss:
-            caption = context_error(method, tokens, batch["caption"])
+            caption = context_error(method, tokens, batch["caption"], self.caption_error)
             loss, logs["caption"] = loss + self.settings.caption_loss * caption, caption.detach()
         injected = method.training_injections(tokens, batch["pose"], fusion, per_sample=self.own.per_sample_drops)
         timesteps = noisy_timesteps(self.settings, rows, self.schedule, latents.device)   # authors' code: uniform
@@ -256,18 +259,19 @@ class FPDMTraining(nn.Module):
 class SourceTraining(nn.Module):
     """Demo only: source tower and source MLP learn to say the caption of the person that they see."""
 
-    def __init__(self, method: FPDM) -> None:
+    def __init__(self, method: FPDM, caption_error: CaptionError) -> None:
         super().__init__()
-        self.method = method
+        self.method, self.caption_error = method, caption_error
         method.requires_grad_(False)
         method.source_tower.requires_grad_(True)
         method.source_mlp.requires_grad_(True)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        return context_error(self.method, self.method.source_tower(batch["source"]), batch["caption"]), {}
+        tokens = self.method.source_tower(batch["source"])
+        return context_error(self.method, tokens, batch["caption"], self.caption_error), {}
 
 
-def context_error(method: FPDM, tokens: Tensor, caption: Tensor) -> Tensor:
+def context_error(method: FPDM, tokens: Tensor, caption: Tensor, caption_error: CaptionError) -> Tensor:
     """How far the first context tokens are from the caption (B, T, C): the base was told captions, so it listens at once.
 
     Raises ValueError when there are fewer tokens than the caption has.

@@ -26,13 +26,13 @@ from pgpis_models.mcld_inputs import Clip, ClipEncoder, encode_faces, image_toke
 from pgpis_models.mcld_loss import face_mask, mcld_loss, offset_noise, parts_of_pose, training_schedule
 from pgpis_models.mcld_parts import CLIP_MEAN, ReferenceWriter
 from training.base import person_weight
+from training.caption_loss import CaptionError, open_caption_error
 from training.config import MCLDTrainConfig, MethodConfig, TrainConfig
 from training.data.focal import open_focal_pairs
 from training.latents import draw, posterior
 from training.method import (
     MethodTask,
     below,
-    caption_error,
     check_demo_settings,
     configured,
     draw_images,
@@ -70,9 +70,10 @@ class MCLDTask(MethodTask):
         self.pairs = open_focal_pairs(config, sizes, device)
         self.batch, self.unseen = (partial(draw_images, pairs, 1) for pairs in (self.pairs, self.pairs.unseen()))
         self.loader_workers, self.licence = self.pairs.loader_workers, self.pairs.licence
+        error = open_caption_error(settings, config.data, device)
         if settings.encoder_only:
             start(method, None, settings, config.mcld)
-            self.model = CaptionTraining(method).to(device)
+            self.model = CaptionTraining(method, error).to(device)
             return
         unet = self.open_base(method.noise_schedule())
         trained = trained_weights(method, unet, settings)
@@ -83,7 +84,8 @@ class MCLDTask(MethodTask):
             std = embedding_std(self.pairs.batch, clip, config.mcld.std_photos)
         else:
             std = None
-        self.model = MCLDTraining(method, unet, self.sizes, trained, config, partial(posterior, self.vae), clip, std)
+        self.model = MCLDTraining(method, unet, self.sizes, trained, config, partial(posterior, self.vae), clip, std,
+                                  error)
         self.model.to(device)
         if config.checkpointing:
             self.model.reference.unet.enable_gradient_checkpointing()
@@ -158,8 +160,10 @@ class MCLDTraining(nn.Module):
     """
 
     def __init__(self, method: MCLD, unet: nn.Module, sizes: BaseSizes, trained: list[str], config: TrainConfig,
-                 encode: Callable[[Tensor], Tensor], clip: Clip | None, std: Tensor | None) -> None:
+                 encode: Callable[[Tensor], Tensor], clip: Clip | None, std: Tensor | None,
+                 caption_error: CaptionError) -> None:
         super().__init__()
+        self.caption_error = caption_error
         self.method, self.unet, self.settings, self.focal = method, unet, config.method, config.mcld
         self.encode, self.clip, self.std = encode, clip, std
         self.schedule = training_schedule() if method.config.schedule == "authors" else sizes.schedule()
@@ -184,7 +188,7 @@ class MCLDTraining(nn.Module):
         loss = torch.zeros((), device=device)
         if settings.caption_loss:
             used = ("source",) if self.method.config.aggregation == "image" else ("source", "texture")
-            caption = sum(caption_error(self.tokens(batch, name), batch["caption"]) for name in used) / len(used)
+            caption = sum(self.caption_error(self.tokens(batch, name), batch["caption"]) for name in used) / len(used)
             loss, logs["caption"] = loss + settings.caption_loss * caption, caption.detach()
         injected = harmonise([self.method.injections(encoded)], rows).stacked()
         if "self_reference_on" in injected:
@@ -273,14 +277,14 @@ def freeze_unused(method: MCLD, train_reference: bool = True) -> None:
 class CaptionTraining(nn.Module):
     """Demo only: the encoders of photo and texture map learn to say the caption of the person that they see."""
 
-    def __init__(self, method: MCLD) -> None:
+    def __init__(self, method: MCLD, caption_error: CaptionError) -> None:
         super().__init__()
-        self.method = method
+        self.method, self.caption_error = method, caption_error
         for name, parameter in method.named_parameters():
             parameter.requires_grad_(name.startswith(tuple(f"{part}." for part in MCLDTask.encoder_parts)))
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         vision = self.method.vision
-        photo, texture = (caption_error(encoder(batch[name]), batch["caption"])
+        photo, texture = (self.caption_error(encoder(batch[name]), batch["caption"])
                           for encoder, name in ((vision.image, "source"), (vision.texture, "texture")))
         return photo + texture, {"photo": photo.detach(), "texture": texture.detach()}

@@ -25,11 +25,8 @@ from pgpis_models.sampling import sample_latents
 from pgpis_models.schedule import NoiseSchedule, cubic_timesteps
 from training.base import companion
 from training.config import MethodConfig, TrainConfig, build
-from training.data.captions import BUILD, COLOURS
 from training.data.pairs import Pairs
 
-COLOUR_WEIGHT = 4.0   # of the colour columns of a caption: an error there is what one sees
-BUILD_WEIGHT = 4.0    # of the build's numbers: they move every outline, and are the last that an encoder learns to read
 SMALL = 200           # pictures narrower than this are shown at twice their size
 
 
@@ -106,7 +103,8 @@ def configured(kind: type, presets: Mapping[str, Any], settings: MethodConfig) -
 def check_demo_settings(config: TrainConfig) -> None:
     """Raises ValueError where settings that need what only mannequins' batches bring meet photos."""
     settings = config.method
-    told = {"caption_loss": settings.caption_loss, "encoder_only": settings.encoder_only,
+    told = {"caption_loss": settings.caption_loss, "caption_metric": settings.caption_metric,
+            "encoder_only": settings.encoder_only,
             "foreground": settings.foreground != 1.0, "teacher": settings.teacher, "pixels": settings.pixels}
     if config.data.kind != "mannequins" and any(told.values()):
         raise ValueError(f"{[name for name, on in told.items() if on]} need captions or person masks, or pictures beside "
@@ -194,15 +192,6 @@ def trained_weights(method: nn.Module, unet: nn.Module, settings: MethodConfig) 
 
 
 # --- captions and pictures ----------------------------------------------------------------------------------
-
-def caption_error(prompt: Tensor, caption: Tensor) -> Tensor:
-    """Mean squared error of a prompt (B, T, C) against the caption; its colours count COLOUR_WEIGHT times, its build
-    BUILD_WEIGHT times."""
-    weight = caption.new_ones(caption.shape[1:])
-    weight[:, COLOURS] = COLOUR_WEIGHT
-    weight[BUILD] = BUILD_WEIGHT
-    return ((prompt.float() - caption).square() * weight).mean()
-
 
 def swatches(captions: Tensor, like: Tensor) -> Tensor:
     """The main colours that captions (B, T, C) name, top to bottom, as pictures of the shape of `like`."""

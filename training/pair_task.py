@@ -19,13 +19,13 @@ from pgpis_models.diffusers_binding import DiffusersBinding
 from pgpis_models.injections import harmonise
 from pgpis_models.pose_factored import FactoredRasters, join
 from training.base import diffusion_loss, person_weight
+from training.caption_loss import CaptionError, open_caption_error
 from training.config import MethodConfig, TrainConfig
 from training.data.pairs import Pairs, open_pairs
 from training.demo_losses import DemoLosses
 from training.latents import draw, posterior
 from training.method import (
     MethodTask,
-    caption_error,
     check_demo_settings,
     configured,
     draw_images,
@@ -64,16 +64,17 @@ class PairTask(MethodTask):
         self.batch, self.unseen = (partial(draw_pairs, pairs, 2 if settings.reconstruct else 1, sizes.pose_channels)
                                    for pairs in (self.pairs, self.pairs.unseen()))
         self.loader_workers, self.licence = self.pairs.loader_workers, self.pairs.licence
+        error = open_caption_error(settings, config.data, device)
         if settings.encoder_only:
             self.start(method, None)
-            self.model = CaptionTraining(method, self.encoder_parts, self.read).to(device)
+            self.model = CaptionTraining(method, self.encoder_parts, self.read, error).to(device)
             return
         unet = self.open_base()
         replaced = self.start(method, unet)
         trained = trained_weights(method, unet, settings)
         self.store(trained, replaced)
         self.model = PairTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), settings, self.told,
-                                  self.halves_summed).to(device)
+                                  self.halves_summed, error).to(device)
         if settings.teacher and sizes.pose_channels != TEACHER_CHANNELS:
             raise ValueError(f"method.teacher reads poses in {TEACHER_CHANNELS} channels, the method in "
                              f"{sizes.pose_channels}; set method.model.pose_channels={TEACHER_CHANNELS}, or "
@@ -142,8 +143,9 @@ class PairTraining(nn.Module):
 
     def __init__(self, method: nn.Module, unet: nn.Module, sizes: BaseSizes, trained: list[str],
                  encode: Callable[[Tensor], Tensor], settings: MethodConfig, told: Callable[[Any], Tensor],
-                 halves_summed: bool) -> None:
+                 halves_summed: bool, caption_error: CaptionError) -> None:
         super().__init__()
+        self.caption_error = caption_error
         self.method, self.unet, self.schedule, self.settings = method, unet, sizes.schedule(), settings
         self.encode, self.told, self.halves_summed = encode, told, halves_summed
         self.demo_losses: DemoLosses | None = None
@@ -159,7 +161,7 @@ class PairTraining(nn.Module):
         appearance = self.method.encode_appearance(batch["source"])
         loss = torch.zeros((), device=latents.device)
         if settings.caption_loss:
-            caption = caption_error(self.told(appearance), batch["caption"])
+            caption = self.caption_error(self.told(appearance), batch["caption"])
             loss, logs["caption"] = loss + settings.caption_loss * caption, caption.detach()
         injected = self.method.training_injections(
             batch["source"], batch["source_pose"] if settings.reconstruct else None, batch["target_pose"],
@@ -187,12 +189,13 @@ class PairTraining(nn.Module):
 class CaptionTraining(nn.Module):
     """Demo only: the encoder's parts learn to say the caption of the person that they see. read: see PairTask."""
 
-    def __init__(self, method: nn.Module, parts: tuple[str, ...], read: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    def __init__(self, method: nn.Module, parts: tuple[str, ...], read: Callable[[nn.Module, Tensor], Tensor],
+                 caption_error: CaptionError) -> None:
         super().__init__()
-        self.method, self.read = method, read
+        self.method, self.read, self.caption_error = method, read, caption_error
         method.requires_grad_(False)
         for part in parts:
             method.get_submodule(part).requires_grad_(True)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        return caption_error(self.read(self.method, batch["source"]), batch["caption"]), {}
+        return self.caption_error(self.read(self.method, batch["source"]), batch["caption"]), {}

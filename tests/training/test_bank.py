@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from training.caption_loss import CaptionError
 from training.config import DataConfig
 from training.data import bank as bank_module
 from training.data.bank import HELD_OUT, Bank, open_bank, pose_seed
 from training.data.captions import TOKENS, WIDTH, caption
 from training.data.mannequins import render, sample_identity, sample_pose
-from training.method import caption_error
 
 SIZE = (64, 48)
 
@@ -158,7 +158,7 @@ def test_errors_of_colours_and_of_the_build_count_four_times():
     def error_of(other):
         """The loss of that change, and its plain mean squared error."""
         said = caption(other)[None]
-        return caption_error(torch.from_numpy(said), torch.from_numpy(truth)).item(), ((said - truth) ** 2).mean()
+        return CaptionError()(torch.from_numpy(said), torch.from_numpy(truth)).item(), ((said - truth) ** 2).mean()
     for name in vars(who.build):
         changed = dataclasses.replace(who.build, **{name: getattr(who.build, name) + 0.1})
         weighted, plain = error_of(dataclasses.replace(who, build=changed))

@@ -13,12 +13,13 @@ from pgpis_models.fpdm import CONFIGS, FPDMConfig
 from tests.fpdm_tiny import MODEL, steps, tower_file, train_config
 from tests.steps import changed, weights
 from tests.tiny import SIZES, shaken, write_diffusers
+from training.caption_loss import CaptionError
 from training.config import TrainConfig, build, load_config
 from training.data.fpdm_pairs import diffusion_tensors
 from training.fpdm import FPDMTask, context_error, identical
 from training.fpdm_fusion import FusionTask, load_published, sized
 from training.loop import learning_rate, run
-from training.method import caption_error, swatches
+from training.method import swatches
 from training.picture import GAP, LABEL, as_uint8
 
 CPU = torch.device("cpu")
@@ -120,7 +121,7 @@ def test_the_loss_is_the_formula_written_out(folder, files, fusion):
         made = model.binding(abar.sqrt() * latents + (1 - abar).sqrt() * noise, t, rows)
         denoising = (made - (abar.sqrt() * noise - (1 - abar).sqrt() * latents)).square().mean()
         assert torch.allclose(logs["denoising"], denoising, atol=1e-5)
-        assert torch.allclose(loss, denoising + 0.5 * caption_error(context, batch["caption"]), atol=1e-5)
+        assert torch.allclose(loss, denoising + 0.5 * CaptionError()(context, batch["caption"]), atol=1e-5)
     assert len(seen) > 2
 
 
@@ -279,7 +280,7 @@ def test_published_towers_start_ours(tmp_path):
 def test_fewer_tokens_than_a_caption_are_refused(folder, files, fusion):
     task = stage2(folder, files, fusion)
     with pytest.raises(ValueError, match="gives 5 tokens, a caption has 16"):
-        context_error(task.model.method, torch.zeros(2, 5, 64), torch.zeros(2, 16, 64))
+        context_error(task.model.method, torch.zeros(2, 5, 64), torch.zeros(2, 16, 64), CaptionError())
 
 
 def test_the_authors_learning_rate(folder, files):

@@ -54,6 +54,32 @@ def test_a_true_prediction_is_the_true_picture(files, prediction):
     assert torch.allclose(grey, 4 * (picture - 0.5).square().mean(), rtol=1e-4)
 
 
+def test_on_request_it_moves_with_the_mean_psnr(files):
+    """Of pictures of very different errors, against skimage's PSNR: a hundredth of a decibel more of the mean lowers it by
+    that many nepers, and where all errors are typical it pushes as hard as the plain one does."""
+    from skimage.metrics import peak_signal_noise_ratio
+    vae = load_vae(files.vae)
+    torch.manual_seed(0)
+    latents = 0.5 * torch.randn(4, 4, 8, 8)
+    with torch.no_grad():
+        made = decode_latents(vae, latents) * 2 - 1
+    far = made + torch.tensor([0.1, 0.2, 0.4, 0.8]).view(4, 1, 1, 1) * torch.randn_like(made)
+    near = made + 0.8 * (far - made)
+
+    def psnr(pictures):
+        return np.mean([peak_signal_noise_ratio(a.numpy() / 2, b.numpy() / 2, data_range=1.0)
+                        for a, b in zip(pictures, made, strict=True)])
+    found = [Decoder(vae, psnr=True).error(latents, pictures).item() for pictures in (far, near)]
+    assert found[0] - found[1] == pytest.approx(0.01 * np.log(10) / 10 * (psnr(near) - psnr(far)), rel=0.05)
+    typical = made + 0.1 * torch.randn_like(made).sign()
+    pushes = []
+    for psnr_wanted in (False, True):
+        free = latents.clone().requires_grad_(True)
+        Decoder(vae, psnr_wanted).error(free, typical).backward()
+        pushes.append(free.grad)
+    assert torch.allclose(pushes[1], pushes[0] / 1.1, rtol=0.02, atol=1e-6)   # 1.1: the floor beside the typical error
+
+
 @pytest.mark.parametrize("reconstruct", [True, False])
 def test_pictures_are_those_of_the_latents(folder, files, reconstruct):
     """What a batch brings as pictures is what its latents show, source half and target half."""

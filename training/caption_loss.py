@@ -27,6 +27,7 @@ from training.config import DataConfig, MethodConfig
 from training.data.arrays import NewArray
 from training.data.bank import DRAWING, Bank, open_bank
 from training.data.captions import BUILD, COLOURS
+from training.method import there
 
 COLOUR_WEIGHT = 4.0   # of the colour columns of a caption: an error there is what one sees
 BUILD_WEIGHT = 4.0    # of the build's numbers: they move every outline, and are the last that an encoder learns to read
@@ -63,19 +64,21 @@ class CaptionError:
 
 def open_caption_error(settings: MethodConfig, data: DataConfig, device: torch.device) -> CaptionError:
     """The error that a config asks for; where method.caption_metric is above 0, measures the base's pictures for it, which
-    takes 90 s on one CPU core and is kept in data.cache. Raises ValueError where base, its adapter or autoencoder are
-    missing."""
+    takes 90 s on one CPU core and is kept in data.cache. By numbers alone, said aloud, where the base has no adapter beside
+    it. Raises ValueError where base or autoencoder are missing."""
     share = settings.caption_metric
     if not share:
         return CaptionError()
-    files = {"method.base": Path(settings.base), "the adapter of method.base": companion(Path(settings.base)),
-             "method.vae": Path(settings.vae)}
+    files = {"method.base": Path(settings.base), "method.vae": Path(settings.vae)}
     for name, path in files.items():
         if not path.is_file():
             raise ValueError(f"method.caption_metric is {share} and asks the base for pictures, but {name} is "
                              f"{str(path)!r}, which is not there; expected what demo_base.yaml and demo_vae.yaml make, "
                              "or method.caption_metric=0")
-    about = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files.values()]
+    adapter = companion(files["method.base"])
+    if not there(str(adapter), "the adapter of method.base (for method.caption_metric)"):
+        return CaptionError()
+    about = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*files.values(), adapter)]
     key = hashlib.sha256(json.dumps([*about, DRAWING, list(data.size), data.views, PEOPLE, FROM, GRADIENTS]).encode())
     path = Path(data.cache) / f"caption-metric-{key.hexdigest()[:12]}.npy"
     if not path.is_file():

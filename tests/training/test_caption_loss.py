@@ -1,5 +1,7 @@
 """The error of captions as the base's picture shows it: the matrix, what it says of real changes, the loss, and errors."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -112,11 +114,15 @@ def test_encoders_learn_by_it(folder, files, base, kind, monkeypatch):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_it_says_what_it_needs(base, files, tmp_path):
+def test_it_says_what_it_needs(base, files, tmp_path, capsys):
     data = DataConfig(size=(64, 64), views=2, cache=str(tmp_path), identities=1)
     assert open_caption_error(MethodConfig(), data, CPU).metric is None
-    with pytest.raises(ValueError, match="the adapter of method.base is .*_adapter.safetensors', which is not there"):
-        open_caption_error(settings_of(write_base(tmp_path / "bare.safetensors"), files, caption_metric=0.9), data, CPU)
+    bare = settings_of(write_base(tmp_path / "bare.safetensors"), files, caption_metric=0.9)
+    assert open_caption_error(bare, data, CPU).metric is None
+    said = capsys.readouterr().out
+    assert re.search(r"\(for method.caption_metric\) is .*bare_adapter.safetensors, which is not there", said)
+    with pytest.raises(ValueError, match="method.base is .*which is not there"):
+        open_caption_error(MethodConfig(base="nowhere", caption_metric=0.9), data, CPU)
     with pytest.raises(ValueError, match="method.vae is .*which is not there"):
         open_caption_error(MethodConfig(base=str(base), vae="nowhere", caption_metric=0.9), data, CPU)
     deaf = ((torch.randn(2, 3, 4), lambda c: 0 * c.flatten(1)) for _ in range(2))

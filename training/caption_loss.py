@@ -1,10 +1,10 @@
 """Demo only: how far what an encoder says is from the caption of the person, by its numbers or by what one would see.
 
-By numbers every error counts alike, but for colours and build. What one sees of them is uneven: of a skirt's shape or the
-width of the shoulders a little error moves an outline, of the colour of the eyes a large one is next to nothing. So the
-error may be measured in the base's picture instead, to first order: a change e of the caption changes the picture by J e,
-and the mean of |J e|^2 over people is e' G e with G the mean of J' J, one matrix for all. It costs a matrix product where
-the picture itself would cost the base and the decoder, forth and back. No published training of these methods has it.
+By numbers every error counts alike, but for colours and build. What one sees of them is uneven: of how thick the limbs are
+a little error moves every outline, of the colour of the eyes a large one is next to nothing. So the error may be measured
+in the base's picture instead, to first order: a change e of the caption changes the picture by J e, and the mean of |J e|^2
+over people is e' G e with G the mean of J' J, one matrix for all. It costs a matrix product where the picture itself would
+cost the base and the decoder, forth and back. No published training of these methods has it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def open_caption_error(settings: MethodConfig, data: DataConfig, device: torch.d
     takes 90 s on one CPU core and is kept in data.cache. By numbers alone, said aloud, where the base has no adapter beside
     it. Raises ValueError where base or autoencoder are missing."""
     share = settings.caption_metric
-    if not share:
+    if not share or not (settings.caption_loss or settings.encoder_only):
         return CaptionError()
     files = {"method.base": Path(settings.base), "method.vae": Path(settings.vae)}
     for name, path in files.items():
@@ -78,9 +78,9 @@ def open_caption_error(settings: MethodConfig, data: DataConfig, device: torch.d
     adapter = companion(files["method.base"])
     if not there(str(adapter), "the adapter of method.base (for method.caption_metric)"):
         return CaptionError()
-    about = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*files.values(), adapter)]
-    key = hashlib.sha256(json.dumps([*about, DRAWING, list(data.size), data.views, PEOPLE, FROM, GRADIENTS]).encode())
-    path = Path(data.cache) / f"caption-metric-{key.hexdigest()[:12]}.npy"
+    about: list = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*files.values(), adapter)]
+    about += [DRAWING, *data.size, data.views, PEOPLE, FROM, GRADIENTS, SHRUNK]
+    path = Path(data.cache) / f"caption-metric-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]}.npy"
     if not path.is_file():
         metric = base_metric(settings, open_bank(data, held_out=PEOPLE, start=FROM), device, GRADIENTS).cpu().numpy()
         with NewArray(path, metric.shape, np.float32) as kept:

@@ -116,15 +116,16 @@ def test_encoders_learn_by_it(folder, files, base, kind, monkeypatch):
 
 def test_it_says_what_it_needs(base, files, tmp_path, capsys):
     data = DataConfig(size=(64, 64), views=2, cache=str(tmp_path), identities=1)
-    assert open_caption_error(MethodConfig(), data, CPU).metric is None
-    bare = settings_of(write_base(tmp_path / "bare.safetensors"), files, caption_metric=0.9)
+    for unasked in (MethodConfig(), settings_of(base, files, caption_metric=0.9)):   # the second has no caption loss
+        assert open_caption_error(unasked, data, CPU).metric is None
+    bare = settings_of(write_base(tmp_path / "bare.safetensors"), files, caption_loss=1.0, caption_metric=0.9)
     assert open_caption_error(bare, data, CPU).metric is None
     said = capsys.readouterr().out
     assert re.search(r"\(for method.caption_metric\) is .*bare_adapter.safetensors, which is not there", said)
     with pytest.raises(ValueError, match="method.base is .*which is not there"):
-        open_caption_error(MethodConfig(base="nowhere", caption_metric=0.9), data, CPU)
+        open_caption_error(MethodConfig(base="nowhere", caption_loss=1.0, caption_metric=0.9), data, CPU)
     with pytest.raises(ValueError, match="method.vae is .*which is not there"):
-        open_caption_error(MethodConfig(base=str(base), vae="nowhere", caption_metric=0.9), data, CPU)
+        open_caption_error(MethodConfig(base=str(base), vae="nowhere", encoder_only=True, caption_metric=0.9), data, CPU)
     deaf = ((torch.randn(2, 3, 4), lambda c: 0 * c.flatten(1)) for _ in range(2))
     with pytest.raises(ValueError, match="captions change nothing in the base's pictures"):
         picture_metric(deaf, torch.Generator().manual_seed(0))

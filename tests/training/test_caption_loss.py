@@ -11,7 +11,7 @@ from pgpis_models.injections import Injections, everywhere, harmonise
 from pgpis_models.pose import cfld_rasters
 from tests import fpdm_tiny
 from tests.steps import adam, step
-from tests.tiny import MODEL, shaken, train_config, write_base
+from tests.tiny import MODEL, train_config, write_base
 from training.base import CaptionedUNet, companion, raster_size
 from training.caption_loss import SHRUNK, CaptionError, base_metric, open_caption_error, picture_metric
 from training.cfld import CFLDTask
@@ -32,17 +32,6 @@ def test_the_metric_of_a_linear_picture_is_its_square():
     wanted = ((1 - SHRUNK) * wanted + SHRUNK * own) / own.diagonal().mean()
     assert torch.allclose(found, wanted, atol=0.03) and found.diagonal().mean() == pytest.approx(1)
     assert (found - torch.diag(found.diagonal())).abs().max() > 0.3   # what lies beside the diagonal matters
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """A base with its pose adapter beside it."""
-    path = write_base(tmp_path_factory.mktemp("base") / "base.safetensors")
-    torch.manual_seed(1)
-    captioned = CaptionedUNet(*load_unet(path), 0.0, 0.0, 1.0)
-    shaken(captioned.pose_encoder, 0.2)
-    captioned.save_companion(companion(path))
-    return path
 
 
 def settings_of(base, files, **method):

@@ -28,17 +28,6 @@ MODEL = {"image_size": [64, 64], "window": [4, 4], "swin_width": 8, "swin_depths
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """A base with its pose adapter beside it."""
-    path = write_base(tmp_path_factory.mktemp("base") / "base.safetensors")
-    torch.manual_seed(1)
-    captioned = CaptionedUNet(*load_unet(path), 0.0, 0.0, 1.0)
-    shaken(captioned.pose_encoder, 0.2)
-    captioned.save_companion(companion(path))
-    return path
-
-
-@pytest.fixture(scope="module")
 def fusion(folder, files):
     return str(run(fpdm_tiny.train_config(folder, files, "fpdm_fusion"), FusionTask))
 

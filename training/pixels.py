@@ -42,7 +42,7 @@ class Decoder:
 
     def __init__(self, vae: nn.Module, psnr: bool = False) -> None:
         self.psnr = psnr
-        # channels last: a CPU runs it twice as fast, and it is the dearest part of a step
+        # channels last: forward twice as fast on a CPU, and it is the dearest part of a step
         self.vae = vae.requires_grad_(False).train(False).to(memory_format=torch.channels_last)
 
     def error(self, latents: Tensor, pictures: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from pgpis_models.pipeline import Generator
 from pgpis_models.texture import TILE, tiles
 from tests.steps import step, weights
 from tests.tiny import shaken, train_config
+from training.caption_loss import CaptionError
 from training.data.focal import iuvs, poses
 from training.loop import run
 from training.mcld import MCLDTask
@@ -315,6 +316,18 @@ def test_an_encoder_run_starts_the_encoders(folder, files, tmp_path):
     own, other = (dict(t.model.method.vision.named_parameters()) for t in (task, fresh))
     for name, value in own.items():
         assert torch.equal(value, other[name]) == name.startswith("face"), name
+
+
+def test_an_encoder_run_counts_errors_as_it_is_told(folder, files):
+    """With the unit matrix as its measure the loss is the plain mean square, of the photo and of the texture map."""
+    task = make(folder, files, method={"encoder_only": True, "caption_loss": 1.0})
+    task.model.caption_error = CaptionError(torch.eye(16 * 64), 1.0)
+    batch, vision = task.batch(np.random.default_rng(0), 2), task.model.method.vision
+    with torch.no_grad():
+        loss, _ = task.model(batch)
+        plain = [(encoder(batch[name]) - batch["caption"]).square().mean()
+                 for encoder, name in ((vision.image, "source"), (vision.texture, "texture"))]
+    assert torch.allclose(loss, sum(plain), rtol=1e-4)
 
 
 def test_the_ablation_measures_every_row_on_the_same_budget(folder, files, tmp_path):

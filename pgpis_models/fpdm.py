@@ -212,12 +212,12 @@ class FPDM(nn.Module):
         return ["source", "fusion"]
 
     def training_injections(self, tokens: Tensor, pose: Tensor, fusion: Tensor, drop_u: Tensor | None = None,
-                            per_sample: bool = False) -> Injections:
+                            per_sample: bool = False, told: bool = False) -> Injections:
         """Injections of B training items with conditions dropped.
 
-        tokens: (B, N, C) of the source tower, before the source MLP. pose: (B, 3, H, W) in [0, 1]. fusion: (B, E).
-        drop_u: uniform draws for pose, source and fusion, (3, 1) for one decision per batch as in the code, (3, B) for
-        one per sample; drawn here when None, per_sample choosing which.
+        tokens: (B, N, C) of the source tower, before the source MLP; with told the context itself, which passes no MLP.
+        pose: (B, 3, H, W) in [0, 1]. fusion: (B, E). drop_u: uniform draws for pose, source and fusion, (3, 1) for one
+        decision per batch as in the code, (3, B) for one per sample; drawn here when None, per_sample choosing which.
         """
         batch = len(tokens)
         if not batch == len(pose) == len(fusion):
@@ -233,7 +233,8 @@ class FPDM(nn.Module):
 
         def kept(value: Tensor, which: int) -> Tensor:
             return value * keep[which].to(value.dtype).reshape(-1, *(1,) * (value.ndim - 1))
-        return self.injections(kept(self.source_mlp(tokens), 1), kept(self.encode_pose(pose), 0), kept(fusion, 2))
+        context = tokens if told else self.source_mlp(tokens)
+        return self.injections(kept(context, 1), kept(self.encode_pose(pose), 0), kept(fusion, 2))
 
     def forward(self, source: Tensor, clip_source: Tensor, pose: Tensor, clip_pose: Tensor,
                 drop_u: Tensor | None = None) -> Injections:

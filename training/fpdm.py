@@ -120,6 +120,10 @@ class FPDMTask(MethodTask):
         if not own.fusion and not settings.init and not settings.encoder_only:
             raise ValueError("fpdm.fusion is empty; expected a checkpoint of stage 1, which task fpdm_fusion makes, or an "
                              "earlier checkpoint of this stage in method.init")
+        if own.told and (data.kind != "mannequins" or settings.caption_loss or not own.freeze_source):
+            raise ValueError("fpdm.told tells captions in place of what the source tower reads, but data.kind is "
+                             f"{data.kind!r}, method.caption_loss {settings.caption_loss} and fpdm.freeze_source "
+                             f"{own.freeze_source}; expected mannequins, 0 and true")
         starts = {"method.init": settings.init, "method.init_encoder": settings.init_encoder,
                   "fpdm.init_tower": own.init_tower, "fpdm.dinov2": own.dinov2}
         if own.freeze_source and not settings.encoder_only and not any(starts.values()):
@@ -216,6 +220,7 @@ class FPDMTraining(nn.Module):
             parameter.requires_grad_(name in names)
         method.fusion.requires_grad_(False)
         method.source_tower.requires_grad_(not self.own.freeze_source)
+        method.source_mlp.requires_grad_(not self.own.told)
         self.binding = DiffusersBinding(unet)
 
     def train(self, mode: bool = True) -> FPDMTraining:
@@ -238,14 +243,15 @@ class FPDMTraining(nn.Module):
             latents = draw(posteriors, torch.randn_like(posteriors[:, 0]))
         rows = len(latents)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.own.freeze_source):
-            tokens = method.source_tower(batch["source"])
+            tokens = batch["caption"] if self.own.told else method.source_tower(batch["source"])
         with torch.no_grad():
             fusion = method.fusion(batch["clip_source"], batch["clip_pose"])
         loss = torch.zeros((), device=latents.device)
         if self.settings.caption_loss:
             caption = context_error(method, tokens, batch["caption"], self.caption_error)
             loss, logs["caption"] = loss + self.settings.caption_loss * caption, caption.detach()
-        injected = method.training_injections(tokens, batch["pose"], fusion, per_sample=self.own.per_sample_drops)
+        injected = method.training_injections(tokens, batch["pose"], fusion, per_sample=self.own.per_sample_drops,
+                                              told=self.own.told)
         timesteps = noisy_timesteps(self.settings, rows, self.schedule, latents.device)   # authors' code: uniform
         weight = person_weight(batch["person"], self.settings.foreground) if "person" in batch else None
         binding = self.demo_losses.watch(self.binding, self.unet, self.schedule, batch,

@@ -49,8 +49,8 @@ def test_no_run_replaces_what_is_shipped_or_what_another_run_made():
         assert not config.export.startswith("models/demo"), path.name
         if "photos" in path.stem:   # a run for each data set, under its own name
             assert not config.export
-    stage2 = load_config(CONFIGS / "fpdm_stage2_demo.yaml")
-    for start in (stage2.fpdm.fusion, stage2.method.init_encoder):   # made where the next run looks for it
+    told, stage2 = (load_config(CONFIGS / f"fpdm_{name}_demo.yaml") for name in ("told", "stage2"))
+    for start in (told.fpdm.fusion, told.method.init_encoder, stage2.method.init):   # made where the next run looks for it
         made_by = load_config(CONFIGS / f"{Path(start).stem}.yaml")
         assert not made_by.export and start == f"{made_by.output}/{made_by.name}/{made_by.name}.safetensors"
 

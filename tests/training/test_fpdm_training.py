@@ -125,6 +125,31 @@ def test_the_loss_is_the_formula_written_out(folder, files, fusion):
     assert len(seen) > 2
 
 
+def test_told_captions_the_unet_learns_and_the_source_tower_is_left_alone(folder, files, fusion):
+    drops = {"pose_drop": 0.0, "source_drop": 0.0, "fusion_drop": 0.0}
+    task = stage2(folder, files, fusion, method={"model": MODEL | drops, "cubic_timesteps": False},
+                  fpdm={"told": True, "noise_offset": 0.0})
+    model, method = task.model.eval(), task.model.method
+    batch = task.batch(np.random.default_rng(1), 3)
+    torch.manual_seed(5)
+    loss, _ = model(batch)
+    torch.manual_seed(5)
+    torch.rand(3, 1)   # of the drops
+    noise, t = torch.randn_like(batch["target_latents"]), torch.randint(1000, (3,))
+    abar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)[t].view(-1, 1, 1, 1)
+    fused = method.fusion.combiner(method.fusion.embed(batch["clip_source"]), method.fusion.embed(batch["clip_pose"]))
+    rows = {f"context.{stage}": batch["caption"] for stage in ("down", "mid", "up")}
+    rows |= {"stem": method.pose_guider(batch["pose"]), "time_embedding": method.class_mlp(fused)}
+    latents = batch["target_latents"]
+    made = model.binding(abar.sqrt() * latents + (1 - abar).sqrt() * noise, t, rows)
+    assert torch.allclose(loss, (made - (abar.sqrt() * noise - (1 - abar).sqrt() * latents)).square().mean(), atol=1e-5)
+    before = weights(model)
+    steps(task, 2)
+    now = changed(model, before)
+    assert any(name.startswith("unet.") for name in now)
+    assert not any(name.startswith(("method.source_tower.", "method.source_mlp.")) for name in now)
+
+
 @pytest.mark.parametrize("per_sample", [True, False])
 def test_drops_are_drawn_item_by_item_where_asked(folder, files, fusion, monkeypatch, per_sample):
     drops = {"pose_drop": 0.5, "source_drop": 0.5, "fusion_drop": 0.5}
@@ -224,6 +249,8 @@ def test_a_tower_starts_from_another_model_of_its_sizes(folder, files, fusion, t
     ({"method": {"init_encoder": "nowhere"}}, "run the config with encoder_only first"),
     ({"fpdm": {"init_tower": "nowhere"}}, "fpdm.init_tower is nowhere, which is not there"),
     ({"fpdm": {"init_tower": ""}}, "fpdm.freeze_source is true, but method.init, .*fpdm.dinov2 are all empty"),
+    ({"fpdm": {"told": True}, "method": {"caption_loss": 0.1}}, "fpdm.told tells captions .* method.caption_loss 0.1 and"),
+    ({"fpdm": {"told": True, "freeze_source": False}}, "fpdm.freeze_source False; expected mannequins, 0 and true"),
     ({"fpdm": {"dinov2": "dino.safetensors"}}, "fpdm.dinov2 is dino.safetensors, but the tower is a Swin transformer"),
 ])
 def test_settings_that_do_not_fit_are_refused_before_the_first_step(folder, files, fusion, changes, message):

@@ -120,6 +120,8 @@ class FPDMTask(MethodTask):
         if not own.fusion and not settings.init and not settings.encoder_only:
             raise ValueError("fpdm.fusion is empty; expected a checkpoint of stage 1, which task fpdm_fusion makes, or an "
                              "earlier checkpoint of this stage in method.init")
+        if own.told and settings.encoder_only:
+            raise ValueError("fpdm.told is of stage 2's UNet, but method.encoder_only trains none; set one of them to false")
         if own.told and (data.kind != "mannequins" or settings.caption_loss or not own.freeze_source):
             raise ValueError("fpdm.told tells captions in place of what the source tower reads, but data.kind is "
                              f"{data.kind!r}, method.caption_loss {settings.caption_loss} and fpdm.freeze_source "

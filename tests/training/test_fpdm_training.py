@@ -94,6 +94,13 @@ def test_modes_are_those_of_the_authors_training(folder, files, fusion):
         assert not model.eval().method.fusion.combiner.training
 
 
+def velocity_error(model, latents, noise, t, rows):
+    """Mean squared error of the predicted velocity on latents with this noise at timesteps t."""
+    abar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)[t].view(-1, 1, 1, 1)
+    made = model.binding(abar.sqrt() * latents + (1 - abar).sqrt() * noise, t, rows)
+    return (made - (abar.sqrt() * noise - (1 - abar).sqrt() * latents)).square().mean()
+
+
 def test_the_loss_is_the_formula_written_out(folder, files, fusion):
     """Noise with an offset that belongs to the target, uniform timesteps, velocity, one drop for the whole batch."""
     drops = {"pose_drop": 0.5, "source_drop": 0.5, "fusion_drop": 0.5}
@@ -112,14 +119,11 @@ def test_the_loss_is_the_formula_written_out(folder, files, fusion):
         latents = batch["target_latents"]
         noise = torch.randn_like(latents)
         noise = noise + 0.1 * torch.randn(3, 4, 1, 1)
-        # diffusion_loss draws its noise before its timesteps
-        t = torch.randint(1000, (3,))
-        abar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)[t].view(-1, 1, 1, 1)
+        t = torch.randint(1000, (3,))   # diffusion_loss draws its noise before its timesteps
         rows = {f"context.{stage}": context * (not source_off) for stage in ("down", "mid", "up")}
         rows |= {"stem": method.pose_guider(batch["pose"]) * (not pose_off),
                  "time_embedding": method.class_mlp(fused * (not fusion_off))}
-        made = model.binding(abar.sqrt() * latents + (1 - abar).sqrt() * noise, t, rows)
-        denoising = (made - (abar.sqrt() * noise - (1 - abar).sqrt() * latents)).square().mean()
+        denoising = velocity_error(model, latents, noise, t, rows)
         assert torch.allclose(logs["denoising"], denoising, atol=1e-5)
         assert torch.allclose(loss, denoising + 0.5 * CaptionError()(context, batch["caption"]), atol=1e-5)
     assert len(seen) > 2
@@ -136,13 +140,10 @@ def test_told_captions_the_unet_learns_and_the_source_tower_is_left_alone(folder
     torch.manual_seed(5)
     torch.rand(3, 1)   # of the drops
     noise, t = torch.randn_like(batch["target_latents"]), torch.randint(1000, (3,))
-    abar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)[t].view(-1, 1, 1, 1)
     fused = method.fusion.combiner(method.fusion.embed(batch["clip_source"]), method.fusion.embed(batch["clip_pose"]))
     rows = {f"context.{stage}": batch["caption"] for stage in ("down", "mid", "up")}
     rows |= {"stem": method.pose_guider(batch["pose"]), "time_embedding": method.class_mlp(fused)}
-    latents = batch["target_latents"]
-    made = model.binding(abar.sqrt() * latents + (1 - abar).sqrt() * noise, t, rows)
-    assert torch.allclose(loss, (made - (abar.sqrt() * noise - (1 - abar).sqrt() * latents)).square().mean(), atol=1e-5)
+    assert torch.allclose(loss, velocity_error(model, batch["target_latents"], noise, t, rows), atol=1e-5)
     before = weights(model)
     steps(task, 2)
     now = changed(model, before)
@@ -250,6 +251,7 @@ def test_a_tower_starts_from_another_model_of_its_sizes(folder, files, fusion, t
     ({"fpdm": {"init_tower": "nowhere"}}, "fpdm.init_tower is nowhere, which is not there"),
     ({"fpdm": {"init_tower": ""}}, "fpdm.freeze_source is true, but method.init, .*fpdm.dinov2 are all empty"),
     ({"fpdm": {"told": True}, "method": {"caption_loss": 0.1}}, "fpdm.told tells captions .* method.caption_loss 0.1 and"),
+    ({"fpdm": {"told": True}, "method": {"encoder_only": True}}, "fpdm.told is of stage 2's UNet, but"),
     ({"fpdm": {"told": True, "freeze_source": False}}, "fpdm.freeze_source False; expected mannequins, 0 and true"),
     ({"fpdm": {"dinov2": "dino.safetensors"}}, "fpdm.dinov2 is dino.safetensors, but the tower is a Swin transformer"),
 ])

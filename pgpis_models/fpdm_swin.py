@@ -1,7 +1,7 @@
 """A Swin transformer as a tower of FPDM: the demo's, where pictures are small and towers are trained from nothing.
 
 The published model has vision transformers of 300 million parameters here. A small Swin learns the same in minutes, and its
-backbone and decoder are those of CFLD's demo, so that one may start from the other.
+backbone and decoder are those of CFLD's demo, or of QEN's, so that one may start from the other.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from .cfld_parts import PerceptionRefinedDecoder
 from .checkpoint import difference, shapes_of
 from .metrics import IMAGENET_MEAN, IMAGENET_STD
+from .qen_parts import SCALES, QueryFusionTransformer
 from .swin import SwinBackbone
 
-BLOCK = re.compile(r"layers\.(\d+)\.blocks\.(\d+)\.")   # stage and block in the names of a backbone's weights
+BLOCK = re.compile(r"backbone\.layers\.(\d+)\.blocks\.(\d+)\.")   # stage and block in the names of a backbone's weights
+FUSION_BLOCK = re.compile(r"fusion\.blocks\.(\d+)\.")      # block in the names of a query fusion's weights
+READS = ("deepest", "all")   # which of the backbone's maps a decoder reads
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,10 @@ class SwinSizes:
     """A Swin transformer.
 
     image: (height, width) in pixels of the picture that it reads; no other size goes in. patch, window, width, depths,
-    heads: see SwinBackbone. tokens: that a decoder reads from the deepest map, token_width wide; decoder_depth,
-    decoder_heads: of that decoder. Without tokens the tower only gives one vector of the whole picture.
+    heads: see SwinBackbone. tokens: that a decoder reads from the backbone's maps, token_width wide; decoder_depth,
+    decoder_heads: of that decoder. reads: "deepest", the decoder is CFLD's and sees the deepest map; "all", it is QEN's
+    query fusion, without global queries, and sees all four, since what moves an outline by a pixel is gone in the deepest.
+    Without tokens the tower only gives one vector of the whole picture.
     """
 
     image: tuple[int, int]
@@ -39,6 +44,7 @@ class SwinSizes:
     token_width: int = 0
     decoder_depth: int = 0
     decoder_heads: int = 1
+    reads: str = "deepest"
 
     def __post_init__(self) -> None:
         for name in ("image", "window", "depths", "heads"):
@@ -47,6 +53,11 @@ class SwinSizes:
             raise ValueError(f"a Swin tower of {self.tokens} tokens has token_width {self.token_width}, decoder_depth "
                              f"{self.decoder_depth} and decoder_heads {self.decoder_heads}; expected a depth of 1 or more "
                              "and heads that divide the width")
+        if self.reads not in READS:
+            raise ValueError(f"a Swin tower's reads is {self.reads!r}; expected one of {', '.join(map(repr, READS))}")
+        if self.tokens and self.reads == "all" and len(self.depths) != SCALES:
+            raise ValueError(f"a Swin tower with reads 'all' has depths {self.depths}; expected {SCALES} stages, one for "
+                             "each map that the query fusion reads")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -69,42 +80,54 @@ class SwinTower(nn.Module):
         self.sizes, self.mean, self.std = sizes, mean, std
         self.backbone = SwinBackbone(sizes.image, sizes.window, sizes.width, sizes.depths, sizes.heads, sizes.patch,
                                      drop_path=0.0)
-        deepest = self.backbone.widths[-1]
-        self.decoder = PerceptionRefinedDecoder(sizes.tokens, sizes.token_width, sizes.decoder_depth, sizes.decoder_heads,
-                                                sizes.grid[0] * sizes.grid[1], deepest) if sizes.tokens else None
+        self.decoder = self._decoder() if sizes.tokens else None
         self.norm_out = None if sizes.tokens else nn.LayerNorm(sizes.pooled_width)
 
-    def deepest(self, pixels: Tensor) -> Tensor:
-        """pixels (B, 3, H, W) of sizes.image -> the deepest map (B, h w, C)."""
+    def _decoder(self) -> PerceptionRefinedDecoder | QueryFusionTransformer:
+        sizes = self.sizes
+        if sizes.reads == "all":
+            return QueryFusionTransformer(sizes.tokens, 0, sizes.token_width, sizes.decoder_depth, sizes.decoder_heads,
+                                          self.backbone.widths, self.backbone.grids)
+        return PerceptionRefinedDecoder(sizes.tokens, sizes.token_width, sizes.decoder_depth, sizes.decoder_heads,
+                                        sizes.grid[0] * sizes.grid[1], self.backbone.widths[-1])
+
+    def maps(self, pixels: Tensor) -> list[Tensor]:
+        """pixels (B, 3, H, W) of sizes.image -> the backbone's maps (B, h w, C), finest first."""
         mean, std = (pixels.new_tensor(values).reshape(1, 3, 1, 1) for values in (self.mean, self.std))
-        return self.backbone((pixels * std + mean) * 2 - 1)[-1]
+        return self.backbone((pixels * std + mean) * 2 - 1)
 
     def pooled(self, pixels: Tensor) -> Tensor:
-        """pixels as in `deepest` -> (B, sizes.pooled_width). Raises ValueError for a tower that gives tokens."""
+        """pixels as in `maps` -> (B, sizes.pooled_width). Raises ValueError for a tower that gives tokens."""
         if self.norm_out is None:
             raise ValueError("this Swin tower gives tokens; one with tokens = 0 gives a vector of the whole picture")
-        return self.norm_out(self.deepest(pixels).flatten(1))
+        return self.norm_out(self.maps(pixels)[-1].flatten(1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """pixels as in `deepest` -> tokens (B, sizes.tokens, sizes.token_width). Raises ValueError for a tower without."""
+        """pixels as in `maps` -> tokens (B, sizes.tokens, sizes.token_width). Raises ValueError for a tower without."""
         if self.decoder is None:
             raise ValueError("this Swin tower has no tokens; set tokens, token_width, decoder_depth and decoder_heads")
-        return self.decoder(self.deepest(pixels))
+        maps = self.maps(pixels)
+        return self.decoder(maps if self.sizes.reads == "all" else maps[-1])
 
     def _too_deep(self, name: str) -> bool:
-        """Whether a backbone's entry belongs to a block that this tower's stage has not."""
-        block = BLOCK.match(name)
-        return bool(block) and int(block[1]) < len(self.sizes.depths) and int(block[2]) >= self.sizes.depths[int(block[1])]
+        """Whether an entry belongs to a block that this tower has not, of a stage of the backbone or of the query fusion."""
+        staged, fused = BLOCK.match(name), FUSION_BLOCK.match(name)
+        if staged:
+            return int(staged[1]) < len(self.sizes.depths) and int(staged[2]) >= self.sizes.depths[int(staged[1])]
+        return bool(fused) and int(fused[1]) >= self.sizes.decoder_depth
 
     def load_parts(self, state: Mapping[str, Tensor], what: str) -> None:
-        """Starts from the `backbone.*` and, where there is one, `decoder.*` of another model, such as CFLD's, and leaves its
-        other entries, and the last blocks of stages that are deeper there. Raises ValueError, beginning with `what`, when
-        they are of other sizes."""
-        for part in ("backbone", "decoder") if self.decoder is not None else ("backbone",):
-            given = {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
+        """Starts from the `backbone.*` and, where there is one, the decoder of another model: `decoder.*`, such as CFLD's;
+        of a tower that reads all maps `fusion.*`, such as QEN's. Leaves its other entries, the last blocks of stages and
+        fusions that are deeper there, and global queries. Raises ValueError, beginning with `what`, when they are of other
+        sizes."""
+        parts = {"backbone": "backbone"}
+        if self.decoder is not None:
+            parts["decoder"] = "fusion" if self.sizes.reads == "all" else "decoder"
+        for part, theirs in parts.items():
+            given = {name.removeprefix(f"{theirs}."): value for name, value in state.items()
+                     if name.startswith(f"{theirs}.") and not self._too_deep(name) and name != "fusion.global_queries"}
             module = getattr(self, part)
-            if part == "backbone":
-                given = {name: value for name, value in given.items() if not self._too_deep(name)}
             wrong = difference(shapes_of(module.state_dict()), shapes_of(given))
             if wrong:
                 raise ValueError(f"{what} does not fit the {part} of the Swin tower: {wrong}; use a file of the same sizes, "

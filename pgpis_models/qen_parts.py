@@ -49,7 +49,7 @@ class QueryFusionTransformer(nn.Module):
     """QFFT: learnable local and global queries fuse the backbone's maps into the conditioning tokens (section 3.2).
 
     Each map is normalised and projected to the queries' width, with a learnable embedding of its scale and a 2-D sine
-    position: the paper does not state how maps of other widths are read.
+    position: the paper does not state how maps of other widths are read. shared: number of global queries; 0 for none.
     """
 
     def __init__(self, local: int, shared: int, width: int, depth: int, heads: int, source_widths: Sequence[int],
@@ -57,7 +57,7 @@ class QueryFusionTransformer(nn.Module):
         super().__init__()
         self.local, self.grids = local, tuple(grids)
         self.local_queries = nn.Parameter(torch.randn(local, width))
-        self.global_queries = nn.Parameter(torch.randn(shared, width))
+        self.global_queries = nn.Parameter(torch.randn(shared, width)) if shared else None
         self.source_norms = nn.ModuleList(nn.LayerNorm(size) for size in source_widths)
         self.source_in = nn.ModuleList(nn.Linear(size, width) for size in source_widths)
         self.scale_embedding = nn.Parameter(0.02 * torch.randn(SCALES, width))
@@ -73,7 +73,8 @@ class QueryFusionTransformer(nn.Module):
 
     def queries(self, batch: int) -> Tensor:
         """The untouched queries (B, N, C), local ones first."""
-        return torch.cat([self.local_queries, self.global_queries]).expand(batch, -1, -1)
+        queries = [self.local_queries] + ([] if self.global_queries is None else [self.global_queries])
+        return torch.cat(queries).expand(batch, -1, -1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Four maps (B, L_i, C_i), finest first -> tokens (B, N, C), local ones first."""

@@ -1,4 +1,4 @@
-"""The Swin tower of the demo's FPDM: what CFLD's backbone and decoder say, from pixels in another range."""
+"""The Swin tower of the demo's FPDM: what CFLD's or QEN's backbone and decoder say, from pixels in another range."""
 
 import dataclasses
 import json
@@ -11,7 +11,10 @@ from pgpis_models.checkpoint import config_from_json, load_checkpoint, save_chec
 from pgpis_models.fpdm import CONFIGS, FPDMConfig, FusionConfig
 from pgpis_models.fpdm_fusion import FusionModel
 from pgpis_models.fpdm_swin import SwinSizes, SwinTower
+from pgpis_models.qen import CONFIGS as QEN_CONFIGS
+from pgpis_models.qen import QEN
 from tests.fpdm_tiny import fpdm_config
+from tests.plain_fusion import plain_fusion
 from tests.tiny import SIZE, cfld_config, shaken
 
 MEAN, STD = (0.48, 0.45, 0.4), (0.26, 0.25, 0.27)
@@ -43,6 +46,37 @@ def test_a_shallower_tower_takes_the_first_blocks(cfld):
         assert torch.equal(deep(pixels), shallow(pixels))
     with pytest.raises(ValueError, match=r"cfld does not fit the backbone .*layers.2.blocks.1"):
         SwinTower(dataclasses.replace(fpdm_config().source_swin, depths=(1, 1, 2, 1))).load_parts(cfld.state_dict(), "cfld")
+
+
+@torch.no_grad()
+def test_a_tower_that_reads_all_maps_starts_from_qen_without_its_global_queries():
+    torch.manual_seed(1)
+    qen = shaken(QEN(dataclasses.replace(QEN_CONFIGS["demo"], image_size=SIZE, window=(4, 4), swin_width=8, fusion_depth=2,
+                                         swin_depths=(1, 1, 1, 1), swin_heads=(1, 1, 2, 2)))).eval()
+    deep = dataclasses.replace(fpdm_config().source_swin, reads="all", decoder_depth=2)
+    picture = torch.rand(2, 3, *SIZE)
+    pixels = (picture - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+    maps = [feature.double() for feature in qen.backbone(picture * 2 - 1)]
+    fusion = qen.fusion.double()
+    fusion.global_queries = None
+    for depth in (2, 1):   # a shallower tower takes the first blocks
+        tower = SwinTower(dataclasses.replace(deep, decoder_depth=depth), MEAN, STD).eval()
+        state = {name: value.float() for name, value in qen.state_dict().items()}
+        tower.load_parts(state | {"fusion.global_queries": torch.rand(4, qen.config.prompt_width)}, "qen")
+        fusion.blocks = fusion.blocks[:depth]
+        assert (tower(pixels) - plain_fusion(fusion, maps)).abs().max() < 1e-4
+        finest = tower.maps(pixels)[0]
+        assert finest.shape[1] == (SIZE[0] // 4) * (SIZE[1] // 4) and torch.allclose(finest.double(), maps[0], atol=1e-4)
+
+
+def test_towers_that_read_all_maps_refuse_what_does_not_fit(cfld):
+    sizes = dataclasses.replace(fpdm_config().source_swin, reads="all")
+    with pytest.raises(ValueError, match=r"cfld does not fit the decoder .*local_queries"):
+        SwinTower(sizes).load_parts(cfld.state_dict(), "cfld")
+    with pytest.raises(ValueError, match="reads is 'finest'; expected one of 'deepest', 'all'"):
+        dataclasses.replace(sizes, reads="finest")
+    with pytest.raises(ValueError, match=r"depths \(1, 1, 1\); expected 4 stages"):
+        dataclasses.replace(sizes, depths=(1, 1, 1), heads=(1, 1, 2))
 
 
 def test_one_vector_of_a_picture_keeps_places_apart(cfld):

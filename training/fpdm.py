@@ -22,6 +22,7 @@ from pgpis_models.fpdm import CONFIGS, FPDM, FPDMConfig
 from pgpis_models.injections import harmonise
 from pgpis_models.pose import cfld_factored
 from training.base import diffusion_loss, person_weight, raster_size
+from training.caption_kinds import kinds_error
 from training.caption_loss import CaptionError, open_caption_error
 from training.config import FPDMSettings, MethodConfig, TrainConfig
 from training.data.fpdm_pairs import (
@@ -31,6 +32,7 @@ from training.data.fpdm_pairs import (
     diffusion_tensors,
     latent_targets,
     open_pictures,
+    source_tensors,
     varied,
 )
 from training.demo_losses import DemoLosses
@@ -75,7 +77,7 @@ class FPDMTask(MethodTask):
             latents = bank_latents(pictures.bank, settings.vae, config.data, device) \
                 if isinstance(pictures, MannequinPictures) and not settings.encoder_only else None
             return DiffusionBatches(pictures, sizes, own, self.canvas, latents, bool(settings.teacher),
-                                    bool(settings.pixels))
+                                    bool(settings.pixels), settings.encoder_only)
         self.batch, self.unseen = batches(self.pictures), batches(self.pictures.unseen())
         method, unet_weights = FPDM(sizes), {}
         if settings.init:   # it holds all the others, trained further
@@ -84,7 +86,7 @@ class FPDMTask(MethodTask):
             self.start(method)
         error = open_caption_error(settings, config.data, device)
         if settings.encoder_only:
-            self.model = SourceTraining(method, error).to(device)
+            self.model = SourceTraining(method, error, own.kinds).to(device)
             return
         unet = self.open_base()
         check_prediction("fpdm", self.base_name, self.sizes, settings.base)
@@ -154,8 +156,9 @@ class FPDMTask(MethodTask):
 @dataclass(frozen=True)
 class DiffusionBatches:
     """Training batches of stage 2. canvas: (height, width) that poses are drawn on. latents: of a bank of mannequins,
-    (N, V, 4, h, w); None where a batch brings the target's pictures, or nothing of them (encoder_only). teacher: whether a
-    batch brings the target's pose as the base's adapter reads it. target: whether it brings the target's picture."""
+    (N, V, 4, h, w); None where a batch brings the target's pictures, or nothing of them. teacher: whether a
+    batch brings the target's pose as the base's adapter reads it. target: whether it brings the target's picture.
+    source_only: batches of source and caption, for encoder_only."""
 
     pictures: MannequinPictures | Photos
     sizes: FPDMConfig
@@ -164,12 +167,17 @@ class DiffusionBatches:
     latents: Tensor | None
     teacher: bool = False
     target: bool = False
+    source_only: bool = False
 
     def __call__(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
         own = self.own
         pairs = [identical(pair, rng) if rng.random() < own.identity else pair for pair in self.pictures.draw(rng, size)]
         pairs = [varied(pair, own, rng, self.canvas) for pair in pairs]
-        result = diffusion_tensors(pairs, self.sizes, self.canvas, rng.random(size) < own.low_share, own.low_size)
+        low = rng.random(size) < own.low_share
+        if self.source_only:
+            return {"source": source_tensors(pairs, self.sizes, low, own.low_size)[0],
+                    "caption": torch.from_numpy(self.pictures.bank.caption[[pair.where[0] for pair in pairs]])}
+        result = diffusion_tensors(pairs, self.sizes, self.canvas, low, own.low_size)
         if not isinstance(self.pictures, MannequinPictures):
             return result | {"target_image": latent_targets(pairs, self.sizes)}
         who, view = (np.array([pair.where[n] for pair in pairs]) for n in (0, 2))
@@ -250,7 +258,7 @@ class FPDMTraining(nn.Module):
             fusion = method.fusion(batch["clip_source"], batch["clip_pose"])
         loss = torch.zeros((), device=latents.device)
         if self.settings.caption_loss:
-            caption = context_error(method, tokens, batch["caption"], self.caption_error)
+            caption = context_error(method, tokens, batch["caption"], self.caption_error, self.own.kinds, logs)
             loss, logs["caption"] = loss + self.settings.caption_loss * caption, caption.detach()
         injected = method.training_injections(tokens, batch["pose"], fusion, per_sample=self.own.per_sample_drops,
                                               told=self.own.told)
@@ -267,24 +275,31 @@ class FPDMTraining(nn.Module):
 class SourceTraining(nn.Module):
     """Demo only: source tower and source MLP learn to say the caption of the person that they see."""
 
-    def __init__(self, method: FPDM, caption_error: CaptionError) -> None:
+    def __init__(self, method: FPDM, caption_error: CaptionError, kinds: float = 0.0) -> None:
         super().__init__()
-        self.method, self.caption_error = method, caption_error
+        self.method, self.caption_error, self.kinds = method, caption_error, kinds
         method.requires_grad_(False)
         method.source_tower.requires_grad_(True)
         method.source_mlp.requires_grad_(True)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        tokens = self.method.source_tower(batch["source"])
-        return context_error(self.method, tokens, batch["caption"], self.caption_error), {}
+        tokens, logs = self.method.source_tower(batch["source"]), {}
+        return context_error(self.method, tokens, batch["caption"], self.caption_error, self.kinds, logs), logs
 
 
-def context_error(method: FPDM, tokens: Tensor, caption: Tensor, caption_error: CaptionError) -> Tensor:
+def context_error(method: FPDM, tokens: Tensor, caption: Tensor, caption_error: CaptionError, kinds: float,
+                  logs: dict[str, Tensor]) -> Tensor:
     """How far the first context tokens are from the caption (B, T, C): the base was told captions, so it listens at once.
+    kinds: weight of `kinds_error` in it, which then goes into logs.
 
     Raises ValueError when there are fewer tokens than the caption has.
     """
     if tokens.shape[1] < caption.shape[1]:
         raise ValueError(f"the source tower gives {tokens.shape[1]} tokens, a caption has {caption.shape[1]}; expected as "
                          "many or more: set method.model.source_swin.tokens, or caption_loss to 0")
-    return caption_error(method.source_mlp(tokens)[:, :caption.shape[1]], caption)
+    said = method.source_mlp(tokens)[:, :caption.shape[1]]
+    error = caption_error(said, caption)
+    if kinds:
+        named = kinds_error(said, caption)
+        error, logs["kinds"] = error + kinds * named, named.detach()
+    return error

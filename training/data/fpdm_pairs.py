@@ -140,15 +140,22 @@ def diffusion_tensors(pairs: Sequence[Pair], config: FPDMConfig, canvas: Sequenc
     """Stage 2: source and clip_source of the photo, pose and clip_pose of the drawn pose, as `FPDM.forward` takes them.
 
     canvas: (height, width) that poses are drawn on, config.pose_canvas when empty; poses that are on it already stay as
-    they are. low: (B,) bool, sources that are first squashed to low_size.
+    they are. low, low_size: see `source_tensors`.
     """
+    source, photos = source_tensors(pairs, config, low, low_size)
+    drawn = [draw_fpdm(pair.pose, tuple(canvas) or config.pose_canvas) for pair in pairs]
+    return {"source": source, "clip_source": clip_pixels(photos, config.fusion.image),
+            "pose": unit_tensor(drawn, config.image_size), "clip_pose": clip_pixels(drawn, config.fusion.image)}
+
+
+def source_tensors(pairs: Sequence[Pair], config: FPDMConfig, low: np.ndarray | None = None,
+                   low_size: tuple[int, int] = (256, 256)) -> tuple[Tensor, list[np.ndarray]]:
+    """The photos as the source tower takes them, (B, 3, *config.source_size), and as they were squashed for it. low: (B,)
+    bool, sources that are first squashed to low_size."""
     read = [config.photo_size if low is None or not low[n] else low_size for n in range(len(pairs))]
     photos = [resized(pair.source, size) for pair, size in zip(pairs, read, strict=True)]
-    drawn = [draw_fpdm(pair.pose, tuple(canvas) or config.pose_canvas) for pair in pairs]
-    return {"source": torch.cat([source_pixels([photo], config.source_size, size)
-                                 for photo, size in zip(photos, read, strict=True)]),
-            "clip_source": clip_pixels(photos, config.fusion.image),
-            "pose": unit_tensor(drawn, config.image_size), "clip_pose": clip_pixels(drawn, config.fusion.image)}
+    return torch.cat([source_pixels([photo], config.source_size, size)
+                      for photo, size in zip(photos, read, strict=True)]), photos
 
 
 def varied(pair: Pair, settings: FPDMSettings, rng: np.random.Generator, canvas: Sequence[int] = CANVAS) -> Pair:

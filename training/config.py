@@ -118,6 +118,7 @@ class FPDMSettings:
     freeze_source: bool = True          # stage 2: the source tower is not trained
     told: bool = False                  # stage 2, demo only: the UNet is told true captions, not what the tower reads
     kinds: float = 0.0                  # stage 2, demo only: weight, within the caption loss, of naming kinds (letters, ...)
+    lettered: float = 0.0               # demo only: share of people who are drawn since they wear a letter: few do by chance
     fusion_dropout: bool = True         # stage 2: the frozen combiner keeps its dropout, as in the authors' training
     per_sample_drops: bool = False      # stage 2: conditions are dropped item by item, not for a whole batch at once
     noise_offset: float = 0.1           # stage 2: one random number per latent channel, times this, on top of the noise

@@ -22,8 +22,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         lr autoencoder.foreground base.foreground method.timestep_power method.foreground fpdm.temperature"""),
     "0 or more, and less than 1": (lambda value: 0 <= value < 1, "ema betas"),
     "0 to 1": (lambda value: 0 <= value <= 1, """
-        decay_share decoder.share base.caption_drop base.pose_drop fpdm.input_drop fpdm.flip fpdm.identity fpdm.low_share
-        mcld.uncond_drop mcld.image_drop mcld.reference_drop method.caption_metric"""),
+        decay_share decoder.share base.caption_drop base.pose_drop fpdm.input_drop fpdm.lettered fpdm.flip fpdm.identity
+        fpdm.low_share mcld.uncond_drop mcld.image_drop mcld.reference_drop method.caption_metric"""),
 }
 
 

@@ -9,7 +9,9 @@ import torch
 
 from tests import fpdm_tiny
 from training.caption_kinds import KINDS, SHARPNESS, kinds_error
+from training.data.bank import WATCHED
 from training.data.captions import caption
+from training.data.fpdm_pairs import MannequinPictures
 from training.data.mannequin_cloth import sample_identity
 from training.fpdm import FPDMTask
 
@@ -95,3 +97,16 @@ def test_batches_of_an_encoder_bring_what_it_reads_and_no_more(folder, files, fu
     both = dataclasses.replace(batches, source_only=False)(np.random.default_rng(3), 8)
     assert set(apart) == {"source", "caption"} < set(both)
     assert all(torch.equal(apart[name], both[name]) for name in apart)
+
+
+def test_people_with_letters_are_drawn_more_often_where_asked(folder, files):
+    def share(lettered, unseen=False):
+        config = fpdm_tiny.train_config(folder, files, "fpdm", fpdm={"lettered": lettered}, data={"identities": 24})
+        pictures, first = MannequinPictures(config), config.data.seed
+        if unseen:
+            pictures, first = pictures.unseen(), WATCHED
+        drawn = pictures.draw(np.random.default_rng(0), 400)
+        return np.mean([sample_identity(first + pair.where[0]).letter >= 0 for pair in drawn])
+    assert share(1.0) == share(1.0, unseen=True) == 1.0
+    chance = share(0.0)
+    assert 0 < chance < 0.5 and share(0.6) == pytest.approx(0.6 + 0.4 * chance, abs=0.06)

@@ -28,6 +28,7 @@ from pgpis_models.fpdm_pose import (
     unit_tensor,
 )
 from pgpis_models.keypoints import Keypoints
+from training.caption_kinds import KINDS
 from training.config import FPDMSettings, TrainConfig
 from training.data.bank import WATCHED, Bank, open_bank
 from training.data.deepfashion import DeepFashion, open_picture
@@ -56,12 +57,19 @@ class MannequinPictures:
     def __init__(self, config: TrainConfig) -> None:
         self.bank: Bank = open_bank(config.data)
         self.test: Bank = open_bank(config.data, held_out=HELD_OUT_PEOPLE, start=WATCHED)
+        self.lettered = config.fpdm.lettered
+        self.letters = letters(self.bank)
 
     def draw(self, rng: np.random.Generator, size: int, per_person: int = 1) -> list[Pair]:
-        """`size` pairs; `per_person` of them show one person, with different targets as far as there are views."""
+        """`size` pairs; `per_person` of them show one person, with different targets as far as there are views. A share of
+        fpdm.lettered of the people wear letters, where anybody does, beside those whom chance brings."""
         views, people = self.bank.views, -(-size // per_person)
         pairs = []
-        for who in rng.choice(self.bank.people, people, replace=people > self.bank.people):
+        chosen = rng.choice(self.bank.people, people, replace=people > self.bank.people)
+        if self.lettered and len(self.letters):
+            more = round(self.lettered * people)
+            chosen[:more] = rng.choice(self.letters, more)
+        for who in chosen:
             order = rng.permutation(views)
             pairs += [self.pair(self.bank, who, order[(k + 1) % views], order[k % views]) for k in range(per_person)]
         return pairs[:size]
@@ -69,7 +77,7 @@ class MannequinPictures:
     def unseen(self) -> MannequinPictures:
         """The same of people never trained on."""
         other = copy.copy(self)
-        other.bank = self.test
+        other.bank, other.letters = self.test, letters(self.test)
         return other
 
     def held_out(self) -> list[Pair]:
@@ -80,6 +88,12 @@ class MannequinPictures:
         pose, source_pose = bank.poses([who, who], [target, source])
         return Pair(bank.image[who, source], bank.image[who, target], pose, source_pose,
                     (int(who), int(source), int(target)))
+
+
+def letters(bank: Bank) -> np.ndarray:
+    """Who of a bank wears a letter."""
+    kind = KINDS["letter"]
+    return np.flatnonzero(bank.caption[:, kind.token, kind.only] > 0.5)
 
 
 class Photos:

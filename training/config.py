@@ -94,6 +94,7 @@ class MethodConfig:
     foreground: float = 1.0             # demo only: loss weight of the person's latent pixels, background 1
     teacher: float = 0.0                # demo only: weight of copying the base, told caption and pose (training/teacher.py)
     pixels: float = 0.0                 # demo only: weight of the decoded prediction's squared error (training/pixels.py)
+    part_colours: float = 0.0           # demo only: weight, beside pixels, of body parts of a wrong mean colour
     pixels_psnr: bool = False           # demo only: that error picture by picture on a logarithmic scale, as PSNR counts
     encoder_only: bool = False          # demo only: train backbone and decoder on the caption alone, no UNet
     init_encoder: str = ""              # demo only: file of such a run, to start from if it is there

@@ -1,4 +1,4 @@
-"""What the demo's training may add to the loss of a method, beside its own: copying the base, and the loss in pixels."""
+"""What the demo's training may add to the loss of a method, beside its own: copying the base, and losses in pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pgpis_models.pose_factored import FactoredRasters
 from pgpis_models.schedule import NoiseSchedule
 from training.config import MethodConfig
-from training.pixels import Decoder, PredictionRecorder
+from training.pixels import Decoder, PredictionRecorder, part_colour_error
 from training.teacher import Distillation, Teacher, open_teacher
 
 
@@ -25,9 +25,9 @@ class DemoLosses:
 
     def watch(self, binding: Callable[..., Tensor], unet: nn.Module, schedule: NoiseSchedule, batch: Mapping[str, Tensor],
               told: Callable[[], tuple[Tensor, Tensor | FactoredRasters]]) -> Watched:
-        """The binding for one batch, to be called once by the loss. unet: the method's. batch: brings `picture` for the loss
-        in pixels. told: gives caption (B, T, C) and CFLD's raster (B, 21, ...) of the rows that the loss denoises;
-        called for a teacher alone."""
+        """The binding for one batch, to be called once by the loss. unet: the method's. batch: brings `picture` and `part`
+        for the losses in pixels. told: gives caption (B, T, C) and CFLD's raster (B, 21, ...) of the rows that the loss
+        denoises; called for a teacher alone."""
         distilled = None
         if self.teacher:
             distilled = self.teacher.distillation(unet, *told())
@@ -51,6 +51,10 @@ class Watched:
         if self.distilled:
             total, logs["teacher"] = losses.settings.teacher * self.distilled.error, self.distilled.error.detach()
         if losses.decoder:
-            error = losses.decoder.error(self.recorder.clean, self.batch["picture"])
-            total, logs["pixels"] = total + losses.settings.pixels * error, error.detach()
+            made, picture, settings = losses.decoder.made(self.recorder.clean), self.batch["picture"], losses.settings
+            error = losses.decoder.error(made, picture)
+            total, logs["pixels"] = total + settings.pixels * error, error.detach()
+            if settings.part_colours:
+                error = part_colour_error(made, picture, self.batch["part"])
+                total, logs["part_colours"] = total + settings.part_colours * error, error.detach()
         return total

@@ -157,8 +157,8 @@ class FPDMTask(MethodTask):
 class DiffusionBatches:
     """Training batches of stage 2. canvas: (height, width) that poses are drawn on. latents: of a bank of mannequins,
     (N, V, 4, h, w); None where a batch brings the target's pictures, or nothing of them. teacher: whether a
-    batch brings the target's pose as the base's adapter reads it. target: whether it brings the target's picture.
-    source_only: batches of source and caption, for encoder_only."""
+    batch brings the target's pose as the base's adapter reads it. target: whether it brings the target's picture and
+    parts. source_only: batches of source and caption, for encoder_only."""
 
     pictures: MannequinPictures | Photos
     sizes: FPDMConfig
@@ -184,7 +184,7 @@ class DiffusionBatches:
         result |= {"caption": torch.from_numpy(self.pictures.bank.caption[who]),
                    "person": self.pictures.bank.person(who, view)}
         if self.target:
-            result["picture"] = self.pictures.bank.images(who, view)
+            result |= {"picture": self.pictures.bank.images(who, view), "part": self.pictures.bank.parts(who, view)}
         if self.teacher:
             result["raster"] = cfld_factored(self.pictures.bank.poses(who, view), raster_size(self.pictures.bank.size))
         return result if self.latents is None else result | {"target_latents": self.latents[who, view]}

@@ -109,6 +109,9 @@ def check_demo_settings(config: TrainConfig) -> None:
     if config.data.kind != "mannequins" and any(told.values()):
         raise ValueError(f"{[name for name, on in told.items() if on]} need captions or person masks, or pictures beside "
                          f"their latents, which only mannequins have; data.kind is {config.data.kind!r}")
+    if settings.part_colours and not settings.pixels:
+        raise ValueError(f"method.part_colours is {settings.part_colours}, but method.pixels is 0: the colours of parts are "
+                         "those of the decoded prediction; expected method.pixels above 0, or method.part_colours=0")
 
 
 def draw_images(pairs: Pairs, per_pair: int, rng: np.random.Generator, size: int) -> dict[str, Tensor]:

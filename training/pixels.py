@@ -17,6 +17,9 @@ from pgpis_models.schedule import NoiseSchedule
 
 TYPICAL = 0.01   # squared error of a picture of the demo in -1..1: 26 dB
 FLOOR = 0.001    # 36 dB: pictures of next to nothing do not outweigh the others
+PARTS = 25         # of DensePose, background with them
+PART_PIXELS = 30   # of a part that counts, and
+WRONG = 0.12       # how far its colour may be off: as part_colour counts (pgpis_models/metrics.py)
 
 
 class PredictionRecorder:
@@ -45,8 +48,29 @@ class Decoder:
         # channels last: forward twice as fast on a CPU, and it is the dearest part of a step
         self.vae = vae.requires_grad_(False).train(False).to(memory_format=torch.channels_last)
 
-    def error(self, latents: Tensor, pictures: Tensor) -> Tensor:
-        """Mean squared error of decoded latents (B, 4, h, w) against pictures (B, 3, 8h, 8w) in -1..1; with psnr the mean of
-        TYPICAL * ln(error + FLOOR), which moves as the plain one does where a picture's error is TYPICAL."""
-        each = (decode_latents(self.vae, latents).float() * 2 - 1 - pictures).square().flatten(1).mean(1)
+    def made(self, latents: Tensor) -> Tensor:
+        """Latents (B, 4, h, w) -> pictures (B, 3, 8h, 8w) float32, in -1..1."""
+        return decode_latents(self.vae, latents).float() * 2 - 1
+
+    def error(self, made: Tensor, pictures: Tensor) -> Tensor:
+        """Mean squared error of made pictures against others, both (B, 3, H, W) in -1..1; with psnr the mean of TYPICAL *
+        ln(error + FLOOR), which moves as the plain one does where a picture's error is TYPICAL."""
+        each = (made - pictures).square().flatten(1).mean(1)
         return TYPICAL * torch.log(each + FLOOR).mean() if self.psnr else each.mean()
+
+
+def part_colour_error(made: Tensor, pictures: Tensor, parts: Tensor) -> Tensor:
+    """How wrong the mean colours of body parts are, 0..1: the mean over parts of d^2 / (d^2 + WRONG^2), with d the Euclidean
+    RGB distance (colours 0..1) of a part's mean colour from the true one. A squared error of pixels hardly sees small parts;
+    this one does, and gives up on those that are far off.
+
+    made, pictures: (B, 3, H, W) in -1..1. parts: (B, H, W) integers, DensePose's, of the pictures; those of fewer than
+    PART_PIXELS pixels do not count. 0 where none does.
+    """
+    where, difference = parts.flatten(1).long(), ((made - pictures) / 2).flatten(2)
+    pixels = difference.new_zeros(len(parts), PARTS).scatter_add(1, where, torch.ones_like(difference[:, 0]))
+    total = difference.new_zeros(len(parts), 3, PARTS).scatter_add(2, where[:, None].expand_as(difference), difference)
+    square = (total / pixels.clamp(min=1)[:, None]).square().sum(1)                      # (B, PARTS)
+    counts = pixels >= PART_PIXELS
+    counts[:, 0] = False   # background
+    return (square / (square + WRONG ** 2) * counts).sum() / counts.sum().clamp(min=1)

@@ -15,9 +15,9 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         fpdm.pairs_per_person fpdm.pose_canvas fpdm.low_size mcld.std_photos"""),
     "0 or more": (lambda value: value >= 0, """
         warmup_images weight_decay clip threads seed sample_every save_every data.seed data.workers
-        autoencoder.latent_noise autoencoder.latent_unit method.caption_loss method.teacher method.pixels fpdm.l1_weight
-        fpdm.kinds fpdm.noise_offset fpdm.joint_noise qen.backbone_rate mcld.snr_gamma mcld.noise_offset
-        mcld.embedding_noise"""),
+        autoencoder.latent_noise autoencoder.latent_unit method.caption_loss method.teacher method.pixels
+        method.part_colours fpdm.l1_weight fpdm.kinds fpdm.noise_offset fpdm.joint_noise qen.backbone_rate mcld.snr_gamma
+        mcld.noise_offset mcld.embedding_noise"""),
     "more than 0": (lambda value: value > 0, """
         lr autoencoder.foreground base.foreground method.timestep_power method.foreground fpdm.temperature"""),
     "0 or more, and less than 1": (lambda value: 0 <= value < 1, "ema betas"),

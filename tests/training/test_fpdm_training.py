@@ -309,7 +309,7 @@ def test_published_towers_start_ours(tmp_path):
 def test_fewer_tokens_than_a_caption_are_refused(folder, files, fusion):
     task = stage2(folder, files, fusion)
     with pytest.raises(ValueError, match="gives 5 tokens, a caption has 16"):
-        context_error(task.model.method, torch.zeros(2, 5, 64), torch.zeros(2, 16, 64), CaptionError())
+        context_error(task.model.method, torch.zeros(2, 5, 64), torch.zeros(2, 16, 64), CaptionError(), 0.0, {})
 
 
 def test_the_authors_learning_rate(folder, files):

@@ -64,6 +64,10 @@ class Bank:
         """Pictures (B, 3, H, W) in -1..1."""
         return torch.from_numpy(self.image[who, view]).permute(0, 3, 1, 2).float() / 127.5 - 1
 
+    def parts(self, who: np.ndarray, view: np.ndarray) -> Tensor:
+        """DensePose part of every pixel, (B, H, W) uint8, 0 for the background."""
+        return torch.from_numpy(self.part[who, view])
+
     def person(self, who: np.ndarray, view: np.ndarray, cell: int = 8) -> Tensor:
         """Where the person is, at latent size: (B, 1, H/8, W/8) share of each cell that shows it, 0..1."""
         inside = torch.from_numpy(self.part[who, view] > 0)[:, None].float()

@@ -79,7 +79,7 @@ class MannequinPairs:
                                                for bank in (self.bank, self.test))
         self.raster = method.pose_size
         self.flip, self.reconstruct = config.data.flip, config.method.reconstruct
-        self.pictures = bool(config.method.pixels)   # a batch brings what is to be made as pictures too
+        self.pictures = bool(config.method.pixels)   # a batch brings what is to be made as pictures too, with their parts
 
     def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
         who = rng.integers(self.bank.people, size=size)
@@ -93,8 +93,10 @@ class MannequinPairs:
             person = [self.bank.person(who, view) for view in (source, target)]
             result["person"] = torch.cat(person) if self.reconstruct else person[1]
             if self.pictures:
-                target_picture = self.bank.images(who, target)
-                result["picture"] = torch.cat([result["source"], target_picture]) if self.reconstruct else target_picture
+                shown = {"picture": self.bank.images, "part": self.bank.parts}
+                for name, of in shown.items():
+                    views = (source, target) if self.reconstruct else (target,)
+                    result[name] = torch.cat([of(who, view) for view in views])
         if self.flip:
             flipped = torch.from_numpy(rng.random(size) < FLIP)[:, None, None, None]
             result["source"] = torch.where(flipped, result["source"].flip(-1), result["source"])

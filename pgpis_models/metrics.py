@@ -16,6 +16,7 @@ from torch import Tensor
 
 SSIM_K1, SSIM_K2 = 0.01, 0.03  # Wang et al. 2004
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PART_PIXELS, PART_THRESHOLD = 30, 0.12   # of `part_colour`: which parts count, and how far off is still right (RGB, 0..1)
 
 
 def psnr(prediction: Tensor, target: Tensor, mask: Tensor | None = None, data_range: float = 1.0) -> Tensor:
@@ -169,9 +170,18 @@ def papers_resize_quantise(images: Tensor, size: tuple[int, int]) -> Tensor:
     return (x * 255.0).clamp(0, 255).to(torch.uint8).to(images.dtype) / 255.0
 
 
+def part_differences(difference: Tensor, parts: Tensor, numbers: int) -> tuple[Tensor, Tensor]:
+    """Mean over each body part's pixels. difference: (B, 3, H, W). parts: (B, H, W) integers below `numbers` -> means
+    (B, 3, numbers), 0 where a part is not there, and pixels of each part (B, numbers), of difference's type."""
+    where, difference = parts.flatten(1).long(), difference.flatten(2)
+    pixels = difference.new_zeros(len(where), numbers).scatter_add(1, where, torch.ones_like(difference[:, 0]))
+    total = difference.new_zeros(len(where), 3, numbers).scatter_add(2, where[:, None].expand_as(difference), difference)
+    return total / pixels.clamp(min=1)[:, None], pixels
+
+
 def part_colour_counts(
     generated: Tensor, target: Tensor, source_parts: Tensor, target_parts: Tensor,
-    min_pixels: int = 30, threshold: float = 0.12,
+    min_pixels: int = PART_PIXELS, threshold: float = PART_THRESHOLD,
 ) -> tuple[Tensor, Tensor]:
     """How many body parts got the right colour -> hits (B,), parts (B,), both int64.
 
@@ -182,16 +192,11 @@ def part_colour_counts(
     """
     _check_pair(generated, target)
     _check_maps(target, source_parts=source_parts, target_parts=target_parts)
-    source_parts, target_parts = (parts.flatten(1).long() for parts in (source_parts, target_parts))  # (B, N)
     numbers = 1 + int(max(source_parts.max(), target_parts.max()))
-    in_source, in_target = (
-        parts.new_zeros(len(parts), numbers).scatter_add_(1, parts, torch.ones_like(parts))
-        for parts in (source_parts, target_parts)
-    )  # (B, P) pixels of each part
-    difference = (generated.double() - target.double()).flatten(2)  # (B, 3, N)
-    total = difference.new_zeros(len(target), 3, numbers)
-    total.scatter_add_(2, target_parts[:, None].expand_as(difference), difference)
-    distance = (total / in_target.clamp(min=1)[:, None]).norm(dim=1)  # (B, P)
+    difference, in_target = part_differences(generated.double() - target.double(), target_parts, numbers)
+    shown = source_parts.flatten(1).long()
+    in_source = shown.new_zeros(len(shown), numbers).scatter_add_(1, shown, torch.ones_like(shown))
+    distance = difference.norm(dim=1)  # (B, P)
     counted = (in_source >= min_pixels) & (in_target >= min_pixels)
     counted[:, 0] = False  # background
     hits = counted & (distance <= threshold)
@@ -200,7 +205,7 @@ def part_colour_counts(
 
 def part_colour(
     generated: Tensor, target: Tensor, source_parts: Tensor, target_parts: Tensor,
-    min_pixels: int = 30, threshold: float = 0.12,
+    min_pixels: int = PART_PIXELS, threshold: float = PART_THRESHOLD,
 ) -> float:
     """Share of the body parts of all pictures whose mean colour is right, 0..1; see `part_colour_counts`. nan when no
     part is large enough in both source and target."""

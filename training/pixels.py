@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from pgpis_models.base import decode_latents
+from pgpis_models.metrics import PART_PIXELS, PART_THRESHOLD, part_differences
 from pgpis_models.schedule import NoiseSchedule
 
 TYPICAL = 0.01   # squared error of a picture of the demo in -1..1: 26 dB
 FLOOR = 0.001    # 36 dB: pictures of next to nothing do not outweigh the others
-PARTS = 25         # of DensePose, background with them
-PART_PIXELS = 30   # of a part that counts, and
-WRONG = 0.12       # how far its colour may be off: as part_colour counts (pgpis_models/metrics.py)
+PARTS = 25       # of DensePose, background with them
 
 
 class PredictionRecorder:
@@ -60,17 +59,15 @@ class Decoder:
 
 
 def part_colour_error(made: Tensor, pictures: Tensor, parts: Tensor) -> Tensor:
-    """How wrong the mean colours of body parts are, 0..1: the mean over parts of d^2 / (d^2 + WRONG^2), with d the Euclidean
-    RGB distance (colours 0..1) of a part's mean colour from the true one. A squared error of pixels hardly sees small parts;
-    this one does, and gives up on those that are far off.
+    """How wrong the mean colours of body parts are, 0..1: the mean over parts of d^2 / (d^2 + PART_THRESHOLD^2), with d the
+    Euclidean RGB distance (colours 0..1) of a part's mean colour from the true one. A squared error of pixels hardly sees
+    small parts; this one does, and gives up on those that are far off. What counts is what `part_colour` counts.
 
     made, pictures: (B, 3, H, W) in -1..1. parts: (B, H, W) integers, DensePose's, of the pictures; those of fewer than
     PART_PIXELS pixels do not count. 0 where none does.
     """
-    where, difference = parts.flatten(1).long(), ((made - pictures) / 2).flatten(2)
-    pixels = difference.new_zeros(len(parts), PARTS).scatter_add(1, where, torch.ones_like(difference[:, 0]))
-    total = difference.new_zeros(len(parts), 3, PARTS).scatter_add(2, where[:, None].expand_as(difference), difference)
-    square = (total / pixels.clamp(min=1)[:, None]).square().sum(1)                      # (B, PARTS)
+    difference, pixels = part_differences((made - pictures) / 2, parts, PARTS)
+    square = difference.square().sum(1)   # (B, PARTS)
     counts = pixels >= PART_PIXELS
     counts[:, 0] = False   # background
-    return (square / (square + WRONG ** 2) * counts).sum() / counts.sum().clamp(min=1)
+    return (square / (square + PART_THRESHOLD ** 2) * counts).sum() / counts.sum().clamp(min=1)

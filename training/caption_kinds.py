@@ -7,33 +7,13 @@ the numbers is the largest, and the squared error beside it at how large. No pub
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.data.captions import KINDS
+
 SHARPNESS = 6.0   # logits of a number that says "this one"; "not this one" is 0. Higher, and doubt would cost too much
-
-
-@dataclass(frozen=True)
-class Kind:
-    """token, columns: where a caption says it, one column per kind. size: of the number there. only: column of the same
-    token that says whether there is one at all, None where there always is."""
-
-    token: int
-    columns: slice
-    size: float = 1.0
-    only: int | None = None
-
-
-KINDS = {
-    "hair": Kind(1, slice(28, 34)),
-    "top": Kind(2, slice(22, 27), size=2.0),
-    "bottom": Kind(3, slice(22, 27), size=2.0),
-    "cut": Kind(3, slice(29, 34)),                 # of the bottom: trousers, skirt, ...
-    "letter": Kind(10, slice(29, 41), only=28),
-}
 
 
 def kinds_error(prompt: Tensor, caption: Tensor) -> Tensor:

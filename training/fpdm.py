@@ -128,6 +128,12 @@ class FPDMTask(MethodTask):
             raise ValueError("fpdm.told tells captions in place of what the source tower reads, but data.kind is "
                              f"{data.kind!r}, method.caption_loss {settings.caption_loss} and fpdm.freeze_source "
                              f"{own.freeze_source}; expected mannequins, 0 and true")
+        if own.kinds and not (settings.caption_loss or settings.encoder_only):
+            raise ValueError(f"fpdm.kinds is {own.kinds}, but it counts within the caption loss, and method.caption_loss "
+                             "is 0; expected method.caption_loss above 0, method.encoder_only, or fpdm.kinds=0")
+        if own.lettered and data.kind != "mannequins":
+            raise ValueError(f"fpdm.lettered is {own.lettered}, but data.kind is {data.kind!r}: only of mannequins it is "
+                             "known who wears a letter; set fpdm.lettered=0")
         starts = {"method.init": settings.init, "method.init_encoder": settings.init_encoder,
                   "fpdm.init_tower": own.init_tower, "fpdm.dinov2": own.dinov2}
         if own.freeze_source and not settings.encoder_only and not any(starts.values()):

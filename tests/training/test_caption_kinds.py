@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests import fpdm_tiny
-from training.caption_kinds import KINDS, SHARPNESS, kinds_error
+from training.caption_kinds import SHARPNESS, kinds_error
 from training.data.bank import WATCHED
-from training.data.captions import caption
+from training.data.captions import KINDS, caption
 from training.data.fpdm_pairs import MannequinPictures
 from training.data.mannequin_cloth import sample_identity
 from training.fpdm import FPDMTask

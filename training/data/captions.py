@@ -6,6 +6,8 @@ A caption lists the person part by part (skin, hair, cloth on torso, arms and le
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from training.data.mannequins import Identity
@@ -16,6 +18,26 @@ COLOURS = slice(16, 22)   # columns of a token that hold its two colours
 BUILD = (11, slice(28, 35))   # token and columns of the build's seven numbers
 _SLOT_GAIN = 3.0     # size of the one-hot that says which part a token speaks of
 _COLOUR_GAIN = 3.0   # colours 0..1 become about -1.5..1.5
+
+
+@dataclass(frozen=True)
+class Kind:
+    """token, columns: where a caption says it, one column per kind. size: of the number there. only: column of the same
+    token that says whether there is one at all, None where there always is."""
+
+    token: int
+    columns: slice
+    size: float = 1.0
+    only: int | None = None
+
+
+KINDS = {
+    "hair": Kind(1, slice(28, 34)),
+    "top": Kind(2, slice(22, 27), size=2.0),
+    "bottom": Kind(3, slice(22, 27), size=2.0),
+    "cut": Kind(3, slice(29, 34)),                 # of the bottom: trousers, skirt, ...
+    "letter": Kind(10, slice(29, 41), only=28),
+}
 
 
 def caption(identity: Identity) -> np.ndarray:

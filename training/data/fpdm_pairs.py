@@ -28,9 +28,9 @@ from pgpis_models.fpdm_pose import (
     unit_tensor,
 )
 from pgpis_models.keypoints import Keypoints
-from training.caption_kinds import KINDS
 from training.config import FPDMSettings, TrainConfig
 from training.data.bank import WATCHED, Bank, open_bank
+from training.data.captions import KINDS
 from training.data.deepfashion import DeepFashion, open_picture
 
 HELD_OUT_PEOPLE, HELD_OUT_PHOTOS = 32, 64   # of the sample grids

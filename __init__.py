@@ -3,5 +3,5 @@
 
 async def comfy_entrypoint():
     """The extension: registers the model folder and lists the nodes."""
-    from .nodes import PGPISExtension
+    from __init__.nodes import PGPISExtension
     return PGPISExtension()

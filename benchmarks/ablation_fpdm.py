@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
-from training.config import DataConfig  # noqa: E402
-from training.data.bank import Bank, open_bank  # noqa: E402
 from training.demo import SOURCE_VIEW, TARGET_VIEW, quantised, score, show  # noqa: E402
+from training.engine.config import DataConfig  # noqa: E402
+from training.world.bank import Bank, open_bank  # noqa: E402
 
 
 def pictures(checkpoint: Path, bank: Bank, weights: dict[str, float], batch: int, steps: int | None) -> Tensor:

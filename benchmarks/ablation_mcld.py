@@ -25,11 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from training.config import DataConfig, TrainConfig, load_config  # noqa: E402
-from training.data.bank import Bank, open_bank  # noqa: E402
 from training.demo import generate, quantised, score  # noqa: E402
-from training.loop import run  # noqa: E402
+from training.engine.config import DataConfig, TrainConfig, load_config  # noqa: E402
+from training.engine.loop import run  # noqa: E402
 from training.train import task_class  # noqa: E402
+from training.world.bank import Bank, open_bank  # noqa: E402
 
 ROWS = {"photo alone (B1)": {"aggregation": "image"},
         "photo, texture, face concatenated (B3)": {"aggregation": "concat"},

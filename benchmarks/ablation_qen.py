@@ -28,12 +28,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from pgpis_models.checkpoint import write_atomically  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
-from training.base import companion  # noqa: E402
-from training.config import DataConfig, TrainConfig, load_config  # noqa: E402
-from training.data.bank import Bank, open_bank  # noqa: E402
+from pgpis_models.unet.weights import write_atomically  # noqa: E402
 from training.demo import SIZE, SOURCE_VIEW, TARGET_VIEW, pictures, quantised, score  # noqa: E402
+from training.engine.config import DataConfig, TrainConfig, load_config  # noqa: E402
+from training.world.bank import Bank, open_bank  # noqa: E402
+from training.world.base import companion  # noqa: E402
 
 ALL, SHARED = 20, 4
 LOCAL_ONLY = {"local_queries": ALL, "global_queries": 0}
@@ -70,7 +70,7 @@ def start_of(config: TrainConfig) -> str:
 
 def train(name: str, options: argparse.Namespace, seed: int, backbone: Path | None) -> Path:
     """The checkpoint of a row, trained if it is not there."""
-    from training.loop import run
+    from training.engine.loop import run
     from training.train import task_class
     settings = [f"method.model={json.dumps(VARIANTS[name])}", f"images={options.images}", f"seed={seed}", "sample_every=0",
                 f"output={options.out / 'runs'}", "save_every=0", f"method.init_encoder='{backbone or ''}'",

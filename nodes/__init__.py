@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import (
+from ..nodes import (
     appearance,
     demo,
     densepose,

@@ -7,10 +7,12 @@ from dataclasses import replace
 import torch
 from comfy_api.latest import io
 
-from ..pgpis_models import qen
-from ..pgpis_models.cfld import CFLD, Encoded, blend
-from ..pgpis_models.pose import Keypoints, cfld_rasters, from_pose_keypoint
-from ..pgpis_models.pose_files import on_canvas
+from ..pgpis_models.cfld.model import CFLD, Encoded, blend
+from ..pgpis_models.poses.drawing import cfld_rasters
+from ..pgpis_models.poses.files import on_canvas
+from ..pgpis_models.poses.formats import from_pose_keypoint
+from ..pgpis_models.poses.keypoints import Keypoints
+from ..pgpis_models.qen import model as qen
 from .inputs import resized, rgb
 from .types import Cond, CondType, MethodType, PoseKeypointType, on_cpu
 

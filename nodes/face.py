@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..pgpis_models.face import LENGTH, MODELS, crop, expanded_box, find_face, load_app, load_embedding
-from ..pgpis_models.mcld import MCLD
-from ..pgpis_models.mcld_inputs import as_input, encode_faces, face_crops, head_box
+from ..pgpis_models.mcld.inputs import as_input, encode_faces, face_crops, head_box
+from ..pgpis_models.mcld.model import MCLD
+from ..pgpis_models.surface.face import LENGTH, MODELS, crop, expanded_box, find_face, load_app, load_embedding
 from .inputs import checked_densepose, pixels
 from .types import DenseposeType, FaceEmbeds, FaceEmbedsType, MethodType
 

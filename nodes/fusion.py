@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
 
-from ..pgpis_models.fpdm import FPDM
-from ..pgpis_models.fpdm_inputs import embed_photos, encode_pictures
-from ..pgpis_models.fpdm_pose import draw_batch
-from ..pgpis_models.pose_formats import EMPTY
+from ..pgpis_models.fpdm.drawing import draw_batch
+from ..pgpis_models.fpdm.inputs import embed_photos, encode_pictures
+from ..pgpis_models.fpdm.model import FPDM
+from ..pgpis_models.poses.formats import EMPTY
 from .appearance import PERSON_TOOLTIP, PIXELS_PER_LATENT, shown_poses
 from .inputs import matched, rgb
 from .types import Cond, CondType, EmbeddingType, MethodType, PoseKeypointType, on_cpu

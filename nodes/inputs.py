@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..pgpis_models.densepose import IUV
+from ..pgpis_models.surface.densepose import IUV
 
 # Resizing may leave 0..1: the host's bicubic by 0.1 to 0.3 at hard edges. Other ranges (-1..1, 0..255) go farther.
 RANGE_SLACK = 0.5

@@ -15,9 +15,10 @@ import torch
 from comfy_api.latest import io
 from torch import nn
 
-from ..pgpis_models.base import BaseSizes, read_sizes
-from ..pgpis_models.checkpoint import difference, load_checkpoint, open_safetensors, shapes_of
-from ..pgpis_models.control_branch import ControlBranch
+from ..pgpis_models.checkpoint import load_checkpoint
+from ..pgpis_models.unet.base import BaseSizes, read_sizes
+from ..pgpis_models.unet.control_branch import ControlBranch
+from ..pgpis_models.unet.weights import difference, open_safetensors, shapes_of
 from .types import Method, MethodType
 
 FOLDER = "pgpis"

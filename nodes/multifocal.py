@@ -10,12 +10,13 @@ from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
-from ..pgpis_models.densepose import pose_pictures
-from ..pgpis_models.mcld import FACE_WEIGHT, MCLD
-from ..pgpis_models.mcld_inputs import as_input, as_pixels, image_tokens, squashed_textures
+from ..pgpis_models.mcld.config import FACE_WEIGHT
+from ..pgpis_models.mcld.inputs import as_input, as_pixels, image_tokens, squashed_textures
+from ..pgpis_models.mcld.model import MCLD
+from ..pgpis_models.surface.densepose import pose_pictures
 from .appearance import PIXELS_PER_LATENT
+from .binding.reference import reference_of
 from .inputs import checked_densepose, checked_faces, matching, pixels
-from .reference import reference_of
 from .types import Cond, CondType, DenseposeType, FaceEmbedsType, MethodType, on_cpu
 
 

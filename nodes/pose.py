@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..pgpis_models.detect import detector_sized, joints_of
-from ..pgpis_models.pose import draw_openpose, from_pose_keypoint
-from ..pgpis_models.pose_edit import edit
-from ..pgpis_models.pose_files import KINDS, POSE_SUFFIXES, checked, load_poses, parse_poses
-from ..pgpis_models.pose_formats import MIN_CONFIDENCE, NOBODY, confident
+from ..pgpis_models.poses.detection import detector_sized, joints_of
+from ..pgpis_models.poses.drawing import draw_openpose
+from ..pgpis_models.poses.editing import edit
+from ..pgpis_models.poses.files import KINDS, POSE_SUFFIXES, checked, load_poses, parse_poses
+from ..pgpis_models.poses.formats import MIN_CONFIDENCE, NOBODY, confident, from_pose_keypoint
 from .appearance import PERSON_TOOLTIP, person_choice
 from .inputs import rgb
 from .types import PoseKeypointType

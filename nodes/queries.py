@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..pgpis_models.pose import draw_openpose, from_pose_keypoint
-from ..pgpis_models.pose_formats import NOBODY
-from ..pgpis_models.pose_mask import skeleton_region
-from ..pgpis_models.qen import QEN
-from ..pgpis_models.qen_inputs import encode_pictures
-from ..pgpis_models.query_maps import KINDS, chosen_queries, over, query_maps
+from ..pgpis_models.parts.query_maps import KINDS, chosen_queries, over, query_maps
+from ..pgpis_models.poses.drawing import draw_openpose
+from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint
+from ..pgpis_models.poses.region import skeleton_region
+from ..pgpis_models.qen.inputs import encode_pictures
+from ..pgpis_models.qen.model import QEN
 from .appearance import PERSON_TOOLTIP, PIXELS_PER_LATENT, person_choice
 from .inputs import as_image, matching, resized, rgb
 from .types import Cond, CondType, MethodType, PoseKeypointType, on_cpu

@@ -10,15 +10,15 @@ import latent_preview
 import torch
 from comfy_api.latest import io
 
-from ..pgpis_models.guidance import Guidance
-from ..pgpis_models.injections import harmonise
 from ..pgpis_models.methods import guidance_modes
-from .binding import apply_injections, conditionings
-from .binding_weights import check_prediction
-from .guider import ChainGuider
+from ..pgpis_models.unet.guidance import Guidance
+from ..pgpis_models.unet.injections import harmonise
+from .binding.guider import ChainGuider
+from .binding.model import apply_injections, conditionings
+from .binding.schedule import with_schedule
+from .binding.weights import check_prediction
 from .inputs import as_image, matched, resized, rgb
 from .masking import feathered, paste
-from .schedule import with_schedule
 from .types import Cond, CondType
 
 SCALES = ("pose", "appearance", "biases", "prompt", "source", "fusion")

@@ -17,15 +17,15 @@ from comfy.k_diffusion.sampling import BrownianTreeNoiseSampler, default_noise_s
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..pgpis_models.guidance import Guidance
-from ..pgpis_models.injections import harmonise
 from ..pgpis_models.methods import sequence_encoders
-from ..pgpis_models.pose_formats import EMPTY
+from ..pgpis_models.poses.formats import EMPTY
+from ..pgpis_models.unet.guidance import Guidance
+from ..pgpis_models.unet.injections import harmonise
 from .appearance import PERSON_TOOLTIP, shown_poses
-from .binding import apply_injections, conditionings
-from .binding_weights import check_prediction
+from .binding.guider import ChainGuider
+from .binding.model import apply_injections, conditionings
+from .binding.weights import check_prediction
 from .fusion import EMPTY_TOOLTIP
-from .guider import ChainGuider
 from .inputs import resized, rgb
 from .types import Cond, MethodType, PoseKeypointType, on_cpu
 

@@ -7,8 +7,9 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..pgpis_models.densepose import GROUPS, PARTS
-from ..pgpis_models.texture import FILLS, LAYOUTS, MODES, TILE, edit, render, warp
+from ..pgpis_models.surface.densepose import GROUPS, PARTS
+from ..pgpis_models.surface.layout import LAYOUTS, TILE
+from ..pgpis_models.surface.texture import FILLS, MODES, edit, render, warp
 from .densepose import chosen_parts
 from .inputs import checked_densepose, pixels
 from .types import DenseposeType

@@ -11,12 +11,12 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..pgpis_models.checkpoint import Checkpoint
-from ..pgpis_models.guidance import Guidance
+from ..pgpis_models.unet.guidance import Guidance
 
 MethodType = io.Custom("PGPIS_METHOD")
 CondType = io.Custom("PGPIS_COND")
 EmbeddingType = io.Custom("PGPIS_EMBEDDING")   # Tensor (B, E), rows of length 1
-DenseposeType = io.Custom("DENSEPOSE")          # tuple of pgpis_models.densepose.IUV, one per picture
+DenseposeType = io.Custom("DENSEPOSE")          # tuple of pgpis_models.surface.densepose.IUV, one per picture
 FaceEmbedsType = io.Custom("FACE_EMBEDS")       # FaceEmbeds
 PoseKeypointType = io.Custom("POSE_KEYPOINT")  # the type of controlnet_aux's nodes and of the host's own
 

@@ -6,27 +6,20 @@ name>`. Metadata are JSON strings under `pgpis.*`: format, method, config, base,
 
 from __future__ import annotations
 
-import difflib
 import json
-import os
-import secrets
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .methods import method_classes, method_name
+from .settings import build
+from .unet.weights import LISTED, difference, open_safetensors, shapes_of, write_atomically
 
 FORMAT_VERSION = 1
-LISTED = 10  # at most so many keys of each kind are named in an error
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -56,8 +49,6 @@ class Checkpoint:
     meta: Metadata
 
 
-# --- writing ------------------------------------------------------------------------------------------------
-
 def save_checkpoint(path: str | Path, method_module: nn.Module, unet_weights: Mapping[str, Tensor], *, base: str,
                     step: int, data: str, licence: str, dtype: torch.dtype | None = None) -> None:
     """Writes a method with the UNet weights that belong to it; `path` is whole at any moment, old or new.
@@ -85,36 +76,6 @@ def write_checkpoint(path: str | Path, method_state: Mapping[str, Tensor], unet_
     write_atomically(Path(path), tensors, {f"pgpis.{key}": json.dumps(value) for key, value in values.items()})
 
 
-def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file so that `path` is either the whole new file or what it was before.
-
-    The folder is made if need be. The temporary file lies in the same folder, since renaming is atomic only within
-    one file system; it goes away when anything fails.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        save_file(dict(tensors), part, dict(metadata))
-        part.chmod(0o644)  # safetensors makes files that only their owner can read
-        _sync(part, os.O_RDWR)
-        os.replace(part, path)
-        if os.name == "posix":  # the renaming itself is on disk only when the folder is
-            _sync(path.parent, os.O_RDONLY)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-# --- reading ------------------------------------------------------------------------------------------------
-
 def read_metadata(path: str | Path) -> Metadata:
     """The metadata of a checkpoint; reads the file's header only.
 
@@ -141,7 +102,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu", dtype:
                              f"nodes of {meta.method}")
         config_class, module_class = method_classes(meta.method)
         with torch.device("meta"):  # no memory and no random numbers for weights that the file brings
-            module = module_class(config_from_json(config_class, meta.config, f"{path}: config of {meta.method}"))
+            module = module_class(_config(config_class, meta.config, f"{path}: config of {meta.method}"))
         found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
         required = {f"unet.{name}": shape for name, shape in module.unet_weight_shapes().items()}
         more_unet = {key: shape for key, shape in found.items() if key.startswith("unet.") and key not in required}
@@ -164,29 +125,13 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu", dtype:
     return Checkpoint(module.to(device).train(False), unet_weights, meta)  # .to: for the buffers
 
 
-def open_safetensors(path: str | Path) -> Any:
-    """safe_open on the CPU; ValueError that says what the file is when it is not a whole safetensors file."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+
+def _config(kind: type, values: Mapping[str, Any], what: str) -> Any:
+    """The config of a method from a file's metadata. Raises ValueError, beginning with `what`."""
     try:
-        return safe_open(str(path), "pt")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} ({path.stat().st_size} bytes) is not a whole safetensors file: "
-                         f"{what_is(path)} ({error})") from error
-
-
-def what_is(path: Path) -> str:
-    """What a file that is not what was expected looks like, from its first bytes, and what to do about it."""
-    with open(path, "rb") as file:
-        head = file.read(64)
-    if head.startswith((b"PK\x03\x04", b"\x80")):
-        return "it is a torch file; turn it into ours with `python -m pgpis_models.convert`"
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer; fetch the file itself with `git lfs pull`"
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"{\"error")):
-        return "it is a web page that was saved in place of the file; download it again"
-    return "it is truncated or of another kind; download or convert it again"
+        return build(kind, values)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error} (A file of a newer version needs a newer pack.)") from error
 
 
 def _metadata(path: str | Path, file: Any) -> Metadata:
@@ -210,68 +155,3 @@ def _metadata(path: str | Path, file: Any) -> Metadata:
         raise ValueError(f"{path}: metadata lack {['pgpis.' + key for key in lacking] or 'a usable pgpis.config'}; "
                          "download or convert the file again")
     return Metadata(**{key: values[key] for key in known}, format_version=version)
-
-
-def config_from_json(cls: type, values: Mapping[str, Any], what: str) -> Any:
-    """A config dataclass from parsed JSON. Fields that are not given take their defaults.
-
-    Raises ValueError, beginning with `what`, for an unknown key (naming the nearest known one), a value of the wrong
-    type, or a missing field without default.
-    """
-    hints = typing.get_type_hints(cls)
-    names = [item.name for item in fields(cls)]
-    for key in values:
-        if key not in names:
-            near = difflib.get_close_matches(key, names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {names}"
-            raise ValueError(f"{what}: unknown key {key!r}; {hint} (A file of a newer version needs a newer pack.)")
-    lacking = [item.name for item in fields(cls)
-               if item.name not in values and item.default is MISSING and item.default_factory is MISSING]
-    if lacking:
-        raise ValueError(f"{what}: {lacking} missing")
-    return cls(**{key: _typed(hints[key], value, f"{what}: {key}") for key, value in values.items()})
-
-
-def _typed(hint: Any, value: Any, what: str) -> Any:
-    """The JSON value as the type that a field wants: tuples for lists, dataclasses for objects."""
-    if is_dataclass(hint) and isinstance(value, Mapping):
-        return config_from_json(hint, value, what)
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    for option in options:
-        if is_dataclass(option) and isinstance(value, Mapping):
-            return config_from_json(option, value, what)
-        origin = typing.get_origin(option) or option
-        if origin is tuple and isinstance(value, (list, tuple)):
-            entries = typing.get_args(option)
-            if len(entries) == 2 and entries[1] is Ellipsis:
-                entries = entries[:1] * len(value)
-            if not entries or len(entries) == len(value):
-                return tuple(_typed(entry, item, what) for entry, item in zip(entries, value)) if entries \
-                    else tuple(value)
-        elif origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        elif isinstance(origin, type) and isinstance(value, origin) and (origin is bool or not isinstance(value, bool)):
-            return value
-    raise ValueError(f"{what} is {value!r}; expected {getattr(hint, '__name__', None) or hint}")
-
-
-# --- comparing ----------------------------------------------------------------------------------------------
-
-def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape."""
-    return {key: tuple(value.shape) for key, value in tensors.items()}
-
-
-def difference(expected: Shapes, found: Shapes, extras: bool = False) -> str:
-    """What differs between two name -> shape tables, for an error message; empty when nothing does.
-
-    Names at most LISTED keys of each kind, with counts. extras: names that are not expected are fine.
-    """
-    kinds = {
-        "missing": [key for key in expected if key not in found],
-        "unexpected": [] if extras else [key for key in found if key not in expected],
-        "of another shape": [f"{key} {tuple(found[key])} instead of {tuple(expected[key])}" for key in expected
-                             if key in found and tuple(found[key]) != tuple(expected[key])],
-    }
-    return "; ".join(f"{len(keys)} keys {kind}: {', '.join(keys[:LISTED])}{', ...' if len(keys) > LISTED else ''}"
-                     for kind, keys in kinds.items() if keys)

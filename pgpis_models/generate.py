@@ -25,10 +25,10 @@ if not __package__:   # run as a file: as part of the package instead, whose fol
 import torch
 from tqdm import tqdm
 
-from . import generate_mcld, generate_poses, generate_qen, generate_sequence
 from .checkpoint import read_metadata
-from .generate_flags import check_counts, read_weight
-from .generate_output import save
+from .command import mcld, poses, qen, sequence
+from .command.flags import check_counts, read_weight
+from .command.output import save
 from .pipeline import Generator, open_photo
 
 
@@ -38,13 +38,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--source", type=Path, required=True, help="photo of the person")
     parser.add_argument("--pose", type=Path, required=True, help="pose file (JSON, txt, csv, npy) or photo (MCLD: IUV "
                         "picture), or a folder of them")
-    generate_sequence.add_flags(parser)
-    generate_poses.add_flags(parser)
+    sequence.add_flags(parser)
+    poses.add_flags(parser)
     parser.add_argument("--out", type=Path, required=True, help="picture, or a folder when --pose is one")
     parser.add_argument("--base", default="", help="diffusers folder of the base model (not for demo checkpoints)")
     parser.add_argument("--vae", default="", help="autoencoder; default: that of the base")
-    generate_mcld.add_flags(parser)
-    generate_qen.add_flags(parser)
+    mcld.add_flags(parser)
+    qen.add_flags(parser)
     parser.add_argument("--mode", default=None, help="guidance mode; default: the authors' of the method")
     parser.add_argument("--weight", action="append", default=[], metavar="TERM=W", help="guidance weight, repeatable")
     parser.add_argument("--steps", type=int, default=None)
@@ -61,25 +61,25 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Everything after the command line is read."""
-    generate_sequence.check_flags(options)
+    sequence.check_flags(options)
     check_counts(options, ("steps", "batch"))
     weights = dict(read_weight(item) for item in options.weight)
     method = read_metadata(options.checkpoint).method
-    control, choice = generate_qen.control_of(options, method), generate_poses.choice_of(options, method)
-    generate_mcld.check_flags(options, method)
+    control, choice = qen.control_of(options, method), poses.choice_of(options, method)
+    mcld.check_flags(options, method)
     if options.sequence:
-        return generate_sequence.run(options, method, choice, weights, control)
-    folder, mcld = options.pose.is_dir(), method == "mcld"
-    listed = generate_poses.picture_files if mcld else generate_poses.pose_files
+        return sequence.run(options, method, choice, weights, control)
+    folder, dense = options.pose.is_dir(), method == "mcld"
+    listed = poses.picture_files if dense else poses.pose_files
     files = listed(options.pose) if folder else [options.pose]
     # all of them first: a bad one is known before hours of work
     nobody = method == "qen"   # without a person its attention is not masked, which it says
-    poses = [generate_mcld.read_iuv(path) if mcld else generate_poses.read_pose(path, choice, nobody) for path in files]
+    targets = [mcld.read_iuv(path) if dense else poses.read_pose(path, choice, nobody) for path in files]
     generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
     photo = open_photo(options.source)
     source, extras = generator.prepare(photo), control
-    if mcld:
-        extras = generate_mcld.person_of(generator, photo, options.source_densepose, options.texture, options.face,
+    if dense:
+        extras = mcld.person_of(generator, photo, options.source_densepose, options.texture, options.face,
                                          options.clip)
     outputs = [options.out / f"{p.stem}.png" for p in files] if folder else [options.out]
     outputs[0].parent.mkdir(parents=True, exist_ok=True)
@@ -87,9 +87,9 @@ def run(options: argparse.Namespace) -> None:
     with tqdm(total=len(files) * steps, unit="step") as bar:
         for start in range(0, len(files), options.batch):
             chunk = slice(start, start + options.batch)
-            count, targets = len(poses[chunk]), {"densepose": poses[chunk]} if mcld else {}
-            made = generator(source, poses[chunk], mode=options.mode, weights=weights, steps=steps,
-                             sampler=options.sampler, seed=options.seed, first=start, **extras, **targets,
+            count, shown = len(targets[chunk]), {"densepose": targets[chunk]} if dense else {}
+            made = generator(source, targets[chunk], mode=options.mode, weights=weights, steps=steps,
+                             sampler=options.sampler, seed=options.seed, first=start, **extras, **shown,
                              callback=lambda *_, n=count: bar.update(n))
             for path, picture in zip(outputs[chunk], made, strict=True):
                 save(picture, path)

@@ -15,11 +15,13 @@ from typing import Any
 
 from torch import nn
 
-# name -> (file beside this one, config class, module class)
-METHODS: dict[str, tuple[str, str, str]] = {
-    "cfld": ("cfld", "CFLDConfig", "CFLD"),
-    "fpdm": ("fpdm", "FPDMConfig", "FPDM"), "fpdm_fusion": ("fpdm", "FusionConfig", "FusionModel"),
-    "mcld": ("mcld", "MCLDConfig", "MCLD"), "qen": ("qen", "QENConfig", "QEN"),
+# name -> (module below this package with the network, that with the config, config class, module class)
+METHODS: dict[str, tuple[str, str, str, str]] = {
+    "cfld": ("cfld.model", "cfld.config", "CFLDConfig", "CFLD"),
+    "fpdm": ("fpdm.model", "fpdm.config", "FPDMConfig", "FPDM"),
+    "fpdm_fusion": ("fpdm.fusion", "fpdm.config", "FusionConfig", "FusionModel"),
+    "mcld": ("mcld.model", "mcld.config", "MCLDConfig", "MCLD"),
+    "qen": ("qen.model", "qen.config", "QENConfig", "QEN"),
 }
 
 
@@ -28,28 +30,28 @@ def method_classes(name: str) -> tuple[type, type[nn.Module]]:
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; this version of the pack knows {sorted(METHODS)}: update it if the "
                          "file is newer")
-    file, config, module = METHODS[name]
-    loaded = import_module(f".{file}", __package__)
-    return getattr(loaded, config), getattr(loaded, module)
+    network, sizes, config, module = METHODS[name]
+    return (getattr(import_module(f".{sizes}", __package__), config),
+            getattr(import_module(f".{network}", __package__), module))
 
 
 def picture_encoder(name: str) -> Callable[..., Any]:
-    """`encode_pictures` of a method, from `<method>_inputs.py`: photos and poses to what its `guidance` takes.
+    """`encode_pictures` of a method, from `<method>/inputs.py`: photos and poses to what its `guidance` takes.
 
     Raises ValueError for a name that makes no pictures from a photo and a pose.
     """
     method_classes(name)
     try:
-        return import_module(f".{name}_inputs", __package__).encode_pictures
+        return import_module(f".{name}.inputs", __package__).encode_pictures
     except ModuleNotFoundError as error:
-        if not (error.name or "").endswith(f"{name}_inputs"):
+        if not (error.name or "").startswith(f"{__package__}.{name}"):
             raise   # a package that the file itself needs
         raise ValueError(f"a checkpoint of method {name!r} does not make pictures by itself; expected one of another "
                          "method, such as cfld") from None
 
 
 def sequence_encoders(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """`encode_source` and `encode_poses` of a method, from `<method>_inputs.py`: the halves of `encode_pictures`, so that
+    """`encode_source` and `encode_poses` of a method, from `<method>/inputs.py`: the halves of `encode_pictures`, so that
     a source is read once for many chunks of poses.
 
     Raises ValueError for a method whose source cannot be read apart from the pose.
@@ -75,7 +77,7 @@ def method_name(module: nn.Module) -> str:
     """The name under which the class of a method module is known. Raises ValueError for any other module."""
     for name in METHODS:
         # Compared by its own spelling first, so that saving one method does not import all others.
-        if type(module).__name__ == METHODS[name][2] and type(module) is method_classes(name)[1]:
+        if type(module).__name__ == METHODS[name][3] and type(module) is method_classes(name)[1]:
             return name
     raise ValueError(f"{type(module).__name__} is not a method of this pack, which knows {sorted(METHODS)}; give the "
                      "method itself, without a wrapper for distributed training or compilation")

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .parts.pixels import IMAGENET_MEAN, IMAGENET_STD
+
 SSIM_K1, SSIM_K2 = 0.01, 0.03  # Wang et al. 2004
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PART_PIXELS, PART_THRESHOLD = 30, 0.12   # of `part_colour`: which parts count, and how far off is still right (RGB, 0..1)
 
 

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import VAE_STRIDE, check_prediction, decode_latents, load_unet, load_vae
 from .checkpoint import load_checkpoint
-from .diffusers_binding import DiffusersBinding, swap_weights
 from .methods import picture_encoder, sequence_encoders
-from .pose import Keypoints
-from .sampling import sample_latents
+from .noise.samplers import sample_latents
+from .poses.keypoints import Keypoints
+from .unet.autoencoder import VAE_STRIDE, decode_latents, load_vae
+from .unet.base import check_prediction, load_unet
+from .unet.diffusers_binding import DiffusersBinding, swap_weights
 
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / "demo"
 # What a generation uses when nothing is asked for: the authors' settings, and what suits the demo's v-prediction.

@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import save_file
 
 from pgpis_models.checkpoint import save_checkpoint
-from pgpis_models.fpdm import CONFIGS, FPDM, FPDMConfig
-from pgpis_models.fpdm_swin import SwinTower
+from pgpis_models.fpdm.config import CONFIGS, FPDMConfig
+from pgpis_models.fpdm.model import FPDM
+from pgpis_models.parts.swin_tower import SwinTower
 from tests.tiny import SIZE, Files, shaken
-from training.config import TrainConfig, build
-from training.fpdm_fusion import sized
+from training.engine.config import TrainConfig, build
+from training.tasks.fpdm_fusion import sized
 
 SWIN = {"image": [64, 64], "window": [4, 4], "width": 8, "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2]}
 # Overrides of FPDM's preset "demo" that fit the tiny sizes.

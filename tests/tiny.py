@@ -10,11 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from pgpis_models.base import BaseSizes, save_unet, save_vae, tiny
-from pgpis_models.cfld import CFLD, CONFIGS, CFLDConfig
+from pgpis_models.cfld.config import CONFIGS, CFLDConfig
+from pgpis_models.cfld.model import CFLD
 from pgpis_models.checkpoint import save_checkpoint
-from training.autoencoder import colour_identity
-from training.config import TrainConfig, build
+from pgpis_models.unet.autoencoder import save_vae, tiny
+from pgpis_models.unet.base import BaseSizes, save_unet
+from training.engine.config import TrainConfig, build
+from training.world.autoencoder import colour_identity
 
 SIZE = (64, 64)   # pictures and photos
 RASTER = (128, 128)   # pose rasters

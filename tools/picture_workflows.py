@@ -58,8 +58,8 @@ THUMBNAIL, FILM_FRAMES = 480, 4        # largest width of a thumbnail, pixels; f
 
 def drawn(name: str):
     """The rendering of an input picture."""
-    from training.data import mannequins
-    from training.data.bank import HELD_OUT, pose_seed
+    from training.world import drawing as mannequins
+    from training.world.bank import HELD_OUT, pose_seed
     person, view = VIEWS[name]
     identity = mannequins.sample_identity(HELD_OUT + person)
     return mannequins.render(identity, mannequins.sample_pose(pose_seed(HELD_OUT + person, view)), SIZE)
@@ -84,7 +84,8 @@ def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
 
 def pose_text(name: str) -> str:
     """The pose of an input picture as Load Pose reads it: one frame of OpenPose JSON."""
-    from pgpis_models.pose import Keypoints, to_pose_keypoint
+    from pgpis_models.poses.formats import to_pose_keypoint
+    from pgpis_models.poses.keypoints import Keypoints
     person = drawn(name)
     [frame] = to_pose_keypoint(Keypoints(person.keypoints, person.detected, SIZE))
     joints = [int(value) if value == int(value) else round(value, 1) for value in frame["people"][0]["pose_keypoints_2d"]]
@@ -93,7 +94,7 @@ def pose_text(name: str) -> str:
 
 def pose_row(name: str, frame: tuple[int, int] = (256, 176)) -> str:
     """The same as a row of a DeepFashion annotation file: name, y of 18 joints, x of 18 joints, -1 where not seen."""
-    from pgpis_models.pose import Keypoints
+    from pgpis_models.poses.keypoints import Keypoints
     person = drawn(name)
     pose = Keypoints(person.keypoints, person.detected, SIZE).scaled_to(frame)
     xy = np.where(pose.present[:, None], np.trunc(pose.xy), -1).astype(int)

@@ -23,15 +23,15 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from pgpis_models.base import decode_latents, encode_latents, load_vae  # noqa: E402
 from pgpis_models.checkpoint import read_metadata  # noqa: E402
 from pgpis_models.metrics import part_colour, psnr, ssim_gauss, texel_error  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
-from pgpis_models.pose import cfld_rasters  # noqa: E402
-from training.config import DataConfig  # noqa: E402
-from training.data.bank import Bank, open_bank  # noqa: E402
-from training.data.focal import iuvs  # noqa: E402
-from training.picture import grid  # noqa: E402
+from pgpis_models.poses.drawing import cfld_rasters  # noqa: E402
+from pgpis_models.unet.autoencoder import decode_latents, encode_latents, load_vae  # noqa: E402
+from training.engine.config import DataConfig  # noqa: E402
+from training.engine.picture import grid  # noqa: E402
+from training.world.bank import Bank, open_bank  # noqa: E402
+from training.world.focal import iuvs  # noqa: E402
 
 METHODS = ("cfld", "mcld", "fpdm", "qen")
 SIZE = (128, 96)

@@ -25,7 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from pgpis_models.face import find_face, load_app  # noqa: E402
 from pgpis_models.metrics import (  # noqa: E402
     frechet_distance,
     inception_input,
@@ -34,6 +33,7 @@ from pgpis_models.metrics import (  # noqa: E402
     ssim_gauss,
     ssim_win51,
 )
+from pgpis_models.surface.face import find_face, load_app  # noqa: E402
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -99,7 +99,7 @@ def lpips_network() -> torch.nn.Module | None:
 
 def face_similarity(made: Tensor, target: Tensor, app: Any) -> tuple[float, float] | None:
     """MCLD's measure of a face (1, 3, H, W) in 0..1 against another: cosine and Euclidean distance of the raw embeddings
-    of the largest faces, or None where either picture shows none. app: of `pgpis_models.face.load_app`."""
+    of the largest faces, or None where either picture shows none. app: of `pgpis_models.surface.face.load_app`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a picture without a face is counted, not warned of
         faces = [find_face(app, (p[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)) for p in (made, target)]

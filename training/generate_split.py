@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from pgpis_models.command.mcld import person_of, read_iuv  # noqa: E402
 from pgpis_models.generate import read_weight, save  # noqa: E402
-from pgpis_models.generate_mcld import person_of, read_iuv  # noqa: E402
-from pgpis_models.mcld_inputs import ClipEncoder  # noqa: E402
+from pgpis_models.mcld.inputs import ClipEncoder  # noqa: E402
 from pgpis_models.pipeline import Generator  # noqa: E402
 from training.data.deepfashion import open_picture, read_annotations, read_pairs, table  # noqa: E402
 from training.data.focal import usable_pairs  # noqa: E402

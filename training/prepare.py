@@ -115,7 +115,7 @@ def prepare_folder(root: Path, out: Path, test_share: float = 0.1, detect: bool 
         raise ValueError(f"--out {out} lies in --root {root}; expected a folder of its own")
     finder = None
     if detect:
-        from pgpis_models.detect import detect_pose  # only photos without JSON need it
+        from pgpis_models.poses.detection import detect_pose  # only photos without JSON need it
         finder = detect_pose
     people = read_people(root, finder, skip)
     sides = dict(zip(SPLITS, split_people(list(people), test_share), strict=True))

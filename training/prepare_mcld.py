@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from pgpis_models.densepose import IUV, NobodyFound, estimate, load_model  # noqa: E402
-from pgpis_models.face import find_face, load_app  # noqa: E402
-from pgpis_models.texture import warp  # noqa: E402
+from pgpis_models.surface.densepose import IUV, NobodyFound, estimate, load_model  # noqa: E402
+from pgpis_models.surface.face import find_face, load_app  # noqa: E402
+from pgpis_models.surface.texture import warp  # noqa: E402
 from training.data.deepfashion import PICTURE_SUFFIXES, open_picture  # noqa: E402
 from training.data.focal import NOBODY  # noqa: E402
 

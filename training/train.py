@@ -16,15 +16,15 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # run as a script, without installing the pack
     sys.path.insert(0, str(ROOT))
 
-from training.config import TrainConfig, load_config  # noqa: E402
+from training.engine.config import TrainConfig, load_config  # noqa: E402
 
 # name -> (module, class); imported when asked for
-TASKS = {"autoencoder": ("training.autoencoder", "AutoencoderTask"),
-         "decoder": ("training.decoder", "DecoderTask"), "base": ("training.base", "BaseTask"),
-         "cfld": ("training.cfld", "CFLDTask"), "fpdm": ("training.fpdm", "FPDMTask"),
-         "fpdm_fusion": ("training.fpdm_fusion", "FusionTask"),
-         "qen": ("training.qen", "QENTask"),
-         "mcld": ("training.mcld", "MCLDTask")}
+TASKS = {"autoencoder": ("training.world.autoencoder", "AutoencoderTask"), "base": ("training.world.base", "BaseTask"),
+         "reader": ("training.world.reader", "ReaderTask"),
+         "cfld": ("training.tasks.cfld", "CFLDTask"), "fpdm": ("training.tasks.fpdm", "FPDMTask"),
+         "fpdm_fusion": ("training.tasks.fpdm_fusion", "FusionTask"),
+         "qen": ("training.tasks.qen", "QENTask"),
+         "mcld": ("training.tasks.mcld", "MCLDTask")}
 
 
 def task_class(name: str) -> type:
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> Path:
         kind = task_class(config.task)
     except ValueError as error:
         parser.error(str(error))
-    from training.loop import run
+    from training.engine.loop import run
     return run(config, kind)
 
 

@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from pgpis_models.cfld import CFLD, CONFIGS, GUIDANCE_MODES, CFLDConfig
-from pgpis_models.cfld_parts import HybridGranularityAppearanceEncoder, PerceptionRefinedDecoder, PoseAdapter
-from pgpis_models.injections import Injections, everywhere
-from pgpis_models.swin import SwinBackbone
+from pgpis_models.cfld.config import CONFIGS, CFLDConfig
+from pgpis_models.cfld.model import CFLD, GUIDANCE_MODES
+from pgpis_models.cfld.parts import HybridGranularityAppearanceEncoder
+from pgpis_models.parts.perception_decoder import PerceptionRefinedDecoder
+from pgpis_models.parts.pose_adapter import PoseAdapter
+from pgpis_models.parts.swin import SwinBackbone
+from pgpis_models.unet.injections import Injections, everywhere
 
 
 def site(block: int) -> str:

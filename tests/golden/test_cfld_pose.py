@@ -5,7 +5,8 @@ import re
 import pytest
 import torch
 
-from pgpis_models.pose import cfld_raster, draw_cfld, heatmaps, parse_cfld_annotation
+from pgpis_models.poses.drawing import cfld_raster, draw_cfld, heatmaps
+from pgpis_models.poses.formats import parse_cfld_annotation
 
 KEY = re.compile(
     r"out\.(?P<kind>rgb|heat|heatsum)_(?P<set>[a-z]+)_(?P<height>\d+)(x(?P<width>\d+))?"

@@ -6,10 +6,11 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from pgpis_models.cfld import CFLD, GUIDANCE_MODES, CFLDConfig
-from pgpis_models.diffusers_binding import DiffusersBinding
-from pgpis_models.injections import Injections, everywhere, harmonise
-from pgpis_models.schedule import NoiseSchedule, ddim_step, ddpm_step, leading_timesteps, sample
+from pgpis_models.cfld.config import CFLDConfig
+from pgpis_models.cfld.model import CFLD, GUIDANCE_MODES
+from pgpis_models.noise.schedule import NoiseSchedule, ddim_step, ddpm_step, leading_timesteps, sample
+from pgpis_models.unet.diffusers_binding import DiffusersBinding
+from pgpis_models.unet.injections import Injections, everywhere, harmonise
 
 
 def build_unet(config, golden) -> UNet2DConditionModel:

@@ -2,7 +2,7 @@
 
 import torch
 
-from pgpis_models.schedule import NoiseSchedule, cfld_lr, cubic_timesteps, ddpm_std, leading_timesteps
+from pgpis_models.noise.schedule import NoiseSchedule, cfld_lr, cubic_timesteps, ddpm_std, leading_timesteps
 
 
 def test_tables_timesteps_and_learning_rate_equal_the_authors(load_case, compare):

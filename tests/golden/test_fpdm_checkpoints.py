@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pgpis_models.checkpoint import difference, load_checkpoint
-from pgpis_models.convert_fpdm import (
+from pgpis_models.checkpoint import load_checkpoint
+from pgpis_models.fpdm.config import CONFIGS, FUSION_CONFIGS, FPDMConfig, FusionConfig
+from pgpis_models.fpdm.convert import (
     ALIASES,
     IGNORED,
     convert,
@@ -19,8 +20,8 @@ from pgpis_models.convert_fpdm import (
     required_keys,
     without_aliases,
 )
-from pgpis_models.fpdm import CONFIGS, FUSION_CONFIGS, FPDMConfig, FusionConfig
-from pgpis_models.fpdm_parts import TowerSizes
+from pgpis_models.parts.vision_tower import TowerSizes
+from pgpis_models.unet.weights import difference
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pgpis_models.fpdm_pose import resized
+from pgpis_models.fpdm.pixels import resized
 from pgpis_models.metrics import frechet_distance, inception_input, psnr, ssim_gauss, ssim_win51
 
 

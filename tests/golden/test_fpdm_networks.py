@@ -9,18 +9,14 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from pgpis_models.convert_fpdm import published_fusion_names, published_names
-from pgpis_models.diffusers_binding import DiffusersBinding
-from pgpis_models.fpdm import FPDM, FPDMConfig, FusionConfig, FusionModel, fusion_loss
-from pgpis_models.fpdm_parts import (
-    ClassMLP,
-    PoseGuider,
-    SourceMLP,
-    TowerSizes,
-    VisionTower,
-    published_tower_name,
-)
-from pgpis_models.injections import harmonise
+from pgpis_models.fpdm.config import FPDMConfig, FusionConfig
+from pgpis_models.fpdm.convert import published_fusion_names, published_names
+from pgpis_models.fpdm.fusion import FusionModel, fusion_loss
+from pgpis_models.fpdm.model import FPDM
+from pgpis_models.fpdm.parts import ClassMLP, PoseGuider, SourceMLP
+from pgpis_models.parts.vision_tower import TowerSizes, VisionTower, published_tower_name
+from pgpis_models.unet.diffusers_binding import DiffusersBinding
+from pgpis_models.unet.injections import harmonise
 
 
 def references(golden, prefix: str = "") -> dict[str, Tensor]:

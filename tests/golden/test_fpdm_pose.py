@@ -9,20 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pgpis_models.fpdm_pose import (
-    FRAME,
-    augmented,
-    clip_pixels,
-    draw_batch,
-    draw_fpdm,
-    from_frame,
-    load_fpdm_txt,
-    on_canvas,
-    source_pixels,
-    target_pixels,
-    unit_tensor,
-)
-from pgpis_models.pose import LIMBS
+from pgpis_models.fpdm.drawing import augmented, draw_batch, draw_fpdm, on_canvas
+from pgpis_models.fpdm.pixels import clip_pixels, source_pixels, target_pixels, unit_tensor
+from pgpis_models.poses.drawing import LIMBS
+from pgpis_models.poses.padded_rows import FRAME, from_frame, load_fpdm_txt
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from pgpis_models.convert_fpdm import published_names
-from pgpis_models.diffusers_binding import DiffusersBinding
-from pgpis_models.fpdm import FPDM, FPDMConfig, FusionConfig
-from pgpis_models.fpdm_parts import TowerSizes
-from pgpis_models.guidance import Guidance
-from pgpis_models.injections import harmonise
-from pgpis_models.schedule import NoiseSchedule, leading_timesteps, sample
+from pgpis_models.fpdm.config import FPDMConfig, FusionConfig
+from pgpis_models.fpdm.convert import published_names
+from pgpis_models.fpdm.model import FPDM
+from pgpis_models.noise.schedule import NoiseSchedule, leading_timesteps, sample
+from pgpis_models.parts.vision_tower import TowerSizes
+from pgpis_models.unet.diffusers_binding import DiffusersBinding
+from pgpis_models.unet.guidance import Guidance
+from pgpis_models.unet.injections import harmonise
 
 
 def tower(config) -> TowerSizes:

@@ -10,13 +10,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 from torch import nn
 
-from pgpis_models.attention import attend, cross_attention, self_attention
-from pgpis_models.base import LATENT_SCALE
-from pgpis_models.densepose import IUV, pose_pictures
-from pgpis_models.diffusers_binding import DiffusersBinding
-from pgpis_models.injections import ExtraAttention, Injections, harmonise
-from pgpis_models.mcld import MCLD, MCLDConfig
-from pgpis_models.mcld_loss import (
+from pgpis_models.mcld.config import MCLDConfig
+from pgpis_models.mcld.loss import (
     SNR_GAMMA,
     face_mask,
     mcld_loss,
@@ -25,10 +20,18 @@ from pgpis_models.mcld_loss import (
     sampling_schedule,
     training_schedule,
 )
-from pgpis_models.mcld_parts import FaceProjector, PoseGuider, ReferenceWriter, clip_pixels
+from pgpis_models.mcld.model import MCLD
+from pgpis_models.mcld.parts import FaceProjector, PoseGuider
+from pgpis_models.mcld.pixels import clip_pixels
+from pgpis_models.mcld.reference import ReferenceWriter
 from pgpis_models.metrics import frechet_distance, inception_input, papers_resize_quantise, psnr, ssim_gauss, ssim_win51
-from pgpis_models.schedule import ddim_step, sample, trailing_timesteps
-from pgpis_models.sites import SITES
+from pgpis_models.noise.schedule import ddim_step, sample, trailing_timesteps
+from pgpis_models.surface.densepose import IUV, pose_pictures
+from pgpis_models.unet.attention import attend, cross_attention, self_attention
+from pgpis_models.unet.autoencoder import LATENT_SCALE
+from pgpis_models.unet.diffusers_binding import DiffusersBinding
+from pgpis_models.unet.injections import ExtraAttention, Injections, harmonise
+from pgpis_models.unet.sites import SITES
 from training.data.deepfashion import picture_tensor
 
 

@@ -59,9 +59,11 @@ def add_random_demo(folder: Path, seed: int = 5) -> None:
     """Random models of the demo's layout into models/pgpis of a base directory, which is searched before the pack's own."""
     import torch
 
-    from pgpis_models.base import BaseSizes, save_unet, save_vae, tiny
-    from pgpis_models.cfld import CFLD, CONFIGS
+    from pgpis_models.cfld.config import CONFIGS
+    from pgpis_models.cfld.model import CFLD
     from pgpis_models.checkpoint import save_checkpoint
+    from pgpis_models.unet.autoencoder import save_vae, tiny
+    from pgpis_models.unet.base import BaseSizes, save_unet
     models = folder / "models" / "pgpis"
     torch.manual_seed(seed)
     sizes = BaseSizes(block_out_channels=(64, 64, 64, 64), heads=2, cross_attention_dim=64, prediction="v_prediction",
@@ -81,9 +83,10 @@ def add_random_mcld(folder: Path, seed: int = 6) -> None:
     """A random MCLD on the demo's base into models/pgpis of a base directory."""
     import torch
 
-    from pgpis_models.base import load_unet
     from pgpis_models.checkpoint import save_checkpoint
-    from pgpis_models.mcld import CONFIGS, MCLD
+    from pgpis_models.mcld.config import CONFIGS
+    from pgpis_models.mcld.model import MCLD
+    from pgpis_models.unet.base import load_unet
     models = folder / "models" / "pgpis"
     base = models / DEMO_FILES[0]
     unet = load_unet(base if base.is_file() else DEMO / DEMO_FILES[0])[0]

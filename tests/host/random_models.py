@@ -39,7 +39,7 @@ def make(kind: str, path: Path) -> Path:
 
 def lora(path: Path, width: int = 64, rank: int = 4, seed: int = 1) -> Path:
     """A LoRA in kohya's naming on the queries of all 16 cross-attentions of a UNet that is `width` wide everywhere."""
-    from pgpis_models.sites import SITES
+    from pgpis_models.unet.sites import SITES
     source, state = torch.Generator().manual_seed(seed), {}
     for site in SITES.values():
         name = f"lora_unet_{site.diffusers}.transformer_blocks.0.attn2.to_q".replace(".", "_")
@@ -117,7 +117,8 @@ def controlnet() -> dict[str, Tensor]:
 def cfld(path: Path) -> None:
     """CFLD of the authors' sizes with the UNet weights that belong to it, as a file of this pack."""
     sys.path.append(str(PACK))
-    from pgpis_models.cfld import CFLD, CONFIGS
+    from pgpis_models.cfld.config import CONFIGS
+    from pgpis_models.cfld.model import CFLD
     from pgpis_models.checkpoint import save_checkpoint
     with torch.device("meta"):
         method = CFLD(CONFIGS["full"])

@@ -13,9 +13,11 @@ B = 2             # rows per guidance term
 
 @pytest.fixture(scope="module")
 def pack(host):
-    return SimpleNamespace(binding=host.pack("nodes.binding"), diffusers=host.pack("pgpis_models.diffusers_binding"),
-                           injections=host.pack("pgpis_models.injections"), guidance=host.pack("pgpis_models.guidance"),
-                           sites=host.pack("pgpis_models.sites"))
+    return SimpleNamespace(binding=host.pack("nodes.binding.model"),
+                           diffusers=host.pack("pgpis_models.unet.diffusers_binding"),
+                           injections=host.pack("pgpis_models.unet.injections"),
+                           guidance=host.pack("pgpis_models.unet.guidance"),
+                           sites=host.pack("pgpis_models.unet.sites"))
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +226,7 @@ def test_a_half_precision_model_runs_and_stays_close(pack, tiny, models, start):
 @pytest.mark.parametrize("name", ["attention_basic", "attention_sub_quad", "attention_split", "attention_pytorch"])
 def test_every_attention_of_the_host_takes_our_key_counts(name, host, pack, monkeypatch):
     import comfy.ldm.modules.attention as attention
-    ours = host.pack("nodes.binding_attention")
+    ours = host.pack("nodes.binding.attention")
     monkeypatch.setattr(ours, "optimized_attention_masked", getattr(attention, name))
     g = torch.Generator().manual_seed(3)
     q, k, v = noise(g, 3, 20, 32), noise(g, 3, 7, 32), noise(g, 3, 7, 32)
@@ -232,7 +234,7 @@ def test_every_attention_of_the_host_takes_our_key_counts(name, host, pack, monk
     site = pack.sites.SITES["mid.0"]
     call = ours.Call({"context_count.mid": count})
     out = ours.CrossAttention(site)(q, k, v, {"n_heads": 4, "pgpis": call})
-    expected = torch.cat([host.pack("pgpis_models.attention").attend(q[n:n + 1], k[n:n + 1, :c], v[n:n + 1, :c], 4)
+    expected = torch.cat([host.pack("pgpis_models.unet.attention").attend(q[n:n + 1], k[n:n + 1, :c], v[n:n + 1, :c], 4)
                           for n, c in enumerate(count.tolist())])
     assert relative(out, expected) < 1e-5
 
@@ -260,7 +262,7 @@ def test_a_whole_sampling_run_equals_a_plain_loop(prediction, host, pack, tiny, 
                                     pack.guidance.Term("full", terms[2], 2.3)))
     rows = pack.injections.harmonise(terms, B)
     model = tiny.model(models.unet, prediction=prediction)
-    guider = host.pack("nodes.guider").ChainGuider(pack.binding.apply_injections(model, rows, {}))
+    guider = host.pack("nodes.binding.guider").ChainGuider(pack.binding.apply_injections(model, rows, {}))
     guider.set_chain(chain, pack.binding.conditionings(rows, tiny.latent))
     start = torch.randn(B, 4, *tiny.latent, generator=torch.Generator().manual_seed(5))
     sigmas = comfy.samplers.calculate_sigmas(model.model.model_sampling, "normal", 6)
@@ -287,7 +289,7 @@ def test_cfg_of_the_last_term_against_the_first_equals_the_chain_with_equal_weig
     sigmas, results = torch.tensor([5.0, 1.0, 0.0]), []
     all_rows, ends = pack.injections.harmonise(terms, B), pack.injections.harmonise([terms[0], terms[2]], B)
     with torch.no_grad():
-        guider = host.pack("nodes.guider").ChainGuider(pack.binding.apply_injections(models.model, all_rows, {}))
+        guider = host.pack("nodes.binding.guider").ChainGuider(pack.binding.apply_injections(models.model, all_rows, {}))
         guider.set_chain(chain, pack.binding.conditionings(all_rows, tiny.latent))
         plain = comfy.samplers.CFGGuider(pack.binding.apply_injections(models.model, ends, {}))
         negative, positive = pack.binding.conditionings(ends, tiny.latent)

@@ -82,7 +82,7 @@ def test_a_step_runs_only_the_terms_that_weigh_something_in_one_call(mode, weigh
 
 def test_rows_reach_the_sampling_device_once_and_the_graph_keeps_its_own(host, parts, demo, monkeypatch):
     method, model, _ = parts
-    binding = host.pack("nodes.binding")
+    binding = host.pack("nodes.binding.model")
     cond = embedded(host, method)
     patched, positive, negative, latent = host.pack("nodes.sampling").Apply.execute(model, cond).result
     moved, original = [], binding._loaded

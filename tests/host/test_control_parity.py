@@ -22,9 +22,10 @@ LOCAL, SHARED = 5, 3
 
 @pytest.fixture(scope="module")
 def pack(host):
-    names = {"binding": "nodes.binding", "control": "nodes.binding_control", "guider": "nodes.guider",
-             "diffusers": "pgpis_models.diffusers_binding", "injections": "pgpis_models.injections",
-             "guidance": "pgpis_models.guidance", "branch": "pgpis_models.control_branch", "mask": "pgpis_models.pose_mask"}
+    names = {"binding": "nodes.binding.model", "control": "nodes.binding.control", "guider": "nodes.binding.guider",
+             "diffusers": "pgpis_models.unet.diffusers_binding", "injections": "pgpis_models.unet.injections",
+             "guidance": "pgpis_models.unet.guidance", "branch": "pgpis_models.unet.control_branch",
+             "mask": "pgpis_models.unet.masked_attention"}
     return SimpleNamespace(**{name: host.pack(module) for name, module in names.items()})
 
 

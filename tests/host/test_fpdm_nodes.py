@@ -66,7 +66,7 @@ def test_the_conditions_are_those_of_the_method_and_the_similarity_is_a_cosine(h
     target = torch.rand(3, 90, 70, 3, generator=torch.Generator().manual_seed(3))
     cond, width, height, embedding, similarity, similarities, drawn = embed(nodes, fpdm, photo, walking(3), target=target)
     assert (width, height, cond.batch, cond.latent_size) == (96, 128, 3, (16, 12))
-    method, pose = fpdm.checkpoint.method, host.pack("pgpis_models.fpdm_pose")
+    method, pose = fpdm.checkpoint.method, host.pack("pgpis_models.fpdm.drawing")
     keypoints = host.pack("pgpis_models.pose").from_pose_keypoint(walking(3))
     pictures = [pose.draw_fpdm(one, (256, 192)) for one in keypoints]
     assert torch.equal(drawn, torch.from_numpy(np.stack(pictures)).float() / 255)

@@ -12,8 +12,8 @@ STEPS = torch.tensor([5.0, 1.0, 0.0])
 
 @pytest.fixture(scope="module")
 def pack(host):
-    return SimpleNamespace(binding=host.pack("nodes.binding"), attention=host.pack("nodes.binding_attention"),
-                           injections=host.pack("pgpis_models.injections"))
+    return SimpleNamespace(binding=host.pack("nodes.binding.model"), attention=host.pack("nodes.binding.attention"),
+                           injections=host.pack("pgpis_models.unet.injections"))
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_lora_controlnet_and_pack_run_together_on_one_model(pack, tiny, model):
 
 
 def test_our_control_network_adds_to_a_users_controlnet_without_changing_its_tensors(host, pack):
-    control, passport = host.pack("nodes.binding_control"), host.pack("nodes.passport")
+    control, passport = host.pack("nodes.binding.control"), host.pack("nodes.binding.passport")
     options = {"cond_or_uncond": [1, 0], "wrappers": {"diffusion_model": {"pgpis": [print]}}}   # as of a MODEL of ours
     theirs = {"input": [torch.ones(1)], "output": [torch.full((2,), 0.5)] * 11 + [None], "middle": [torch.ones(2)]}
     rows = {"pgpis.control_on": torch.tensor([1, 0]), "pgpis.passport": passport.Passport((2, 2), 1)}

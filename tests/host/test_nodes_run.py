@@ -189,7 +189,7 @@ def test_blend_mixes_appearance_and_keeps_the_first_pose(host, demo, source):
 
 def test_the_demo_base_loads_as_the_diffusers_unet_it_was_saved_from(host, demo, tiny):
     model, vae = host.pack("nodes.loaders").LoadDemoBase.execute().result
-    base = host.pack("pgpis_models.base")
+    base = host.pack("pgpis_models.unet.base")
     unet, _ = base.load_unet(demo.folder / "demo_base.safetensors")
     x, t = torch.randn(2, 4, *tiny.latent), torch.tensor([400.0, 10.0])
     context = torch.randn(2, 5, tiny.context)

@@ -286,7 +286,7 @@ def test_encoders_run_once_and_the_branch_once_per_step(host, nodes, method):
     cond = embed(nodes, method, pose=frames(2))
     model, _ = nodes.loaders.LoadDemoBase.execute().result
     patched, positive, negative, latent = nodes.sampling.Apply.execute(model, cond).result
-    net = host.pack("nodes.binding_control").host_branch(module.control).model
+    net = host.pack("nodes.binding.control").host_branch(module.control).model
     hooks.append(net.time_embed.register_forward_hook(count("branch")))
     hooks.append(model.model.diffusion_model.time_embed.register_forward_hook(count("unet")))
     guider = comfy.samplers.CFGGuider(patched)

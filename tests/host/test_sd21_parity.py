@@ -21,15 +21,17 @@ from tests.host.test_binding_parity import (
 
 @pytest.fixture(scope="module")
 def pack(host):
-    return SimpleNamespace(binding=host.pack("nodes.binding"), diffusers=host.pack("pgpis_models.diffusers_binding"),
-                           injections=host.pack("pgpis_models.injections"), guidance=host.pack("pgpis_models.guidance"),
-                           sites=host.pack("pgpis_models.sites"))
+    return SimpleNamespace(binding=host.pack("nodes.binding.model"),
+                           diffusers=host.pack("pgpis_models.unet.diffusers_binding"),
+                           injections=host.pack("pgpis_models.unet.injections"),
+                           guidance=host.pack("pgpis_models.unet.guidance"),
+                           sites=host.pack("pgpis_models.unet.sites"))
 
 
 @pytest.fixture(scope="module")
 def wide(host, tmp_path_factory):
     """A base file of the kind, and what the loaders of host and diffusers make of it."""
-    base = host.pack("pgpis_models.base")
+    base = host.pack("pgpis_models.unet.base")
     sizes = base.BaseSizes((32, 64, 128, 128), cross_attention_dim=48, head_dim=16, prediction="v_prediction",
                            linear_projection=True, upcast_attention=True)
     path = tmp_path_factory.mktemp("sd21") / "base.safetensors"
@@ -68,7 +70,7 @@ def test_a_whole_v_prediction_run_equals_a_plain_loop(host, pack, wide):
     chain = pack.guidance.Guidance((pack.guidance.Term("null", terms[0]), pack.guidance.Term("source+pose", terms[1], 1.7),
                                     pack.guidance.Term("all", terms[2], 2.3)))
     rows = pack.injections.harmonise(terms, B)
-    guider = host.pack("nodes.guider").ChainGuider(pack.binding.apply_injections(wide.model, rows, {}))
+    guider = host.pack("nodes.binding.guider").ChainGuider(pack.binding.apply_injections(wide.model, rows, {}))
     guider.set_chain(chain, pack.binding.conditionings(rows, wide.latent))
     x = torch.randn(B, 4, *wide.latent, generator=torch.Generator().manual_seed(5))
     sigmas = comfy.samplers.calculate_sigmas(wide.model.model.model_sampling, "normal", 4)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pgpis_models.pipeline import Generator
-from pgpis_models.pose import from_pose_keypoint
+from pgpis_models.poses.formats import from_pose_keypoint
 from tests.host.http_host import (
     CACHE,
     DEMO,
@@ -38,9 +38,9 @@ from tools.picture_workflows import (
     runs,
     thumbnail,
 )
-from training.data import mannequins
-from training.data.bank import HELD_OUT
-from training.data.motion import walk_text
+from training.world import drawing as mannequins
+from training.world.bank import HELD_OUT
+from training.world.motion import walk_text
 
 SD15_FILES = CACHE / "random_sd15"
 SD15_VERSION = 1      # raise when random_models.py makes other files

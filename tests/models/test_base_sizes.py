@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from pgpis_models.attention import attend
-from pgpis_models.base import SD21, BaseSizes, load_unet, save_unet, sizes_of
-from pgpis_models.convert import unet_shapes
-from pgpis_models.diffusers_binding import DiffusersBinding
-from pgpis_models.fpdm import CONFIGS, FPDM
+from pgpis_models.fpdm.config import CONFIGS
+from pgpis_models.fpdm.model import FPDM
+from pgpis_models.unet.attention import attend
+from pgpis_models.unet.base import SD21, BaseSizes, load_unet, save_unet, sizes_of
+from pgpis_models.unet.diffusers_binding import DiffusersBinding
+from pgpis_models.unet.shapes import unet_shapes
 from tests.tiny import write_diffusers
 
 TINY21 = BaseSizes((32, 64, 64, 64), cross_attention_dim=24, heads=1, head_dim=32, prediction="v_prediction",
@@ -58,7 +59,7 @@ def test_upcast_attention_survives_scores_beyond_half_precision():
 
 
 def test_the_binding_upcasts_where_the_unet_says_so(monkeypatch):
-    from pgpis_models import attention
+    from pgpis_models.unet import attention
     seen = []
     real = attention.F.scaled_dot_product_attention
     monkeypatch.setattr(attention.F, "scaled_dot_product_attention",

@@ -9,15 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pgpis_models import checkpoint
-from pgpis_models.cfld import CFLD, CONFIGS, CFLDConfig
-from pgpis_models.checkpoint import (
-    config_from_json,
-    difference,
-    load_checkpoint,
-    read_metadata,
-    save_checkpoint,
-    write_atomically,
-)  # fmt: skip
+from pgpis_models.cfld.config import CONFIGS, CFLDConfig
+from pgpis_models.cfld.model import CFLD
+from pgpis_models.checkpoint import load_checkpoint, read_metadata, save_checkpoint  # fmt: skip
+from pgpis_models.settings import config_from_json
+from pgpis_models.unet.weights import difference, write_atomically
 
 TINY = replace(CONFIGS["tiny"], drop_path=0.1)
 ABOUT = {"base": "demo", "step": 1200, "data": "mannequins", "licence": "MIT"}

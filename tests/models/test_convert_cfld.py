@@ -12,10 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pgpis_models.cfld import CFLD, CONFIGS
+from pgpis_models.cfld.config import CONFIGS
+from pgpis_models.cfld.convert import convert, published_layout
+from pgpis_models.cfld.model import CFLD
 from pgpis_models.checkpoint import load_checkpoint
-from pgpis_models.convert import main, read_torch_file, unet_shapes
-from pgpis_models.convert_cfld import convert, published_layout
+from pgpis_models.command.torch_files import read_torch_file
+from pgpis_models.convert import main
+from pgpis_models.unet.shapes import unet_shapes
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = CONFIGS["tiny"]

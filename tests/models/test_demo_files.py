@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pgpis_models.base import load_unet, load_vae
-from pgpis_models.checkpoint import difference, load_checkpoint, shapes_of
+from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.pipeline import DEMO_FOLDER
+from pgpis_models.unet.autoencoder import load_vae
+from pgpis_models.unet.base import load_unet
+from pgpis_models.unet.weights import difference, shapes_of
 
 METHODS = {"demo_cfld.safetensors": "cfld", "demo_mcld.safetensors": "mcld", "demo_fpdm.safetensors": "fpdm",
            "demo_qen.safetensors": "qen"}

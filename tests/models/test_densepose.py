@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pgpis_models.densepose import (
+from pgpis_models.surface.densepose import (
     GROUPS,
     IUV,
     PART_NAMES,
@@ -16,7 +16,7 @@ from pgpis_models.densepose import (
     pose_picture,
     pose_pictures,
 )
-from pgpis_models.face import crop, expanded_box, find_face, load_app, load_embedding, zero_embedding
+from pgpis_models.surface.face import crop, expanded_box, find_face, load_app, load_embedding, zero_embedding
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pgpis_models import detect
+from pgpis_models.poses import detection as detect
 
 
 def person(*points):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pgpis_models.fpdm import CONFIGS, FPDM, FPDMConfig, Source, fusion_loss, gather_rows
-from pgpis_models.fpdm_fusion import hits, places
-from pgpis_models.fpdm_parts import TowerSizes, VisionTower, published_tower_name
+from pgpis_models.fpdm.config import CONFIGS, FPDMConfig
+from pgpis_models.fpdm.fusion import fusion_loss, gather_rows, hits, places
+from pgpis_models.fpdm.model import FPDM, Source
+from pgpis_models.parts.vision_tower import TowerSizes, VisionTower, published_tower_name
 
 
 @pytest.fixture(scope="module")

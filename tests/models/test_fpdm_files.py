@@ -13,14 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from pgpis_models import convert_fpdm
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
 from pgpis_models.convert import main
-from pgpis_models.convert_fpdm import Inert, convert, published_names, read_lightning, required_keys
-from pgpis_models.fpdm import CONFIGS, FPDM, FUSION_CONFIGS, FPDMConfig, FusionModel
-from pgpis_models.fpdm_parts import TowerSizes
-from pgpis_models.fpdm_pose import FRAME, draw_fpdm
-from pgpis_models.keypoints import Keypoints
+from pgpis_models.fpdm import convert as convert_fpdm
+from pgpis_models.fpdm.config import CONFIGS, FUSION_CONFIGS, FPDMConfig
+from pgpis_models.fpdm.convert import Inert, convert, published_names, read_lightning, required_keys
+from pgpis_models.fpdm.drawing import draw_fpdm
+from pgpis_models.fpdm.fusion import FusionModel
+from pgpis_models.fpdm.model import FPDM
+from pgpis_models.parts.vision_tower import TowerSizes
+from pgpis_models.poses.keypoints import Keypoints
+from pgpis_models.poses.padded_rows import FRAME
 
 
 @pytest.fixture(scope="module")

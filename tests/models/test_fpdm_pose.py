@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pgpis_models.fpdm_pose import augmented, clip_pixels, draw_batch, draw_fpdm, on_canvas, parse_fpdm_txt, unit_tensor
-from pgpis_models.pose import MIRROR, Keypoints, from_pose_keypoint
-from pgpis_models.pose_wholebody import load_wholebody, wholebody_to_pose_keypoint
+from pgpis_models.fpdm.drawing import augmented, draw_batch, draw_fpdm, on_canvas
+from pgpis_models.fpdm.pixels import clip_pixels, unit_tensor
+from pgpis_models.poses.formats import from_pose_keypoint
+from pgpis_models.poses.keypoints import MIRROR, Keypoints
+from pgpis_models.poses.padded_rows import parse_fpdm_txt
+from pgpis_models.poses.wholebody import load_wholebody, wholebody_to_pose_keypoint
 
 
 def standing(canvas=(256, 176)) -> Keypoints:
@@ -57,7 +60,7 @@ def test_red_and_blue_are_swapped_and_lone_limbs_have_60_percent():
 def test_blending_inside_a_box_equals_blending_the_whole_picture():
     import cv2
 
-    from pgpis_models.fpdm_pose import COLOURS, LIMBS, RADIUS
+    from pgpis_models.fpdm.drawing import COLOURS, LIMBS, RADIUS
     pose = on_canvas(standing(), (120, 90)).shifted(-25, 20)  # some of it off the canvas
     whole = np.zeros((120, 90, 3), np.uint8)
     for (x, y), colour in zip(pose.xy.tolist(), COLOURS, strict=True):

@@ -6,13 +6,14 @@ import json
 import pytest
 import torch
 
-from pgpis_models.cfld import CFLD
-from pgpis_models.checkpoint import config_from_json, load_checkpoint, save_checkpoint
-from pgpis_models.fpdm import CONFIGS, FPDMConfig, FusionConfig
-from pgpis_models.fpdm_fusion import FusionModel
-from pgpis_models.fpdm_swin import SwinSizes, SwinTower
-from pgpis_models.qen import CONFIGS as QEN_CONFIGS
-from pgpis_models.qen import QEN
+from pgpis_models.cfld.model import CFLD
+from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
+from pgpis_models.fpdm.config import CONFIGS, FPDMConfig, FusionConfig
+from pgpis_models.fpdm.fusion import FusionModel
+from pgpis_models.parts.swin_tower import SwinSizes, SwinTower
+from pgpis_models.qen.config import CONFIGS as QEN_CONFIGS
+from pgpis_models.qen.model import QEN
+from pgpis_models.settings import config_from_json
 from tests.fpdm_tiny import fpdm_config
 from tests.plain_fusion import plain_fusion
 from tests.tiny import SIZE, cfld_config, shaken

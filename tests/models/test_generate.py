@@ -10,7 +10,8 @@ from PIL import Image
 
 from pgpis_models.generate import main, save
 from pgpis_models.pipeline import Generator
-from pgpis_models.pose import Keypoints, to_pose_keypoint
+from pgpis_models.poses.formats import to_pose_keypoint
+from pgpis_models.poses.keypoints import Keypoints
 from tests.tiny import SIZE, write_files
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pgpis_models.generate_poses import Choice, natural, picture_files, pose_files, read_pose, sequence_files, sequence_poses
-from pgpis_models.pose import Keypoints, to_pose_keypoint
+from pgpis_models.command.poses import Choice, natural, picture_files, pose_files, read_pose, sequence_files, sequence_poses
+from pgpis_models.poses.formats import to_pose_keypoint
+from pgpis_models.poses.keypoints import Keypoints
 from tests.tiny import SIZE
 
 
@@ -91,13 +92,13 @@ def test_openpose_files_without_a_canvas_are_read_with_one(tmp_path):
 
 def test_photos_are_detected_upright(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("pgpis_models.detect.detect_pose", lambda image: seen.append(image) or pose(0))
+    monkeypatch.setattr("pgpis_models.poses.detection.detect_pose", lambda image: seen.append(image) or pose(0))
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("L", (30, 20)).save(tmp_path / "turned.png", exif=exif)
     assert read_pose(tmp_path / "turned.png", Choice(canvas=SIZE)) is not None
     assert seen[0].shape == (30, 20, 3) and seen[0].dtype == np.uint8
-    monkeypatch.setattr("pgpis_models.detect.detect_pose", lambda image: pose(0, shift=100))
+    monkeypatch.setattr("pgpis_models.poses.detection.detect_pose", lambda image: pose(0, shift=100))
     with pytest.raises(ValueError, match="no joint lies on the canvas.*those of turned.png"):
         read_pose(tmp_path / "turned.png")
     with pytest.raises(ValueError, match="--frame, --person came with turned.png, a photo"):

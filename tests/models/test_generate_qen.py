@@ -10,11 +10,12 @@ from PIL import Image
 
 from pgpis_models.checkpoint import save_checkpoint
 from pgpis_models.pipeline import Generator
-from pgpis_models.pose import to_pose_keypoint
-from pgpis_models.qen import CONFIGS, QEN, QENConfig
+from pgpis_models.poses.formats import to_pose_keypoint
+from pgpis_models.qen.config import CONFIGS, QENConfig
+from pgpis_models.qen.model import QEN
 from tests.models.test_generate import command, folder, opened, pose  # noqa: F401 - folder is a fixture
 from tests.tiny import SIZE, shaken
-from training.config import build
+from training.engine.config import build
 
 MODEL = {"image_size": [64, 64], "window": [4, 4], "swin_width": 8, "swin_depths": [1, 1, 1, 1], "swin_heads": [1, 1, 2, 2],
          "fusion_depth": 1, "unet_widths": [32, 32, 32, 32]}

@@ -12,13 +12,15 @@ from diffusers import UNet2DConditionModel
 
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
 from pgpis_models.convert import main
-from pgpis_models.convert_mcld import KINDS, convert, published_layout
-from pgpis_models.diffusers_binding import DiffusersBinding
-from pgpis_models.injections import Injections, harmonise
-from pgpis_models.mcld import CONFIGS, MCLD
-from pgpis_models.mcld_loss import face_mask, mcld_loss, offset_noise, training_schedule
-from pgpis_models.mcld_parts import ReferenceWriter, clip_pixels
-from pgpis_models.sites import SITES
+from pgpis_models.mcld.config import CONFIGS
+from pgpis_models.mcld.convert import KINDS, convert, published_layout
+from pgpis_models.mcld.loss import face_mask, mcld_loss, offset_noise, training_schedule
+from pgpis_models.mcld.model import MCLD
+from pgpis_models.mcld.pixels import clip_pixels
+from pgpis_models.mcld.reference import ReferenceWriter
+from pgpis_models.unet.diffusers_binding import DiffusersBinding
+from pgpis_models.unet.injections import Injections, harmonise
+from pgpis_models.unet.sites import SITES
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = CONFIGS["tiny"]

@@ -8,13 +8,14 @@ import torch
 from PIL import Image
 
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
-from pgpis_models.densepose import IUV
 from pgpis_models.generate import main
-from pgpis_models.mcld import CONFIGS, MCLD
-from pgpis_models.mcld_inputs import as_input, encode_faces, encode_pictures, face_crops, image_tokens, texture_maps
-from pgpis_models.mcld_loss import sampling_schedule
-from pgpis_models.mcld_vision import FaceReader, TokenReader
+from pgpis_models.mcld.config import CONFIGS
+from pgpis_models.mcld.inputs import as_input, encode_faces, encode_pictures, face_crops, image_tokens, texture_maps
+from pgpis_models.mcld.loss import sampling_schedule
+from pgpis_models.mcld.model import MCLD
+from pgpis_models.mcld.vision import FaceReader, TokenReader
 from pgpis_models.pipeline import METHOD_DEFAULTS, Generator
+from pgpis_models.surface.densepose import IUV
 from tests.tiny import shaken, write_files
 
 # With 8 x 8 latents the middle of the UNet would be one pixel, which GroupNorm refuses.

@@ -8,14 +8,16 @@ import torch
 from PIL import Image
 
 from pgpis_models import pipeline
-from pgpis_models.base import decode_latents, load_unet, load_vae
-from pgpis_models.cfld import CFLD
+from pgpis_models.cfld.model import CFLD
 from pgpis_models.checkpoint import load_checkpoint
-from pgpis_models.diffusers_binding import DiffusersBinding, swap_weights
+from pgpis_models.noise.samplers import sample_latents, start_noise
+from pgpis_models.noise.schedule import NoiseSchedule, ddpm_step, leading_timesteps
 from pgpis_models.pipeline import Generator, as_rgb, open_photo, read_photo
-from pgpis_models.pose import Keypoints, cfld_rasters
-from pgpis_models.sampling import sample_latents, start_noise
-from pgpis_models.schedule import NoiseSchedule, ddpm_step, leading_timesteps
+from pgpis_models.poses.drawing import cfld_rasters
+from pgpis_models.poses.keypoints import Keypoints
+from pgpis_models.unet.autoencoder import decode_latents, load_vae
+from pgpis_models.unet.base import load_unet
+from pgpis_models.unet.diffusers_binding import DiffusersBinding, swap_weights
 from tests.fpdm_tiny import write_fpdm
 from tests.tiny import RASTER, SIZE, SIZES, write_base, write_diffusers, write_files
 
@@ -133,7 +135,7 @@ def test_source_pose_weights_and_mode_all_matter(generator):
 
 
 def test_every_mode_runs_with_its_default_weights(generator):
-    from pgpis_models.cfld import GUIDANCE_MODES
+    from pgpis_models.cfld.model import GUIDANCE_MODES
     made = {mode: generator(sources(1), poses(1), mode=mode, steps=1) for mode in GUIDANCE_MODES}
     assert all(picture.shape == (1, 3, *SIZE) for picture in made.values())
 

@@ -8,25 +8,27 @@ import numpy as np
 import pytest
 import torch
 
-from pgpis_models.cfld_parts import PoseAdapter
-from pgpis_models.pose import (
-    BODY_25_TO_COCO_18,
+from pgpis_models.parts.pose_adapter import PoseAdapter
+from pgpis_models.poses.drawing import (
     JOINT_COLOURS,
     LIMB_COLOURS,
     LIMBS,
-    Keypoints,
     cfld_factored,
     cfld_raster,
     cfld_rasters,
     draw_cfld,
     draw_openpose,
-    from_pose_keypoint,
     heatmaps,
+)
+from pgpis_models.poses.factored import join
+from pgpis_models.poses.formats import (
+    BODY_25_TO_COCO_18,
+    from_pose_keypoint,
     load_openpose_json,
     parse_cfld_annotation,
     to_pose_keypoint,
 )
-from pgpis_models.pose_factored import join
+from pgpis_models.poses.keypoints import Keypoints
 
 CANVAS = (256, 176)
 

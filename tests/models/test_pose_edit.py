@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from pgpis_models.keypoints import MIRROR, Keypoints
-from pgpis_models.pose import LIMBS
-from pgpis_models.pose_edit import NECK, edit, lengths, retarget
-from pgpis_models.pose_formats import from_pose_keypoint, to_pose_keypoint
-from training.data import mannequins
+from pgpis_models.poses.drawing import LIMBS
+from pgpis_models.poses.editing import NECK, edit, lengths, retarget
+from pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
+from pgpis_models.poses.keypoints import MIRROR, Keypoints
+from training.world import drawing as mannequins
 
 SIZE = (256, 192)
 ARMS_AND_LEGS = ((2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (11, 12), (12, 13))

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from pgpis_models.fpdm_pose import parse_fpdm_txt
-from pgpis_models.keypoints import Keypoints
-from pgpis_models.pose_files import checked, load_poses, parse_poses
-from pgpis_models.pose_formats import EmptyFrame, from_pose_keypoint, to_pose_keypoint
-from pgpis_models.pose_wholebody import wholebody_to_pose_keypoint
+from pgpis_models.poses.files import checked, load_poses, parse_poses
+from pgpis_models.poses.formats import EmptyFrame, from_pose_keypoint, to_pose_keypoint
+from pgpis_models.poses.keypoints import Keypoints
+from pgpis_models.poses.padded_rows import parse_fpdm_txt
+from pgpis_models.poses.wholebody import wholebody_to_pose_keypoint
 
 ROW = ("a.jpg: [30, 50, 50, 80, 110, 50, 80, 110, 115, 160, 210, 115, 160, 210, 25, 25, -1, 28]: "
        "[88, 88, 66, 58, 55, 110, 118, 120, 75, 74, 72, 100, 102, 104, 84, 92, 78, 98]")

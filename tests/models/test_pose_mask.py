@@ -10,16 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pgpis_models.pose import Keypoints, draw_openpose
-from pgpis_models.pose_mask import (
-    MASK_MODES,
-    any_pool,
-    checked_region,
-    pose_masked_attention,
-    seen_by_level,
-    seen_queries,
-    skeleton_region,
-)
+from pgpis_models.poses.drawing import draw_openpose
+from pgpis_models.poses.keypoints import Keypoints
+from pgpis_models.poses.region import any_pool, checked_region, skeleton_region
+from pgpis_models.unet.masked_attention import MASK_MODES, pose_masked_attention, seen_by_level, seen_queries
 
 LOCAL, TOTAL = 3, 5
 # (latents, picture): the demo's, one that no level divides, and SD1.5's at 512 x 512 and at DeepFashion's shape

@@ -8,17 +8,18 @@ import logging
 import pytest
 import torch
 
-from pgpis_models.base import BaseSizes
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
-from pgpis_models.control import run_control
-from pgpis_models.control_branch import BranchSizes, ControlBranch, branch_shapes
-from pgpis_models.diffusers_binding import DiffusersBinding
-from pgpis_models.injections import Control, harmonise
 from pgpis_models.methods import guidance_modes, picture_encoder
-from pgpis_models.pose import Keypoints
-from pgpis_models.pose_mask import MASK_MODES
-from pgpis_models.qen import CONFIGS, QEN, QENConfig
-from pgpis_models.qen_inputs import encode_pictures, pose_rasters
+from pgpis_models.poses.keypoints import Keypoints
+from pgpis_models.qen.config import CONFIGS, QENConfig
+from pgpis_models.qen.inputs import encode_pictures, pose_rasters
+from pgpis_models.qen.model import QEN
+from pgpis_models.unet.base import BaseSizes
+from pgpis_models.unet.control import run_control
+from pgpis_models.unet.control_branch import BranchSizes, ControlBranch, branch_shapes
+from pgpis_models.unet.diffusers_binding import DiffusersBinding
+from pgpis_models.unet.injections import Control, harmonise
+from pgpis_models.unet.masked_attention import MASK_MODES
 from tests.plain_fusion import plain_fusion
 from tests.tiny import shaken
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgpis_models.query_maps import chosen_queries
+from pgpis_models.parts.query_maps import chosen_queries
 
 
 def test_numbers_and_ranges_are_read():

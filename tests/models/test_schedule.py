@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from pgpis_models.schedule import (
+from pgpis_models.noise.schedule import (
     NoiseSchedule,
     cfld_lr,
     cubic_timesteps,

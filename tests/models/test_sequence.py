@@ -7,15 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from pgpis_models.fpdm_inputs import as_bytes, embed_photos, encode_pictures
-from pgpis_models.fpdm_pose import clip_pixels
+from pgpis_models.command.poses import sequence_poses
+from pgpis_models.fpdm.inputs import as_bytes, embed_photos, encode_pictures
+from pgpis_models.fpdm.pixels import clip_pixels
 from pgpis_models.generate import main
-from pgpis_models.generate_poses import sequence_poses
 from pgpis_models.methods import sequence_encoders
+from pgpis_models.noise.samplers import sample_latents, start_noise
+from pgpis_models.noise.schedule import NoiseSchedule
 from pgpis_models.pipeline import Generator
-from pgpis_models.pose import Keypoints, to_pose_keypoint
-from pgpis_models.sampling import sample_latents, start_noise
-from pgpis_models.schedule import NoiseSchedule
+from pgpis_models.poses.formats import to_pose_keypoint
+from pgpis_models.poses.keypoints import Keypoints
 from tests.fpdm_tiny import write_fpdm
 from tests.tiny import SIZE, write_files
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pgpis_models.swin import MASKED, SwinBackbone, resize_bias_table, stage_geometries
+from pgpis_models.parts.swin import MASKED, SwinBackbone, resize_bias_table, stage_geometries
 
 SMALL = {"width": 16, "depths": (2, 2, 2, 2), "heads": (1, 2, 2, 4)}
 

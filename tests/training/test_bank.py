@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from training.caption_loss import CaptionError
-from training.config import DataConfig
-from training.data import bank as bank_module
-from training.data.bank import HELD_OUT, Bank, open_bank, pose_seed
-from training.data.captions import TOKENS, WIDTH, caption
-from training.data.mannequins import render, sample_identity, sample_pose
+from training.engine.config import DataConfig
+from training.world import bank as bank_module
+from training.world.bank import HELD_OUT, Bank, open_bank, pose_seed
+from training.world.captions import TOKENS, WIDTH, caption
+from training.world.drawing import render, sample_identity, sample_pose
 
 SIZE = (64, 48)
 

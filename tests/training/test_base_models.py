@@ -9,26 +9,23 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from safetensors.torch import load_file, save_file
 
-from pgpis_models.base import (
+from pgpis_models.noise.schedule import NoiseSchedule
+from pgpis_models.unet.autoencoder import (
     HOST_VAE_WIDTH,
     LATENT_SCALE,
-    BaseSizes,
     decode_latents,
     encode_latents,
-    load_unet,
     load_vae,
-    read_sizes,
-    save_unet,
     save_vae,
     taesd_from_tiny,
     tiny,
     tiny_from_taesd,
     trim_tiny,
 )
-from pgpis_models.schedule import NoiseSchedule
+from pgpis_models.unet.base import BaseSizes, load_unet, read_sizes, save_unet
 from tests.tiny import SIZES, shaken, write_base, write_diffusers
-from training.autoencoder import AutoencoderTask, colour_identity
-from training.config import AutoencoderConfig, DataConfig, TrainConfig
+from training.engine.config import AutoencoderConfig, DataConfig, TrainConfig
+from training.world.autoencoder import AutoencoderTask, colour_identity
 
 
 @pytest.fixture(autouse=True)

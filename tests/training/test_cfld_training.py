@@ -8,16 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pgpis_models.base import load_unet
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
+from pgpis_models.noise.schedule import cubic_timesteps
 from pgpis_models.pipeline import Generator
-from pgpis_models.schedule import cubic_timesteps
+from pgpis_models.unet.base import load_unet
 from tests.steps import adam, exported, shown_pairs, step, weights
 from tests.tiny import RASTER, SIZE, SIZES, cfld_config, shaken, train_config, write_base
-from training.base import companion, diffusion_loss, person_weight
-from training.cfld import CFLDTask
-from training.loop import run
+from training.engine.diffusion import diffusion_loss
+from training.engine.loop import run
+from training.tasks.cfld import CFLDTask
 from training.train import task_class
+from training.world.base import companion, person_weight
 
 CPU = torch.device("cpu")
 
@@ -106,7 +107,7 @@ def test_the_loss_is_that_of_the_released_code_written_out(folder, files):
 
 def test_training_injections_may_be_given_an_appearance_or_transfers_alone():
     torch.manual_seed(0)
-    from pgpis_models.cfld import CFLD
+    from pgpis_models.cfld.model import CFLD
     method = shaken(CFLD(cfld_config())).eval()
     source, first, second = torch.rand(2, 3, *SIZE), torch.rand(2, 21, *RASTER), torch.rand(2, 21, *RASTER)
     draws = torch.tensor([0.1, 0.9, 0.7, 0.2])
@@ -226,7 +227,7 @@ def test_the_encoder_run_learns_captions_and_leaves_the_rest(folder, files):
 
 
 def test_the_pose_adapter_starts_as_the_bases_and_missing_starts_are_named(folder, files, tmp_path, capsys):
-    from training.base import CaptionedUNet
+    from training.world.base import CaptionedUNet
     base = tmp_path / "demo_base.safetensors"
     write_base(base)
     task = make(folder, files, method={"init_pose": str(base), "init_encoder": str(tmp_path / "none.safetensors")})
@@ -266,7 +267,7 @@ def test_what_does_not_fit_together_is_refused_before_the_first_step(folder, fil
     with pytest.raises(ValueError, match="a process gets 3 images per pass, but a pair is 2"):
         make(folder, files).batch(np.random.default_rng(0), 3)
     torch.manual_seed(0)
-    from pgpis_models.cfld import CFLD
+    from pgpis_models.cfld.model import CFLD
     method = CFLD(cfld_config(swin_width=16))
     other = tmp_path / "other.safetensors"
     save_checkpoint(other, method, {n: torch.zeros(s) for n, s in method.unet_weight_shapes().items()}, base="demo", step=0,

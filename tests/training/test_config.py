@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pgpis_models.cfld import CFLDConfig
-from training.config import TrainConfig, as_json, build, load_config
-from training.ranges import RANGES
+from pgpis_models.cfld.config import CFLDConfig
+from training.engine.config import TrainConfig, as_json, build, load_config
+from training.engine.ranges import RANGES
 from training.train import main, task_class
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"

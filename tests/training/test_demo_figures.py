@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pgpis_models.base import decode_latents, encode_latents, load_vae
 from pgpis_models.pipeline import DEMO_FOLDER
+from pgpis_models.unet.autoencoder import decode_latents, encode_latents, load_vae
 from training import demo
-from training.config import DataConfig
-from training.data.bank import open_bank
+from training.engine.config import DataConfig
+from training.world.bank import open_bank
 
 FIGURES = Path(__file__).resolve().parents[2] / "docs" / "figures.md"
 NAMES = ("ssim", "psnr", "ssim_person", "psnr_person", "part_colour", "texel_error_seen", "texel_error_hidden", "ssim_gap",

@@ -10,9 +10,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tests.tiny import cfld_config, shaken, write_base, write_files
 from training import demo
-from training.config import DataConfig
-from training.data.bank import open_bank
 from training.demo import gaps, pictures, quantised, score
+from training.engine.config import DataConfig
+from training.world.bank import open_bank
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,8 @@ def test_pictures_are_quantised_as_a_file_would_hold_them():
 def test_the_demo_writes_grid_and_table_for_the_methods_that_are_there(tmp_path, monkeypatch, capsys):
     from dataclasses import asdict, replace
 
-    from pgpis_models.cfld import CFLD, CONFIGS
+    from pgpis_models.cfld.config import CONFIGS
+    from pgpis_models.cfld.model import CFLD
     from pgpis_models.checkpoint import save_checkpoint
     torch.manual_seed(0)
     files = write_files(tmp_path)

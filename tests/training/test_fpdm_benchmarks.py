@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 
 from pgpis_models.checkpoint import save_checkpoint
-from pgpis_models.fpdm_fusion import FusionModel
-from pgpis_models.pose_formats import from_pose_keypoint
+from pgpis_models.fpdm.fusion import FusionModel
+from pgpis_models.poses.formats import from_pose_keypoint
 from tests.fpdm_tiny import fpdm_config
-from training.data import mannequins
-from training.data.motion import walk_keypoints, walk_text
+from training.world import drawing as mannequins
+from training.world.motion import walk_keypoints, walk_text
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 retrieval, sequence = importlib.import_module("retrieval"), importlib.import_module("sequence")

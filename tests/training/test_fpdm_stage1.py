@@ -9,7 +9,7 @@ import torch
 from pgpis_models.checkpoint import load_checkpoint
 from tests.fpdm_tiny import steps, train_config
 from tests.steps import changed, weights
-from training.fpdm_fusion import FusionTask
+from training.tasks.fpdm_fusion import FusionTask
 
 CPU = torch.device("cpu")
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "training" / "configs"
@@ -50,7 +50,7 @@ def test_the_candidates_of_other_processes_count_where_asked(folder, files, monk
         joined.append(torch.cat([rows, next(others)]))
         return joined[-1], 0
 
-    monkeypatch.setattr("training.fpdm_fusion.gather_rows", gathered)
+    monkeypatch.setattr("training.tasks.fpdm_fusion.gather_rows", gathered)
     task = FusionTask(train_config(folder, files, "fpdm_fusion", fpdm={"gather": gather, "l1_weight": 0.0}), CPU)
     batch = task.batch(np.random.default_rng(1), 4)
     with torch.no_grad():

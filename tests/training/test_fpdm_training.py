@@ -9,18 +9,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pgpis_models.checkpoint import load_checkpoint
-from pgpis_models.fpdm import CONFIGS, FPDMConfig
+from pgpis_models.fpdm.config import CONFIGS, FPDMConfig
 from tests.fpdm_tiny import MODEL, steps, tower_file, train_config
 from tests.steps import changed, weights
 from tests.tiny import SIZES, shaken, write_diffusers
 from training.caption_loss import CaptionError
-from training.config import TrainConfig, build, load_config
 from training.data.fpdm_pairs import diffusion_tensors
-from training.fpdm import FPDMTask, context_error, identical
-from training.fpdm_fusion import FusionTask, load_published, sized
-from training.loop import learning_rate, run
-from training.method import swatches
-from training.picture import GAP, LABEL, as_uint8
+from training.engine.config import TrainConfig, build, load_config
+from training.engine.loop import learning_rate, run
+from training.engine.picture import GAP, LABEL, as_uint8
+from training.engine.task import swatches
+from training.tasks.fpdm import FPDMTask, context_error, identical
+from training.tasks.fpdm_fusion import FusionTask, load_published, sized
 
 CPU = torch.device("cpu")
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "training" / "configs"
@@ -290,7 +290,7 @@ def test_presets_are_overridden_at_any_depth(folder, files):
 def test_published_towers_start_ours(tmp_path):
     """Against transformers' own models of tiny sizes."""
     transformers = pytest.importorskip("transformers")
-    from pgpis_models.fpdm_parts import TowerSizes, VisionTower
+    from pgpis_models.parts.vision_tower import TowerSizes, VisionTower
     torch.manual_seed(0)
     sizes = TowerSizes((28, 28), 14, 32, 2, 2, 64)
     clip = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(
@@ -345,8 +345,9 @@ def test_photo_batches_of_both_stages_are_the_authors_tensors(tmp_path):
     """A data set of two people drawn here, in the DeepFashion layout; stage 2 without augmentation, then mirrored."""
     from PIL import Image
 
-    from pgpis_models.fpdm_pose import clip_pixels, draw_fpdm, source_pixels, target_pixels
-    from pgpis_models.keypoints import Keypoints
+    from pgpis_models.fpdm.drawing import draw_fpdm
+    from pgpis_models.fpdm.pixels import clip_pixels, source_pixels, target_pixels
+    from pgpis_models.poses.keypoints import Keypoints
     from training.data.fpdm_pairs import Photos, diffusion_tensors, fusion_tensors, varied
     random = np.random.default_rng(0)
     for split in ("train", "test"):

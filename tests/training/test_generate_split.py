@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from pgpis_models.checkpoint import save_checkpoint
-from pgpis_models.mcld import MCLD
+from pgpis_models.mcld.model import MCLD
 from pgpis_models.pipeline import Generator
-from pgpis_models.pose import parse_cfld_annotation
+from pgpis_models.poses.formats import parse_cfld_annotation
 from tests.models.test_mcld_demo import SIZES, densepose
 from tests.tiny import shaken
 from training.evaluate import pairs as measured_pairs

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from pgpis_models.base import encode_latents, load_vae
+from pgpis_models.unet.autoencoder import encode_latents, load_vae
 from tests.fpdm_tiny import train_config as fpdm_config
 from tests.tiny import train_config
 from tests.training.test_mcld_training import config as mcld_config
 from tests.training.test_qen_training import config_of as qen_config
-from training.data.bank import HELD_OUT, WATCHED, open_bank
-from training.data.captions import caption
-from training.data.mannequins import sample_identity
 from training.train import task_class
+from training.world.bank import HELD_OUT, WATCHED, open_bank
+from training.world.captions import caption
+from training.world.drawing import sample_identity
 
 CPU = torch.device("cpu")
 PEOPLE = 32

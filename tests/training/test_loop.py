@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from training.config import TrainConfig
-from training.loop import StepBatches, learning_rate, precision, run
+from training.engine.config import TrainConfig
+from training.engine.loop import StepBatches, learning_rate, precision, run
 
 
 class Interrupted(Exception):

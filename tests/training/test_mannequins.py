@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from training.data.mannequins import (
+from training.world.drawing import (
     BACKGROUND,
     HAIR_STYLES,
     PATTERNS,

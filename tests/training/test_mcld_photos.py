@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 
 from pgpis_models.checkpoint import load_checkpoint
-from pgpis_models.densepose import IUV, NobodyFound, pose_pictures
-from pgpis_models.mcld import MCLDConfig
-from pgpis_models.mcld_inputs import as_input, as_pixels
-from pgpis_models.texture import warp
+from pgpis_models.mcld.config import MCLDConfig
+from pgpis_models.mcld.inputs import as_input, as_pixels
+from pgpis_models.surface.densepose import IUV, NobodyFound, pose_pictures
+from pgpis_models.surface.texture import warp
 from tests.steps import adam, changed, step, weights
 from tests.tiny import train_config
 from training.data.focal import PhotoFocal, usable_pairs
-from training.mcld import MCLDTask
 from training.prepare_mcld import prepare
+from training.tasks.mcld import MCLDTask
 
 SIZE = (128, 128)
 # Overrides of the preset "full" that fit the tiny base; faces stay 512 numbers, as insightface gives them.

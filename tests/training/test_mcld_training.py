@@ -8,19 +8,20 @@ import pytest
 import torch
 
 from pgpis_models.checkpoint import load_checkpoint
-from pgpis_models.densepose import IUV, pose_pictures
-from pgpis_models.mcld import CONFIGS
-from pgpis_models.mcld_inputs import as_input, face_crops, head_box, squashed_textures, texture_maps
-from pgpis_models.mcld_loss import mcld_loss, training_schedule
+from pgpis_models.mcld.config import CONFIGS
+from pgpis_models.mcld.inputs import as_input, face_crops, head_box, squashed_textures, texture_maps
+from pgpis_models.mcld.loss import mcld_loss, training_schedule
 from pgpis_models.pipeline import Generator
-from pgpis_models.texture import TILE, tiles
+from pgpis_models.surface.densepose import IUV, pose_pictures
+from pgpis_models.surface.layout import TILE
+from pgpis_models.surface.texture import tiles
 from tests.steps import step, weights
 from tests.tiny import shaken, train_config
 from training.caption_loss import CaptionError
-from training.data.focal import iuvs, poses
-from training.loop import run
-from training.mcld import MCLDTask
+from training.engine.loop import run
+from training.tasks.mcld import MCLDTask
 from training.train import task_class
+from training.world.focal import iuvs, poses
 
 CPU = torch.device("cpu")
 SIZE = (128, 64)   # with 8 x 8 latents the middle of the UNet would be one pixel, whose norms hide their weights

@@ -11,17 +11,19 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import load_file
 
-from pgpis_models.base import load_vae
 from pgpis_models.checkpoint import load_checkpoint
-from pgpis_models.pose import CFLD_FRAME, cfld_raster
+from pgpis_models.poses.drawing import cfld_raster
+from pgpis_models.poses.formats import CFLD_FRAME
+from pgpis_models.unet.autoencoder import load_vae
 from tests.tiny import RASTER, SIZE, SIZES, Files, cfld_config, train_config, write_diffusers, write_files
-from training.cfld import CFLDTask
 from training.data import pairs as pairs_module
 from training.data.arrays import NewArray
-from training.data.mannequins import render, sample_identity, sample_pose
+from training.data.latents import draw, posterior
 from training.data.pairs import DeepFashionPairs, open_pairs
-from training.latents import bank_latents, draw, posterior
-from training.loop import run
+from training.engine.loop import run
+from training.tasks.cfld import CFLDTask
+from training.world.drawing import render, sample_identity, sample_pose
+from training.world.latents import bank_latents
 
 CPU = torch.device("cpu")
 PEOPLE = {"train": (0, 1), "test": (2,)}
@@ -185,7 +187,7 @@ def test_cached_latents_are_drawn_from_the_stored_posteriors(config, root, vae_f
     def fail(*_):
         raise AssertionError("encoded or opened the target again")
 
-    monkeypatch.setattr("training.latents.posterior", fail)
+    monkeypatch.setattr("training.data.latents.posterior", fail)
     again = opened(config)
     assert torch.equal(again.batch(np.random.default_rng(7), 5)["target_latents"], batch["target_latents"])
     sent = pickle.loads(pickle.dumps(again))
@@ -241,7 +243,7 @@ def test_no_map_of_an_array_file_is_open_when_it_gets_its_name(tmp_path, monkeyp
 
 
 def test_latents_of_a_bank_are_the_autoencoders_and_cached_by_its_encoder(tmp_path):
-    from training.data.bank import open_bank
+    from training.world.bank import open_bank
     files = write_files(tmp_path)
     data = dataclasses.replace(train_config(tmp_path, files).data, identities=2, views=2)
     bank = open_bank(data)

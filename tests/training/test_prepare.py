@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pgpis_models.pose import Keypoints, to_pose_keypoint
+from pgpis_models.poses.formats import to_pose_keypoint
+from pgpis_models.poses.keypoints import Keypoints
 from training.data.deepfashion import DeepFashion
 from training.data.people import pairs_of, read_people, split_people
 from training.prepare import find_photos, main, names_of, place

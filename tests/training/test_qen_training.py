@@ -7,18 +7,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pgpis_models.base import load_unet
 from pgpis_models.checkpoint import load_checkpoint
+from pgpis_models.noise.schedule import cubic_timesteps
 from pgpis_models.pipeline import Generator
-from pgpis_models.pose_factored import FactoredRasters
-from pgpis_models.schedule import cubic_timesteps
+from pgpis_models.poses.factored import FactoredRasters
+from pgpis_models.unet.base import load_unet
 from tests.steps import adam, changed, exported, shown_pairs, step, weights
 from tests.tiny import SIZE, SIZES, shaken, train_config, write_base
-from training.base import CaptionedUNet, companion
-from training.loop import run
-from training.pair_task import draw_pairs
-from training.qen import QENTask
+from training.engine.loop import run
+from training.tasks.pair_task import draw_pairs
+from training.tasks.qen import QENTask
 from training.train import task_class
+from training.world.base import CaptionedUNet, companion
 
 CPU = torch.device("cpu")
 MODEL = {"image_size": [64, 64], "window": [4, 4], "swin_width": 8, "swin_depths": [1, 1, 1, 1], "swin_heads": [1, 1, 2, 2],

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pgpis_models.pose import Keypoints, cfld_raster, parse_cfld_annotation
+from pgpis_models.poses.drawing import cfld_raster
+from pgpis_models.poses.formats import parse_cfld_annotation
+from pgpis_models.poses.keypoints import Keypoints
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 SPELLINGS = ("fasion", "fashion")

@@ -21,7 +21,8 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from pgpis_models.pipeline import as_rgb, open_photo
-from pgpis_models.pose import CFLD_FRAME, Keypoints, from_pose_keypoint, load_openpose_json
+from pgpis_models.poses.formats import CFLD_FRAME, from_pose_keypoint, load_openpose_json
+from pgpis_models.poses.keypoints import Keypoints
 from training.data.deepfashion import PICTURE_SUFFIXES
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp")

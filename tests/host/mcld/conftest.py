@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.host.mcld.helpers import SIZE, shaken
-from training.data import mannequins
-from training.data.bank import HELD_OUT, pose_seed
+from training.world import drawing as mannequins
+from training.world.bank import HELD_OUT, pose_seed
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""The host's native MODEL: injections, guidance, weights and control applied to it."""

@@ -1,0 +1,192 @@
+"""Applies injections to the host's native MODEL, the counterpart of `pgpis_models.unet.diffusers_binding`.
+
+`conditionings` puts the rows of each guidance term into a CONDITIONING, where the host keeps them in the order of the
+batch that it runs, however it splits it. `apply_injections` gives a MODEL whose UNet reads them; with any other
+CONDITIONING that MODEL runs as it was. Only the host's public patch points are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import comfy.conds
+import comfy.model_patcher
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ...pgpis_models.unet.attention import lookup
+from ...pgpis_models.unet.injections import Rows
+from ...pgpis_models.unet.sites import DOWN_BLOCK_SLOTS, SITES, STEM_SLOT, Site, sites_of
+from .attention import KEY, Call, CrossAttention, Replacement, SelfAttention, append_reference, call_of, replace_context
+from .control import check_control, control_object
+from .passport import PASSPORT, PREFIX, Passport, check_shape
+from .weights import check_widths, replace_weights
+
+# --- CONDITIONING -------------------------------------------------------------------------------------------
+
+def conditionings(rows: Rows, latent_size: tuple[int, int]) -> list[list]:
+    """One CONDITIONING per term of the rows, for latents of `latent_size` (height, width).
+
+    Context that is the same at all sites travels as the CONDITIONING's own tokens (the host's stock path); otherwise
+    the tokens are those of the down stage, which a user's ControlNet sees, and each site gets its own.
+
+    Raises ValueError when no context is given: the host's UNet cannot run without one.
+    """
+    shared = _shared_context(rows)
+    passport = Passport(latent_size, next(iter(rows.terms[0].values())).shape[0])
+    # The same object for all terms, so that the host batches them; control_on says which rows it is for.
+    control = {"control": control_object(rows.control), "control_apply_to_uncond": False} if rows.control else {}
+    result = []
+    for term in rows.terms:
+        tokens = lookup(term, "context", "down.0.0", "down")
+        if tokens is None:
+            tokens = next((value for name, value in term.items() if name.startswith("context.")), None)
+        if tokens is None:
+            raise ValueError("these injections have no context; expected tokens for the UNet's cross-attention")
+        carried = {PREFIX + name: comfy.conds.CONDRegular(value) for name, value in term.items()
+                   if not (shared and name.startswith("context."))}
+        carried[PASSPORT] = comfy.conds.CONDConstant(passport)
+        result.append([[tokens, {"model_conds": carried, **control}]])
+    return result
+
+
+def _shared_context(rows: Rows) -> bool:
+    for term in rows.terms:
+        found = [lookup(term, "context", site.name, site.stage) for site in SITES.values()]
+        if any(tokens is None or tokens.shape != found[0].shape for tokens in found):
+            return False
+        if not all(torch.equal(tokens, found[0]) for tokens in found):
+            return False
+    return True
+
+
+# --- MODEL --------------------------------------------------------------------------------------------------
+
+def apply_injections(model: comfy.model_patcher.ModelPatcher, rows: Rows, unet_weights: Mapping[str, Tensor],
+                     method: str = "the PGPIS checkpoint") -> comfy.model_patcher.ModelPatcher:
+    """A clone of the MODEL that reads rows like these and runs with the replaced weights.
+
+    rows: decide at which sites the attention is replaced. unet_weights: diffusers parameter name -> tensor. method: its
+    name, for messages.
+
+    LoRAs loaded before or after add to the replaced weights. An attention replacement that a block already has is
+    kept and called inside ours. A second application, of the same weights, adds nothing twice. Raises ValueError when
+    rows or weights do not fit the MODEL.
+    """
+    check_widths(model, rows.terms[0], method)
+    if rows.control:
+        check_control(model, rows.control, method)
+    model = model.clone()
+    replace_weights(model, unet_weights, method)
+    if not model.get_wrappers(WrappersMP.DIFFUSION_MODEL, KEY):
+        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, _run_unet)
+        model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, _load_rows)
+        model.set_model_input_block_patch(_add_to_input_block)
+        model.set_model_emb_patch(_add_to_time_embedding)
+        model.set_model_attn2_patch(replace_context)
+        model.set_model_attn1_patch(append_reference)
+    names = rows.terms[0]
+    cross = {site for name in names if name.startswith(("query_bias.", "extra_scale.", "context_count."))
+             for site in sites_of(name.split(".", 1)[1])}
+    reference = {name.split(".", 1)[1] for name in names if name.startswith("self_reference.")}
+    for site in SITES.values():
+        if site.name in cross:
+            _install(model, "attn2", site, CrossAttention)
+        if site.name in reference:
+            _install(model, "attn1", site, SelfAttention)
+    return model
+
+
+def _install(model: comfy.model_patcher.ModelPatcher, which: str, site: Site, kind: type[Replacement]) -> None:
+    """Puts our replacement on a block, around the one that the host would have run there."""
+    patches = model.model_options["transformer_options"].get("patches_replace", {}).get(which, {})
+    kind_name, number = site.host
+    index = 0 if (kind_name, number, 0) in patches else None  # the host looks for the longer key first
+    previous = patches.get(site.host if index is None else (*site.host, index))
+    if isinstance(previous, kind):
+        return
+    model.set_model_patch_replace(kind(site, previous), which, kind_name, number, index)
+
+
+# --- one UNet call ------------------------------------------------------------------------------------------
+
+def _run_unet(executor: Callable, x: Tensor, timesteps: Tensor, context: Tensor | None = None, y: Tensor | None = None,
+              control: dict | None = None, transformer_options: dict | None = None, **kwargs) -> Tensor:
+    """DIFFUSION_MODEL wrapper: takes our tensors from the arguments of the UNet and shows them to the patches."""
+    options = transformer_options or {}
+    ours = {name.removeprefix(PREFIX): kwargs.pop(name) for name in list(kwargs) if name.startswith(PREFIX)}
+    if not ours:
+        return executor(x, timesteps, context, y, control, options, **kwargs)
+    passport = ours.pop("passport")
+    check_shape(x, passport, options)
+    call = Call(ours, _reference_rows(ours))
+    out = executor(x, timesteps, context, y, control, {**options, KEY: call}, **kwargs)
+    _check_served(call, options)
+    return out
+
+
+def _check_served(call: Call, options: dict) -> None:
+    """Another node may have put its own replacement over ours, which would drop injections without a word."""
+    lost = sorted(call.visited - call.served)
+    if lost:
+        installed = options.get("patches_replace", {})
+        over = sorted({type(installed[which][key]).__name__ for which, name in lost
+                       for key in (SITES[name].host, (*SITES[name].host, 0)) if key in installed.get(which, {})})
+        raise ValueError(f"attention ran without its PGPIS injections at {lost}: replaced by {over or 'nothing'}. Put Apply "
+                         "PGPIS after the node that patches the MODEL, and use its CONDITIONING with its own MODEL")
+
+
+def _reference_rows(rows: dict[str, Tensor]) -> list[int] | None:
+    on = rows.get("self_reference_on")
+    if on is None or bool(on.all()):
+        return None
+    return on.nonzero().flatten().tolist()
+
+
+def _add_to_input_block(h: Tensor, transformer_options: dict) -> Tensor:
+    """input_block patch: stem after conv_in, residuals at the end of down blocks, in the skip as well."""
+    call = call_of(transformer_options)
+    if call is None:
+        return h
+    slot = transformer_options["block"][1]
+    if slot == STEM_SLOT:
+        value = call.rows.get("stem")
+    elif slot in DOWN_BLOCK_SLOTS:
+        value = call.rows.get(f"down_residual.{DOWN_BLOCK_SLOTS.index(slot)}")
+    else:
+        value = None
+    return h if value is None else h + value.to(h.dtype)
+
+
+def _add_to_time_embedding(emb: Tensor, model_channels: int, transformer_options: dict) -> Tensor:
+    """emb patch: (R, D) added to the timestep embedding."""
+    call = call_of(transformer_options)
+    value = None if call is None else call.rows.get("time_embedding")
+    return emb if value is None else emb + value.to(emb.dtype)
+
+
+# --- once per generation ------------------------------------------------------------------------------------
+
+def _load_rows(executor: Callable, guider: object, *args, **kwargs) -> Tensor:
+    """SAMPLER_SAMPLE wrapper: moves the rows to the sampling device once, instead of once per step.
+
+    Only the guider's own list for this run is changed; CONDITIONING of the graph stays on the CPU.
+    """
+    model = getattr(guider, "inner_model", None)
+    conds = getattr(guider, "conds", None)
+    if model is not None and conds:
+        dtype = model.manual_cast_dtype or model.get_dtype()
+        for cond in (cond for several in conds.values() for cond in several or ()):
+            held = cond.get("model_conds", {})
+            if PASSPORT in held:
+                cond["model_conds"] = {name: _loaded(name, value, guider.model_patcher.load_device, dtype)
+                                       for name, value in held.items()}
+    return executor(guider, *args, **kwargs)
+
+
+def _loaded(name: str, value: object, device: torch.device, dtype: torch.dtype) -> object:
+    if not name.startswith(PREFIX) or name == PASSPORT:
+        return value
+    tensor = value.cond
+    return comfy.conds.CONDRegular(tensor.to(device, dtype if tensor.is_floating_point() else None))

@@ -1,0 +1,27 @@
+"""Photos and poses as CFLD wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..poses.drawing import cfld_rasters
+from ..poses.keypoints import Keypoints
+from .model import CFLD, Appearance, Encoded
+
+
+def encode_pictures(method: CFLD, sources: Tensor, poses: Sequence[Keypoints], device: torch.device) -> Encoded:
+    """sources (B or 1, 3, H, W) in -1..1 at the method's image size, B or 1 poses -> Encoded, on the device."""
+    return encode_poses(method, encode_source(method, sources, device), poses, device)
+
+
+def encode_source(method: CFLD, sources: Tensor, device: torch.device) -> Appearance:
+    """sources (B, 3, H, W) as in `encode_pictures` -> Appearance, once for any number of poses."""
+    return method.encode_appearance(sources.to(device))
+
+
+def encode_poses(method: CFLD, source: Appearance, poses: Sequence[Keypoints], device: torch.device) -> Encoded:
+    """An Appearance with poses: one source with B poses, B with one, or B with B."""
+    return source.with_pose(method.encode_pose(cfld_rasters(poses, method.config.pose_size).to(device)))

@@ -1,0 +1,1 @@
+"""What the command line is made of: flags, and files in and out."""

@@ -1,0 +1,77 @@
+"""What MCLD wants of the command line: DensePose pictures, texture map, face and CLIP, from files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..mcld.inputs import ClipEncoder, as_input, encode_faces, face_crops, texture_maps
+from ..pipeline import Generator, as_rgb, open_photo
+from ..surface.densepose import IUV
+from ..surface.face import load_embedding
+from .flags import refuse
+
+ORDER = "v,u,part"   # of the channels of a file that OpenCV wrote, read as RGB
+
+FLAGS = ("source_densepose", "texture", "face", "clip")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """--source-densepose, --texture, --face and --clip."""
+    parser.add_argument("--source-densepose", default="", help="MCLD: IUV picture of the source photo")
+    parser.add_argument("--texture", default="", help="MCLD: texture map; default: warped from photo and DensePose")
+    parser.add_argument("--face", default="", help="MCLD: face embedding, .npy of insightface")
+    parser.add_argument("--clip", default="", help="MCLD: folder of CLIP ViT-L/14 (not for demo checkpoints)")
+
+
+def check_flags(options: argparse.Namespace, method: str) -> None:
+    """Raises ValueError where flags of MCLD came with another method."""
+    if method != "mcld":
+        refuse(options, FLAGS, f"came with a checkpoint of {method}; expected one of mcld, whose source person they "
+               "describe. Leave them out")
+
+
+def read_iuv(path: str | Path) -> IUV:
+    """An IUV picture, as the authors' files and Estimate DensePose's are. Raises ValueError naming the file."""
+    try:
+        iuv = IUV.from_picture(np.asarray(as_rgb(open_photo(path), ground="black")), ORDER)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not iuv.part.any():
+        raise ValueError(f"{path}: no pixel belongs to a body part; expected an IUV picture of a person")
+    return iuv
+
+
+def person_of(generator: Generator, photo: np.ndarray, densepose: str = "", texture: str = "", face: str = "",
+              clip: str = "") -> dict[str, Any]:
+    """The extras of `mcld_inputs.encode_pictures` that belong to the source person.
+
+    photo: as `open_photo` gives it. densepose: its IUV picture, of the same size, from which texture map and, with the
+    checkpoint's own encoder, face are made where texture (picture) and face (.npy) do not give them. clip: folder of CLIP,
+    for checkpoints that bring no encoder. What cannot be made is left out, which is the method's null.
+    """
+    config = generator.method.config
+    iuv, picture = read_iuv(densepose) if densepose else None, np.asarray(as_rgb(photo))
+    extras: dict[str, Any] = {}
+    if texture:
+        extras["textures"] = np.asarray(as_rgb(open_photo(texture), ground="black"))[None]
+    elif iuv is not None:
+        extras["textures"] = texture_maps(config, picture[None], [iuv])
+    if face:
+        extras["faces"] = torch.from_numpy(load_embedding(face))[None]
+    elif iuv is not None and config.own_vision:
+        extras["faces"] = _own_face(generator, picture, iuv)
+    if not config.own_vision and clip:
+        extras["clip"] = ClipEncoder(clip, generator.device)
+    return extras
+
+
+@torch.no_grad()
+def _own_face(generator: Generator, picture: np.ndarray, iuv: IUV) -> Tensor:
+    crops, found = face_crops(as_input(picture[None]), [iuv], generator.method.config.face_pixels)
+    return encode_faces(generator.method, crops.to(generator.device), found)

@@ -1,0 +1,36 @@
+"""What the command line reads for QEN beside photo and pose: how its control branch acts, and a region of its own."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .flags import refuse
+
+FLAGS = ("strength", "start", "end", "mask")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """--strength, --start, --end and --mask."""
+    parser.add_argument("--strength", type=float, default=None, help="QEN: of the control branch; default 1")
+    parser.add_argument("--start", type=float, default=None, help="QEN: share of the steps after which it begins; default 0")
+    parser.add_argument("--end", type=float, default=None, help="QEN: share of the steps after which it ends; default 1")
+    parser.add_argument("--mask", type=Path, default=None, help="QEN: picture, white where the pose's region is; default: "
+                        "drawn from the pose")
+
+
+def control_of(options: argparse.Namespace, method: str) -> dict[str, Any]:
+    """Extras of the generator from the flags that were given. Raises ValueError where the method is not QEN."""
+    given = {name: value for name in FLAGS if (value := getattr(options, name)) is not None}
+    if method != "qen":
+        refuse(options, FLAGS, f"came with a checkpoint of {method}; expected one of qen, whose control branch they set. "
+               "Leave them out")
+    if "mask" in given:
+        with Image.open(given["mask"]) as file:
+            given["mask"] = torch.from_numpy(np.asarray(file.convert("L"), np.float32) / 255)[None, None]
+    return given

@@ -1,0 +1,55 @@
+"""Published torch files, read without running code."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..unet.weights import what_is
+
+
+def read_torch_file(path: str | Path) -> dict[str, Tensor]:
+    """A flat state dict from a torch file, mapped and not copied into memory.
+
+    Raises FileNotFoundError, and ValueError for files that hold anything but tensors by name, that are cut off, or
+    that are of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if head.startswith(b"\x80"):
+        raise ValueError(f"{path} is a bare pickle, not the zip file that torch writes: refused, since a pickle can "
+                         "run code; if it is an old torch file that you trust, load its tensors alone (weights_only) and "
+                         "save them anew with torch")
+    if head != b"PK\x03\x04":
+        raise ValueError(f"{path} ({path.stat().st_size} bytes) is not a torch file: {what_is(path)}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()
+        reason = next((line.strip() for line in reason if "Unsupported" in line or "GLOBAL" in line), reason[0])
+        raise ValueError(f"{path} refused: it holds objects other than tensors, and loading those can run code "
+                         f"({reason}); expected a state dict as torch.save writes it") from error
+    except (RuntimeError, EOFError, KeyError) as error:
+        raise ValueError(f"{path} ({path.stat().st_size} bytes) cannot be read ({str(error).splitlines()[0]}); it is "
+                         "cut off or damaged: download it again") from error
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path} holds a {type(state).__name__}; expected a dict of tensors by name")
+    other = [f"{key} ({type(value).__name__})" for key, value in state.items() if not isinstance(value, Tensor)]
+    if other:
+        raise ValueError(f"{path}: {len(other)} of {len(state)} entries are not tensors: {', '.join(other[:10])}; "
+                         "expected a flat state dict")
+    return dict(state)
+
+
+def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The same tensors without `prefix`, if all names start with it."""
+    if not all(key.startswith(prefix) for key in state):
+        return dict(state)
+    return {key.removeprefix(prefix): value for key, value in state.items()}

@@ -1,0 +1,1 @@
+"""Diffusion arithmetic: schedules, timesteps, samplers."""

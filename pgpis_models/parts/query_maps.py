@@ -1,0 +1,58 @@
+"""What learnable queries look at, as pictures: QEN's local and global queries, and the tokens of CFLD's decoder."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..cfld.model import CFLD
+from ..qen.model import QEN
+
+KINDS = ("local", "global")
+DIM = 0.35    # brightness of the source where nothing is looked at
+
+
+def query_maps(method: nn.Module, source: Tensor, kind: str) -> Tensor:
+    """source (B, 3, H, W) in -1..1 -> (B, blocks, N, h, w), what each query of a kind looks at in each block; sums are 1.
+
+    CFLD's queries count as local. Raises ValueError for a method without such queries.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of query {kind!r}; expected one of {KINDS}")
+    if isinstance(method, QEN):
+        local = method.config.local_queries
+        if kind == "global" and not method.config.global_queries:
+            raise ValueError("this QEN has no global queries; expected kind local")
+        maps = method.attention_maps(source)
+        return maps[:, :, :local] if kind == "local" else maps[:, :, local:]
+    if isinstance(method, CFLD):
+        if kind == "global":
+            raise ValueError("CFLD has one kind of query, which counts as local; expected kind local, or a QEN checkpoint")
+        return method.attention_maps(source).mean(2)   # over heads
+    raise ValueError(f"{type(method).__name__} has no learnable queries; expected a checkpoint of method qen or cfld")
+
+
+def chosen_queries(text: str, count: int) -> list[int]:
+    """Numbers such as "0-3, 7" -> [0, 1, 2, 3, 7]; all `count` when empty. Raises ValueError for others."""
+    numbers: list[int] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        if not (first.strip().isdecimal() and last.strip().isdecimal()) or int(last) < int(first):
+            raise ValueError(f"queries {text!r}: {part!r} is neither a number nor a range; expected such as 0-3, 7")
+        if int(last) >= count:
+            raise ValueError(f"queries {text!r} name {int(last)}; this checkpoint has {count} of that kind, from 0")
+        numbers += range(int(first), int(last) + 1)
+    return numbers or list(range(count))
+
+
+def over(picture: Tensor, maps: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) in 0..1 and maps (B, N, h, w) -> (B N, 3, H, W): the source dimmed, and lit in warm colours
+    where a map is high; each map is drawn relative to its own peak."""
+    count, size = maps.shape[1], picture.shape[-2:]
+    heat = F.interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)
+    heat = (heat / heat.amax((2, 3), keepdim=True).clamp_min(1e-12)).flatten(0, 1)[:, None]    # (B N, 1, H, W)
+    base = picture.repeat_interleave(count, 0)
+    warm = torch.cat([heat.sqrt(), heat, heat.square() * 0.3], 1)     # black, red, orange, yellow
+    return (base * (DIM + (1 - DIM) * heat) * (1 - 0.6 * heat) + 0.6 * heat * warm).clamp(0, 1)

@@ -1,0 +1,59 @@
+"""The region around a skeleton: a drawing binarised, blurred to dilate it, and cut (QEN's pose region m_p)."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BINARISE = 0.1        # of 1: pixels brighter than this in any channel belong to the skeleton; JPEG noise is darker
+REFERENCE = 512       # pixels of height at which the blur is given
+log = logging.getLogger(__name__)
+
+
+def skeleton_region(picture: Tensor, size: tuple[int, int], sigma: float = 8.0, threshold: float = 1 / 255) -> Tensor:
+    """Skeleton pictures (B, C, H, W), uint8 or 0..1 -> the dilated region (B, 1, *size), 1 inside and 0 outside.
+
+    The drawing is binarised, brought to `size` by any-pooling, blurred, and cut at `threshold` of its peak. sigma: of the
+    blur, in pixels of a picture REFERENCE high. The paper says binarise and blur; it gives neither sigma nor threshold.
+    """
+    limit = BINARISE if picture.is_floating_point() else 255 * BINARISE
+    drawn = any_pool((picture > limit).any(1, keepdim=True), size)
+    sigma = sigma * size[0] / REFERENCE
+    if sigma <= 0:
+        return drawn
+    radius = math.ceil(sigma * (math.sqrt(-2 * math.log(min(threshold, 0.5))) + 1))   # beyond it all limbs add up to less
+    offsets = torch.arange(-radius, radius + 1, device=drawn.device, dtype=drawn.dtype)
+    kernel = torch.exp(-offsets.square() / (2 * sigma ** 2))
+    kernel = kernel / kernel.sum()
+    blurred = F.conv2d(drawn, kernel.view(1, 1, -1, 1), padding=(radius, 0))
+    blurred = F.conv2d(blurred, kernel.view(1, 1, 1, -1), padding=(0, radius))
+    return (blurred > threshold * blurred.amax((2, 3), keepdim=True)).to(drawn.dtype)
+
+
+def any_pool(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """mask (B, 1, H, W), any size -> (B, 1, *size) float32: 1 where any pixel that a cell touches is above 0.5.
+
+    A cell of a mask that is smaller than `size` takes the pixels that it lies on.
+    """
+    return F.adaptive_max_pool2d((mask > 0.5).float(), tuple(size))
+
+
+def checked_region(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A region of any size (B, 1, H, W) any-pooled to `size`; one without a pixel inside becomes everywhere, with a warning.
+
+    Raises ValueError when it is not such a tensor.
+    """
+    if not isinstance(mask, Tensor) or mask.ndim != 4 or mask.shape[1] != 1 or 0 in mask.shape:
+        what = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"the pose region is {what}; expected a mask (batch, 1, height, width) of any size")
+    region = any_pool(mask, size)
+    empty = region.amax((1, 2, 3)) == 0
+    if bool(empty.any()):
+        log.warning("%d of %d pose masks have no person in them: attention is not masked there. Check the pose.",
+                    int(empty.sum()), len(empty))
+        region = torch.where(empty[:, None, None, None], torch.ones_like(region), region)
+    return region

@@ -1,0 +1,1 @@
+"""QEN (query fusion and pose-masked attention): sizes, networks and inputs."""

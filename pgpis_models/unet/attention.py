@@ -1,0 +1,79 @@
+"""The attention that injected sites run, shared by the diffusers binding and (in its own spelling) the host's."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, count: Tensor | None = None,
+           upcast: bool = False) -> Tensor:
+    """softmax(Q K^T / sqrt(d)) V on projected tokens.
+
+    query (R, L, D), key and value (R, N, D), heads divides D; count (R,) int64: only the first `count` keys of a
+    row are seen. upcast: in float32 whatever the tensors' type and the autocast around (Stable Diffusion 2.1, whose
+    attention weights overflow in half precision). Returns (R, L, D) of the query's type.
+    """
+    if upcast:
+        with torch.autocast(query.device.type, enabled=False):
+            return attend(query.float(), key.float(), value.float(), heads, count).to(query.dtype)
+    rows, length, width = query.shape
+    q, k, v = (t.view(rows, -1, heads, width // heads).transpose(1, 2) for t in (query, key, value))
+    mask = None
+    if count is not None:
+        mask = (torch.arange(key.shape[1], device=key.device) < count[:, None])[:, None, None, :]  # (R, 1, 1, N)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return out.transpose(1, 2).reshape(rows, length, width)
+
+
+def lookup(rows: dict[str, Tensor], field: str, site: str, stage: str) -> Tensor | None:
+    """The row tensor of a field at a site: the site's own, else its stage's, else None."""
+    value = rows.get(f"{field}.{site}")
+    return rows.get(f"{field}.{stage}") if value is None else value
+
+
+def cross_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, rows: dict[str, Tensor], site: str,
+                    stage: str, upcast: bool = False) -> Tensor:
+    """Cross-attention of one site with its injections, on projected tokens.
+
+    query (R, HW, D), key and value (R, N, D). Adds the query bias (CFLD: hybrid-granularity attention) before the
+    heads are split, and the extra attention (MCLD eq. 8) after. upcast: see `attend`. Returns (R, HW, D), to go through
+    to_out.
+    """
+    bias = rows.get(f"query_bias.{site}")
+    if bias is not None:
+        query = query + bias.to(query.dtype)
+    out = attend(query, key, value, heads, lookup(rows, "context_count", site, stage), upcast)
+    scale = rows.get(f"extra_scale.{site}")
+    if scale is not None:
+        extra_key, extra_value = rows[f"extra_k.{site}"], rows[f"extra_v.{site}"]
+        extra = attend(query, extra_key.to(query.dtype), extra_value.to(query.dtype), heads, upcast=upcast)
+        out = out + scale.to(out.dtype) * extra
+    return out
+
+
+def self_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, reference_key: Tensor,
+                   reference_value: Tensor, on: Tensor, upcast: bool = False) -> Tensor:
+    """Self-attention whose rows with `on` also see reference tokens; the other rows see only their own.
+
+    query, key, value (R, HW, D); reference_* (R, HW', D); on (R,) int64; upcast: see `attend`. On the CPU rows are split, so
+    that nothing is computed in vain; elsewhere reference keys are masked, since a split would wait for the device. Zero keys
+    would still take weight in the softmax. Returns (R, HW, D).
+    """
+    if on.device.type != "cpu":
+        count = key.shape[1] + on * reference_key.shape[1]
+        keys, values = torch.cat([key, reference_key], 1), torch.cat([value, reference_value], 1)
+        return attend(query, keys, values, heads, count, upcast)
+    extended = on.bool()
+    if bool(extended.all()):
+        return attend(query, torch.cat([key, reference_key], 1), torch.cat([value, reference_value], 1), heads,
+                      upcast=upcast)
+    out = torch.empty_like(query)
+    plain = ~extended
+    out[plain] = attend(query[plain], key[plain], value[plain], heads, upcast=upcast)
+    if bool(extended.any()):
+        keys = torch.cat([key[extended], reference_key[extended]], 1)
+        values = torch.cat([value[extended], reference_value[extended]], 1)
+        out[extended] = attend(query[extended], keys, values, heads, upcast=upcast)
+    return out

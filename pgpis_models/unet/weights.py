@@ -1,0 +1,89 @@
+"""Safetensors files: opened with reasons when they are something else, written whole or not at all, compared by shape."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+LISTED = 10  # at most so many keys of each kind are named in an error
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file so that `path` is either the whole new file or what it was before.
+
+    The folder is made if need be. The temporary file lies in the same folder, since renaming is atomic only within
+    one file system; it goes away when anything fails.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        save_file(dict(tensors), part, dict(metadata))
+        part.chmod(0o644)  # safetensors makes files that only their owner can read
+        _sync(part, os.O_RDWR)
+        os.replace(part, path)
+        if os.name == "posix":  # the renaming itself is on disk only when the folder is
+            _sync(path.parent, os.O_RDONLY)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def open_safetensors(path: str | Path) -> Any:
+    """safe_open on the CPU; ValueError that says what the file is when it is not a whole safetensors file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    try:
+        return safe_open(str(path), "pt")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} ({path.stat().st_size} bytes) is not a whole safetensors file: "
+                         f"{what_is(path)} ({error})") from error
+
+
+def what_is(path: Path) -> str:
+    """What a file that is not what was expected looks like, from its first bytes, and what to do about it."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if head.startswith((b"PK\x03\x04", b"\x80")):
+        return "it is a torch file; turn it into ours with `python -m pgpis_models.convert`"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer; fetch the file itself with `git lfs pull`"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"{\"error")):
+        return "it is a web page that was saved in place of the file; download it again"
+    return "it is truncated or of another kind; download or convert it again"
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape."""
+    return {key: tuple(value.shape) for key, value in tensors.items()}
+
+
+def difference(expected: Shapes, found: Shapes, extras: bool = False) -> str:
+    """What differs between two name -> shape tables, for an error message; empty when nothing does.
+
+    Names at most LISTED keys of each kind, with counts. extras: names that are not expected are fine.
+    """
+    kinds = {
+        "missing": [key for key in expected if key not in found],
+        "unexpected": [] if extras else [key for key in found if key not in expected],
+        "of another shape": [f"{key} {tuple(found[key])} instead of {tuple(expected[key])}" for key in expected
+                             if key in found and tuple(found[key]) != tuple(expected[key])],
+    }
+    return "; ".join(f"{len(keys)} keys {kind}: {', '.join(keys[:LISTED])}{', ...' if len(keys) > LISTED else ''}"
+                     for kind, keys in kinds.items() if keys)

@@ -1,0 +1,93 @@
+"""Latents of photos: made once per autoencoder and cached on disk, or made during training."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pgpis_models.unet.autoencoder import LATENT_SCALE, VAE_STRIDE, load_vae
+from training.data.arrays import NewArray
+from training.data.deepfashion import DeepFashion, open_picture, picture_tensor
+from training.engine.config import TrainConfig
+
+CHUNK = 8   # pictures that an autoencoder encodes at once: its activations are large
+
+
+class PhotoPosteriors:
+    """Mean and standard deviation of the latents of every photo that pairs name, encoded once and cached on disk.
+
+    Stored in half precision, in which the authors encode. Raises ValueError for a photo that cannot be read.
+    """
+
+    def __init__(self, photos: DeepFashion, config: TrainConfig, device: torch.device) -> None:
+        names = sorted({name for pair in photos.pairs for name in pair})
+        self.row = {name: row for row, name in enumerate(names)}
+        vae = load_vae(config.method.vae).to(device)
+        height, width = photos.image_size
+        about = f"{encoder_key(vae)}-{_photo_key(photos.folder, names)}-{height}x{width}"
+        self.path = Path(config.data.cache) / f"posteriors-{about}.npy"
+        if not self.path.is_file():
+            shape = (len(names), 2, 4, height // VAE_STRIDE, width // VAE_STRIDE)
+            with NewArray(self.path, shape, np.float16) as array:
+                for start in tqdm(range(0, len(names), CHUNK), desc="encoding", unit=f"{CHUNK} photos"):
+                    some = [picture_tensor(open_picture(photos.folder / name), photos.image_size) * 2 - 1
+                            for name in names[start:start + CHUNK]]
+                    with torch.autocast(device.type, enabled=device.type == "cuda"):
+                        array[start:start + len(some)] = posterior(vae, torch.stack(some).to(device)).cpu().numpy()
+        self.array = np.load(self.path, mmap_mode="r")
+
+    def __call__(self, names: list[str]) -> Tensor:
+        """(B, 2, 4, h, w) float32: mean and standard deviation of these photos."""
+        return torch.from_numpy(self.array[[self.row[name] for name in names]].astype(np.float32))
+
+    def __getstate__(self) -> dict:
+        return {"row": self.row, "path": self.path}   # worker processes map the file, rather than receive its content
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, array=np.load(state["path"], mmap_mode="r"))
+
+
+@torch.no_grad()
+def posterior(vae: nn.Module, images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in -1..1 -> (B, 2, 4, H/8, W/8): mean and standard deviation of their UNet latents.
+
+    An autoencoder without a posterior (TAESD layout) gives standard deviation 0.
+    """
+    parts = []
+    for chunk in images.split(CHUNK):
+        encoded = vae.encode(chunk)
+        if hasattr(encoded, "latents"):
+            parts.append(torch.stack([encoded.latents, torch.zeros_like(encoded.latents)], 1))
+        else:
+            spread = encoded.latent_dist
+            parts.append(torch.stack([spread.mean, spread.std], 1) * LATENT_SCALE)
+    return torch.cat(parts).float()
+
+
+def draw(posteriors: Tensor, noise: Tensor) -> Tensor:
+    """Random latents (B, 4, h, w) of posteriors (B, 2, 4, h, w); noise (B, 4, h, w): standard normal.
+
+    The authors train on such samples, not on the mean (CFLD's authors' code).
+    """
+    return posteriors[:, 0] + posteriors[:, 1] * noise
+
+
+def encoder_key(vae: nn.Module) -> str:
+    """Twelve hex digits that name the weights which make latents."""
+    digest = hashlib.sha256()
+    for name, value in sorted(vae.state_dict().items()):
+        if name.startswith(("encoder", "quant_conv")):
+            digest.update(name.encode())
+            digest.update(value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _photo_key(folder: Path, names: list[str]) -> str:
+    """Twelve hex digits that name these photos, by their names and sizes on disk."""
+    known = [(name, (folder / name).stat().st_size) for name in names]
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:12]

@@ -1,0 +1,222 @@
+"""The training loop that every task shares: accelerate, EMA, progress, TensorBoard, sample grids, resume.
+
+Length is counted in target images. Every forward pass reseeds from (seed, rank, images seen, pass), so a run that was
+interrupted and resumed sees the same batches, noise and drops as one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from pgpis_models.noise.schedule import cfld_lr
+from training.engine.config import TrainConfig, as_json
+from training.engine.ema import Ema
+from training.engine.measures import Batch, hash_seed, in_words, measure
+from training.engine.states import States
+from training.engine.step import computing, make_step
+
+
+class Task(Protocol):
+    """What a training task gives to the loop. grid, export and groups use the bare modules, never a wrapped one."""
+
+    model: nn.Module                                     # forward(batch) -> (loss, {name: scalar tensor})
+    batch: Batch                                         # (rng, images) -> CPU tensors; picklable where there are workers
+    unseen: Batch                                        # the same of people or photos that are never trained on
+    loader_workers: int                                  # processes that make batches; 0: the training process itself
+
+    def grid(self) -> np.ndarray: ...                    # (H, W, 3) uint8 picture of how it looks now
+    def export(self, path: Path, images: int) -> None: ...
+    def groups(self, lr: float) -> list[dict[str, Any]]: ...  # optimiser parameter groups
+
+
+class StepBatches(Dataset):
+    """Item i is the batch of forward pass first + i, a function of (seed, rank, first + i) alone."""
+
+    def __init__(self, batch: Batch, seed: int, rank: int, size: int, first: int, passes: int) -> None:
+        self.batch, self.seed, self.rank, self.size, self.first, self.passes = batch, seed, rank, size, first, passes
+
+    def __len__(self) -> int:
+        return max(0, self.passes - self.first)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.batch(np.random.default_rng((self.seed, self.rank, self.first + index)), self.size)
+
+
+class Progress:
+    """Images seen so far; saved with the state."""
+
+    images = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"images": self.images}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.images = state["images"]
+
+
+def learning_rate(config: TrainConfig, images: int) -> float:
+    """Factor of the base learning rate for the step after `images` images, 0..1.
+
+    `cfld` counts optimiser steps, as the authors do: 1000 of warm-up whatever the batch, a tenth from half time on. `fpdm`
+    counts epochs of which a run has 100, as theirs: stairs of a fifth in the first five, a tenth from the 55th on.
+    """
+    if config.schedule == "fpdm":
+        epoch = 100 * images // config.images
+        return (epoch + 1) / 5 if epoch < 5 else 1.0 if epoch < 55 else 0.1
+    if config.schedule == "cfld":
+        steps = math.ceil(config.images / config.batch)
+        return cfld_lr(images // config.batch, base=1.0, warmup=1000, decay_at=steps // 2)
+    if images < config.warmup_images:
+        return (images + config.batch) / (config.warmup_images + config.batch)
+    left = (config.images - images) / max(1.0, config.decay_share * config.images)
+    return min(1.0, max(0.0, left))
+
+
+def precision(config: TrainConfig) -> str:
+    """Mixed precision to ask accelerate for."""
+    if config.precision != "auto":
+        return config.precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()   # Macs are without it
+    return "bf16" if fast else "no"
+
+
+def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Task]) -> Path:
+    """Trains `make_task(config, device)` and returns the path of the exported checkpoint.
+
+    Raises ValueError when the batch does not divide over processes and passes, FloatingPointError when loss or weights
+    stop being finite; the last state on disk is then intact.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    folder = Path(config.output) / config.name
+    accelerator = Accelerator(mixed_precision=precision(config), gradient_accumulation_steps=config.accumulate,
+                              log_with="tensorboard", project_dir=str(folder))
+    share = accelerator.num_processes * config.accumulate
+    if config.batch % share:
+        raise ValueError(f"batch {config.batch} does not divide over {accelerator.num_processes} processes and "
+                         f"{config.accumulate} accumulated passes; expected a multiple of {share}")
+    set_seed(config.seed)
+    if accelerator.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 where autocast leaves float32, as in the authors' code
+    main = accelerator.is_main_process
+    if main:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(as_json(config))
+    accelerator.init_trackers("tensorboard")
+    with accelerator.local_main_process_first():  # one process draws or encodes what is cached, the others find it
+        task = make_task(config, accelerator.device)
+    parameters = [p for p in task.model.parameters() if p.requires_grad]
+    recorded = config.graphs and accelerator.device.type == "cuda"
+    optimiser = torch.optim.AdamW(task.groups(config.lr), lr=config.lr, betas=config.betas,
+                                  weight_decay=config.weight_decay, fused=accelerator.device.type in ("cuda", "cpu"),
+                                  capturable=recorded)
+    base_rates = [group["lr"] for group in optimiser.param_groups]
+    model, optimiser = accelerator.prepare(task.model, optimiser)
+    progress = Progress()
+    accelerator.register_for_checkpointing(progress)
+    ema = Ema(parameters, config.ema) if config.ema else None
+    if ema:
+        accelerator.register_for_checkpointing(ema)
+    states = States(accelerator, folder, parameters)
+    if config.resume and (state := states.load_newest()):
+        accelerator.print(f"resumed {state} at {progress.images:,} images")
+    elif left := states.whole():
+        accelerator.print(f"resume=false: starting afresh; the first state saved replaces {left[-1]}")
+    if recorded:   # a graph reads the rate from where it lay when it was recorded
+        for group in optimiser.param_groups:
+            group["lr"] = torch.zeros((), device=accelerator.device)
+    step = make_step(accelerator, model, optimiser, parameters, config.clip, ema, recorded)
+
+    steps = math.ceil(config.images / config.batch)
+    data = StepBatches(task.batch, config.seed, accelerator.process_index, config.batch // share,
+                       progress.images // config.batch * config.accumulate, steps * config.accumulate)
+    loader = DataLoader(data, batch_size=None, num_workers=task.loader_workers,  # batches of photos are large: one each
+                        prefetch_factor=1 if task.loader_workers else None, pin_memory=accelerator.device.type == "cuda")
+    bar = tqdm(total=config.images, initial=progress.images, unit="img", unit_scale=True, disable=not main,
+               desc=config.name, smoothing=0.05, mininterval=2)
+    began, first, shown = time.monotonic(), progress.images, -1
+
+    def show() -> None:
+        """Grid and measures of the weights as they are."""
+        measured = measure(accelerator, task.model, {"held_out": task.unseen, "trained_on": task.batch},
+                           config.batch // share, config.seed, partial(computing, accelerator))
+        if main:
+            bar.write(in_words(measured, progress.images))
+            accelerator.log(measured, step=progress.images)
+            _show(accelerator, task, model, folder, progress.images)
+    model.train()
+    for index, batch in enumerate(loader):
+        set_seed(hash_seed(config.seed, accelerator.process_index, progress.images, index % config.accumulate))
+        batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
+        for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
+            now = rate * learning_rate(config, progress.images)
+            group["lr"] = group["lr"].fill_(now) if recorded else now
+        logs = step(batch)
+        if (index + 1) % config.accumulate:
+            continue
+        before, progress.images = progress.images, progress.images + config.batch
+        if main:
+            bar.update(config.batch)
+        if (progress.images // config.batch) % config.log_every == 0:
+            values = {name: float(accelerator.reduce(value.detach().float(), "mean"))
+                      for name, value in logs.items()}
+            if not math.isfinite(values["loss"]):
+                raise FloatingPointError(f"the loss became {values['loss']} after {progress.images:,} images; "
+                                         f"{states.advice()}")
+            bar.set_postfix({k: f"{v:.4f}" for k, v in values.items()})
+            rate = (progress.images - first) / (time.monotonic() - began)
+            accelerator.log(values | {"images_per_second": rate,
+                                      "lr": float(optimiser.param_groups[0]["lr"])}, step=progress.images)
+        if _passed(before, progress.images, config.save_every):
+            states.save(progress.images)
+        if _passed(before, progress.images, config.sample_every):
+            shown = progress.images
+            with ema or contextlib.nullcontext():
+                show()
+    bar.close()
+    states.save(progress.images)
+    path = Path(config.export or folder / f"{config.name}.safetensors")
+    with ema or contextlib.nullcontext():
+        if main:   # first of all: a photo that cannot be read while measuring takes nothing away
+            path.parent.mkdir(parents=True, exist_ok=True)
+            task.export(path, progress.images)
+        if shown != progress.images:
+            show()
+    if main:
+        accelerator.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return path
+
+
+def _passed(before: int, now: int, every: int) -> bool:
+    return bool(every) and before // every != now // every
+
+
+def _show(accelerator: Accelerator, task: Task, model: nn.Module, folder: Path, images: int) -> None:
+    """Writes the sample grid and sends it to TensorBoard."""
+    model.train(False)
+    with torch.no_grad():
+        picture = task.grid()
+    model.train()
+    (folder / "samples").mkdir(exist_ok=True)
+    Image.fromarray(picture).save(folder / "samples" / f"{images:09d}.png")
+    for tracker in accelerator.trackers:
+        tracker.writer.add_image("samples", picture, images, dataformats="HWC")

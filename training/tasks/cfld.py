@@ -1,0 +1,47 @@
+"""Task `cfld`: CFLD on a base UNet, as the authors train it (section 3.4, following the released code). Trained are its
+encoders and the keys and values of the up blocks; the rest of the base stays frozen unless the config says otherwise.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pgpis_models.cfld.config import CONFIGS, CFLDConfig
+from pgpis_models.cfld.model import CFLD
+from pgpis_models.unet.injections import harmonise
+from training.engine.task import as_unit, load_backbone, noisy_timesteps, start_from
+from training.tasks.pair_task import PairTask, PairTraining
+
+
+class CFLDTraining(PairTraining):
+    """The loss of CFLD."""
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """A batch of `Pairs` -> (L_mse of eq. 5, its parts). Items: B reconstructions of the source, then B transfers."""
+        z = self.latents(batch)                                            # (2B, 4, h, w): source, then target
+        source_pose = batch["source_pose"] if self.settings.reconstruct else None
+        # section 3.4: source and target pose are made from one reading of the source; a share of prompts is dropped (code)
+        injections = self.method(as_unit(batch["source"]), source_pose, batch["target_pose"])
+        t = noisy_timesteps(self.settings, len(z), self.schedule, z.device)   # eq. 6: favours noise
+        noise = torch.randn_like(z)
+        z_t = self.schedule.add_noise(z, noise, t)
+        prediction = self.binding(z_t, t, harmonise([injections], len(z)).stacked())
+        loss = (prediction.float() - self.schedule.target(z, noise, t)).square().mean()   # eq. 5
+        return loss, {}
+
+
+class CFLDTask(PairTask):
+    """Trains CFLD."""
+
+    label, kind, config_kind, presets, training = "CFLD", CFLD, CFLDConfig, CONFIGS, CFLDTraining
+    grid_weights = {"demo": {"pose": 1.0, "appearance": 1.5}}
+
+    def start(self, method: CFLD, unet: nn.Module) -> set[str]:
+        """An earlier checkpoint, else a trained backbone."""
+        settings = self.config.method
+        if settings.init:   # it holds all the others, trained further
+            return set(start_from(method, settings.init, "cfld", unet))
+        if settings.backbone:
+            load_backbone(method.backbone, settings.backbone)
+        return set()

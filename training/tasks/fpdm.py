@@ -1,0 +1,197 @@
+"""Task `fpdm`: stage 2 of FPDM on a base UNet (FPDM's authors' code), on mannequins or on DeepFashion.
+
+Trained are the UNet weights that the method's config names, the source MLP, the pose guider and the class MLP; the fusion
+model of stage 1 stays frozen, and so does the source tower where it is DINOv2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pgpis_models.fpdm.config import CONFIGS, FPDMConfig
+from pgpis_models.fpdm.model import FPDM
+from pgpis_models.parts.swin_tower import SwinTower
+from pgpis_models.unet.base import BaseSizes, check_prediction
+from pgpis_models.unet.diffusers_binding import DiffusersBinding, swap_weights
+from pgpis_models.unet.injections import harmonise
+from training.data.fpdm_pairs import Normalised, Pair, diffusion_bytes, diffusion_tensors, latent_targets, varied
+from training.data.kinds import pairs_class
+from training.data.latents import draw, posterior
+from training.engine.config import FPDMSettings, MethodConfig, TrainConfig
+from training.engine.picture import grid
+from training.engine.task import (
+    MethodTask,
+    configured,
+    grid_scale,
+    load_backbone,
+    noisy_timesteps,
+    start_from,
+    trained_weights,
+)
+from training.tasks.fpdm_fusion import load_published
+
+SHOWN = 18         # pairs of the sample grid
+DEMO_SCALE = 1.5   # guidance of the sample grids on the demo's base; others: as published
+
+
+class FPDMTask(MethodTask):
+    """Trains stage 2.
+
+    Raises ValueError when config, data, base and starting weights do not fit together, before the first step.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        super().__init__(config, device)
+        settings, own = config.method, config.fpdm
+        sizes: FPDMConfig = configured(FPDMConfig, CONFIGS, settings)
+        if own.pose_canvas:   # the checkpoint says it, so that poses are drawn the same in use
+            sizes = dataclasses.replace(sizes, pose_canvas=tuple(own.pose_canvas))
+        self.check(sizes)
+        self.pictures = pairs_class(config.data.kind, "fpdm_pairs")(config, device)
+        self.loader_workers, self.licence = self.pictures.loader_workers, self.pictures.licence
+        self.batch, self.unseen = (DiffusionBatches(pictures, sizes, own)
+                                   for pictures in (self.pictures, self.pictures.unseen()))
+        method, unet_weights = FPDM(sizes), {}
+        if settings.init:   # it holds all the others, trained further
+            unet_weights = start_from(method, settings.init, "fpdm")
+        else:
+            self.start(method)
+        unet = self.open_base()
+        check_prediction("fpdm", self.base_name, self.sizes, settings.base)
+        trained = trained_weights(method, unet, settings)
+        swap_weights(unet, unet_weights)
+        self.store(trained, unet_weights)
+        self.model = FPDMTraining(method, unet, self.sizes, trained, partial(posterior, self.vae), config).to(device)
+
+    def start(self, method: FPDM) -> None:
+        """Starting weights where there is no earlier checkpoint of this stage."""
+        settings, own = self.config.method, self.config.fpdm
+        if own.dinov2:
+            load_published(method.source_tower, None, own.dinov2)
+        if settings.backbone:
+            if not isinstance(method.source_tower, SwinTower):
+                raise ValueError(f"method.backbone is {settings.backbone}, but the source tower is a vision transformer; "
+                                 "expected fpdm.dinov2, or a preset with method.model.source_swin")
+            load_backbone(method.source_tower.backbone, settings.backbone)
+        if own.fusion:
+            start_from(method.fusion, own.fusion, "fpdm_fusion", what="fpdm.fusion")
+
+    def check(self, sizes: FPDMConfig) -> None:
+        """Whether data and method agree. Raises ValueError."""
+        data, settings, own = self.config.data, self.config.method, self.config.fpdm
+        if data.size != sizes.image_size:
+            raise ValueError(f"data.size is {data.size}, the method makes pictures of {sizes.image_size} (height, width); "
+                             "set data.size to that, or method.model.image_size to fit")
+        if not own.fusion and not settings.init:
+            raise ValueError("fpdm.fusion is empty; expected a checkpoint of stage 1, which task fpdm_fusion makes, or an "
+                             "earlier checkpoint of this stage in method.init")
+        starts = {"method.init": settings.init, "method.backbone": settings.backbone, "fpdm.dinov2": own.dinov2}
+        if own.freeze_source and not any(starts.values()):
+            raise ValueError(f"fpdm.freeze_source is true, but {', '.join(starts)} are all empty: the source tower would "
+                             "stay as random as it starts; expected one of them, or fpdm.freeze_source=false")
+
+    def grid(self) -> np.ndarray:
+        """Pairs never trained on: source, pose, made, target."""
+        pairs = self.pictures.held_out()[:SHOWN]
+        method, sizes = self.model.method, self.model.method.config
+        tensors = {name: value.to(self.device) for name, value in diffusion_tensors(pairs, sizes).items()}
+        target = latent_targets(pairs, sizes)
+        source = latent_targets([replace(pair, target=pair.source) for pair in pairs], sizes)
+        read = method.encode_source(tensors["source"], tensors["clip_source"])
+        encoded = method.encode(read, tensors["pose"], tensors["clip_pose"])
+        scales = {"source": DEMO_SCALE, "fusion": DEMO_SCALE} if self.base_name == "demo" else {}
+        made = self.sampled(method.guidance(encoded, **scales), len(pairs)) * 2 - 1
+        return grid([source, tensors["pose"] * 2 - 1, made, target], ["source", "pose", "FPDM", "target"],
+                    scale=grid_scale(target), per_row=3)
+
+
+class FPDMTraining(nn.Module):
+    """The loss of stage 2.
+
+    trained: names of the UNet weights to train. encode: pictures -> posteriors of their latents, for batches that bring
+    pictures; it is no submodule, so the autoencoder is neither trained nor saved.
+    """
+
+    def __init__(self, method: FPDM, unet: nn.Module, sizes: BaseSizes, trained: list[str],
+                 encode: Callable[[Tensor], Tensor], config: TrainConfig) -> None:
+        super().__init__()
+        self.method, self.unet, self.schedule = method, unet, sizes.schedule()
+        self.settings: MethodConfig = config.method
+        self.own, self.encode, self.normalised = config.fpdm, encode, Normalised()
+        names = set(trained)
+        for name, parameter in unet.named_parameters():
+            parameter.requires_grad_(name in names)
+        method.fusion.requires_grad_(False)
+        method.source_tower.requires_grad_(not self.own.freeze_source)
+        self.binding = DiffusersBinding(unet)
+
+    def train(self, mode: bool = True) -> FPDMTraining:
+        """Evaluation mode for the UNet and for what is frozen, but for the dropout of the frozen combiner, which the
+        authors' training keeps (FPDM's authors' code)."""
+        super().train(mode)
+        self.unet.train(False)
+        self.method.fusion.train(False)
+        self.method.fusion.combiner.train(mode and self.own.fusion_dropout)
+        if self.own.freeze_source:
+            self.method.source_tower.train(False)
+        return self
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """A batch of `DiffusionBatches` -> (the loss of stage 2, its parts)."""
+        method = self.method
+        z = self.latents(batch)                                                        # (B, 4, h, w)
+        seen = self.normalised(batch)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.own.freeze_source):
+            tokens = method.source_tower(seen["source"])
+        with torch.no_grad():                                                          # stage 1 stays as it is
+            fusion = method.fusion(seen["clip_source"], seen["clip_pose"])
+        # tokens for the cross-attention, the pose for the stem, the fusion embedding beside the time; each dropped
+        injections = method.training_injections(tokens, seen["pose"], fusion, per_sample=self.own.per_sample_drops)
+        t = noisy_timesteps(self.settings, len(z), self.schedule, z.device)            # authors' code: uniform
+        noise = torch.randn_like(z)
+        noise = noise + self.own.noise_offset * torch.randn(*z.shape[:2], 1, 1, device=z.device)
+        prediction = self.binding(self.schedule.add_noise(z, noise, t), t, harmonise([injections], len(z)).stacked())
+        return (prediction.float() - self.schedule.target(z, noise, t)).square().mean(), {}
+
+    def latents(self, batch: dict[str, Tensor]) -> Tensor:
+        """What is to be denoised: as the batch brings it, or drawn from its pictures' posteriors."""
+        if "target_latents" in batch:
+            return batch["target_latents"]
+        pictures = batch["target_image"]
+        posteriors = self.encode(F.avg_pool2d(pictures, 2) if self.settings.halved else pictures)
+        return draw(posteriors, torch.randn_like(posteriors[:, 0]))
+
+
+@dataclass(frozen=True)
+class DiffusionBatches:
+    """Training batches of stage 2."""
+
+    pictures: Any
+    sizes: FPDMConfig
+    own: FPDMSettings
+
+    def __call__(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
+        own = self.own
+        drawn = self.pictures.draw(rng, size)
+        pairs = [identical(pair, rng) if rng.random() < own.identity else pair for pair in drawn]
+        pairs = [varied(pair, own, rng, self.sizes.pose_canvas) for pair in pairs]
+        low = rng.random(size) < own.low_share
+        return diffusion_bytes(pairs, self.sizes, low, own.low_size) | self.pictures.targets(pairs, self.sizes)
+
+
+def identical(pair: Pair, rng: np.random.Generator) -> Pair:
+    """A pair of one photo and its own pose: the source's or the target's, each half of the time."""
+    if rng.random() < 0.5:
+        where = pair.where and (pair.where[0], pair.where[1], pair.where[1])
+        return replace(pair, target=pair.source, pose=pair.source_pose, where=where)
+    where = pair.where and (pair.where[0], pair.where[2], pair.where[2])
+    return replace(pair, source=pair.target, source_pose=pair.pose, where=where)

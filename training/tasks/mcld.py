@@ -1,0 +1,231 @@
+"""Task `mcld`: MCLD on a base UNet, on mannequins or on photos.
+
+The whole denoising UNet, the reference network (all but its last up block), pose guider, face projector and face attention
+are trained (MCLD section 3 and the released code); where the checkpoint brings its own image encoders, these too. Unlike in
+the authors' loop, dropped conditions are drawn for each item, and so is the dropout of reference features, which theirs had
+by accident.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pgpis_models.mcld.config import CONFIGS, MCLDConfig
+from pgpis_models.mcld.inputs import Clip, ClipEncoder, as_pixels, encode_faces, image_tokens
+from pgpis_models.mcld.loss import face_mask, mcld_loss, offset_noise, parts_of_pose, training_schedule
+from pgpis_models.mcld.model import MCLD, Encoded
+from pgpis_models.mcld.reference import ReferenceWriter
+from pgpis_models.parts.pixels import CLIP_MEAN
+from pgpis_models.unet.base import BaseSizes
+from pgpis_models.unet.diffusers_binding import DiffusersBinding
+from pgpis_models.unet.injections import harmonise
+from training.data.kinds import pairs_class
+from training.data.latents import draw, posterior
+from training.engine.config import MCLDTrainConfig, MethodConfig, TrainConfig
+from training.engine.picture import grid
+from training.engine.task import (
+    MethodTask,
+    as_unit,
+    configured,
+    grid_scale,
+    noisy_timesteps,
+    start_from,
+    trained_weights,
+)
+
+GRID_WEIGHTS = {"demo": {"appearance": 1.5}}         # guidance of the sample grids; other bases: as published
+
+
+class MCLDTask(MethodTask):
+    """Trains MCLD's modules and the UNet weights that belong to it.
+
+    Raises ValueError when config, data, base and earlier checkpoint do not fit together, before the first step.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        super().__init__(config, device)
+        sizes = configured(MCLDConfig, CONFIGS, config.method)
+        method = MCLD(sizes)
+        self.pairs = pairs_class(config.data.kind, "focal")(config, sizes, device)
+        self.batch, self.unseen = self.pairs.batch, self.pairs.unseen().batch
+        self.loader_workers, self.licence = self.pairs.loader_workers, self.pairs.licence
+        unet = self.open_base(method.noise_schedule())
+        trained = trained_weights(method, unet, config.method)
+        replaced = start(method, unet, config.method, config.mcld)
+        self.store(trained, replaced)
+        clip = None if sizes.own_vision else ClipEncoder(_folder(config.mcld.image_encoder), device)
+        std = embedding_std(self.pairs.batch, clip, config.mcld.std_photos) if config.mcld.embedding_noise and clip else None
+        self.model = MCLDTraining(method, unet, self.sizes, trained, config, partial(posterior, self.vae), clip, std)
+        self.model.to(device)
+        if config.checkpointing:
+            self.model.reference.unet.enable_gradient_checkpointing()
+            self.model.reference.unet.train()
+
+    def grid(self) -> np.ndarray:
+        """Held-out people: source, texture map, pose, made, target."""
+        held = {name: as_unit(value) if name in ("source", "texture", "target") else value
+                for name, value in self.pairs.held_out().items()}
+        pose, made = as_share(held["pose"]), self.sample(held) * 2 - 1
+        return grid([held["source"], held["texture"], pose * 2 - 1, made, held["target"]],
+                    ["source", "texture", "pose", "MCLD", "target"], scale=grid_scale(held["source"]), per_row=2)
+
+    @torch.no_grad()
+    def sample(self, held: dict[str, Tensor], steps: int = 20, seed: int = 0) -> Tensor:
+        """A batch of the data -> pictures (B, 3, H, W) in 0..1, on the bare modules and in their own precision."""
+        batch = {name: value.to(self.device) for name, value in held.items()}
+        encoded = self.model.encode_batch(batch)
+        method = self.model.method
+        guidance = method.guidance(encoded, **GRID_WEIGHTS.get(self.base_name, {}))
+        return self.sampled(guidance, len(held["source"]), steps, seed, method.noise_schedule())
+
+
+class MCLDTraining(nn.Module):
+    """The loss of MCLD. trained: names of the UNet weights to train. encode: pictures -> posteriors of their latents; it is
+    no submodule, so the autoencoder is neither trained nor saved. clip: None where the method brings its encoders. std: (X,)
+    of CLIP's embeddings, for the noise on the photo's."""
+
+    def __init__(self, method: MCLD, unet: nn.Module, sizes: BaseSizes, trained: list[str], config: TrainConfig,
+                 encode: Callable[[Tensor], Tensor], clip: Clip | None = None, std: Tensor | None = None) -> None:
+        super().__init__()
+        self.method, self.unet, self.settings, self.focal = method, unet, config.method, config.mcld
+        self.schedule = training_schedule() if method.noise_schedule() else sizes.schedule()
+        self.encode, self.clip, self.std = encode, clip, std
+        names = set(trained)
+        for name, parameter in unet.named_parameters():
+            parameter.requires_grad_(name in names)
+        self.binding = DiffusersBinding(unet)
+        self.reference = ReferenceWriter(method.reference())
+        # after the reference network is made of the method's weights, which makes all of them trainable
+        freeze_unused(method, config.mcld.train_reference)
+        self.register_buffer("mean_colour", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1) * 2 - 1, persistent=False)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """A batch of the focal pairs -> (the loss of section 3.4, its parts)."""
+        focal = self.focal
+        z = batch["target_latents"] if "target_latents" in batch else self._encode(batch["target_image"], halved=True)
+        rows, device = len(z), z.device
+
+        def kept(drop: float) -> Tensor:   # (B,) bool: authors' code, item by item
+            return torch.rand(rows, device=device) >= drop
+        keep = kept(focal.uncond_drop)
+        seen = keep & kept(focal.reference_drop)
+        encoded = self.encode_batch(batch, keep, keep & kept(focal.image_drop))   # I, A, F and the pose (section 3.2)
+        injected = harmonise([self.method.injections(encoded)], rows).stacked()          # table 1 and eq. 8
+        if "self_reference_on" in injected:
+            injected["self_reference_on"] = seen.long()
+        t = noisy_timesteps(self.settings, rows, self.schedule, device)
+        noise = offset_noise(torch.randn_like(z), strength=focal.noise_offset)           # authors' code
+        prediction = self.binding(self.schedule.add_noise(z, noise, t), t, injected)
+        face = face_mask(parts_of_pose(as_share(batch["pose"])), tuple(z.shape[-2:])) if focal.face_loss else None
+        loss = mcld_loss(prediction, self.schedule.target(z, noise, t), t, self.schedule, face, focal.snr_gamma)
+        if device.type == "cpu" and not bool(seen.any()):   # distributed training waits for a gradient of every weight
+            loss = loss + 0 * sum(features.float().sum() for features in encoded.reference.values())
+        return loss, {}
+
+    def encode_batch(self, batch: dict[str, Tensor], keep: Tensor | None = None,
+                     keep_image: Tensor | None = None) -> Encoded:
+        """What the method knows of a batch. keep, keep_image: (B,) bool, rows that have their conditions, and their source
+        photo's tokens; all when None."""
+        method, focal = self.method, self.focal
+        everything = torch.ones(len(batch["source"]), dtype=torch.bool, device=batch["source"].device)
+        keep, keep_image = (everything if value is None else value for value in (keep, keep_image))
+        blank = focal.drop == "pixels"
+        image, texture = (self.tokens(batch, name, rows if blank else everything)
+                          for name, rows in (("source", keep_image), ("texture", keep)))
+        if self.std is not None and self.training:
+            image = image + focal.embedding_noise * self.std.to(image) * torch.randn_like(image)
+        if not blank:
+            image, texture = image * keep_image[:, None, None], texture * keep[:, None, None]
+        face = encode_faces(method, batch["crops"], batch["found"]) if "crops" in batch else batch["face"]
+        encoded = method.encode(image, as_share(batch["pose"]), texture, self._reference_latents(batch), face,
+                                self._features)
+        if not blank:   # as in the sampling's null row
+            encoded = dataclasses.replace(encoded, face=encoded.face * keep[:, None, None])
+        return encoded
+
+    def tokens(self, batch: dict[str, Tensor], name: str, rows: Tensor) -> Tensor:
+        """(B, N, X) of source or texture; rows (B,) bool that are not kept see a picture of CLIP's mean colour."""
+        pictures = torch.where(rows[:, None, None, None], as_unit(batch[name]), self.mean_colour)
+        tokens = image_tokens(self.method, pictures, "image" if name == "source" else "texture", self.clip)
+        return tokens if tokens.ndim == 3 else tokens[:, None]
+
+    def _reference_latents(self, batch: dict[str, Tensor]) -> Tensor:
+        name = "source" if self.method.config.aggregation == "image" else "texture"
+        return batch[f"{name}_latents"] if f"{name}_latents" in batch else self._encode(batch[name])
+
+    def _features(self, latent: Tensor, context: Tensor) -> dict[str, Tensor]:
+        """The reference network on all rows, those that see nothing of it too: to pick them would wait for the device."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.focal.train_reference):
+            return self.reference(latent, context)
+
+    def _encode(self, pictures: Tensor, halved: bool = False) -> Tensor:
+        """Latents drawn from the posteriors; their means outside training, as in sampling. halved: of what is to be made,
+        which the settings may want at half the size."""
+        pictures = as_unit(pictures)
+        posteriors = self.encode(F.avg_pool2d(pictures, 2) if halved and self.settings.halved else pictures)
+        return draw(posteriors, torch.randn_like(posteriors[:, 0])) if self.training else posteriors[:, 0]
+
+
+def as_share(pose: Tensor) -> Tensor:
+    """DensePose pictures, uint8 or in 0..1 -> float32 in 0..1."""
+    return pose.float() / 255 if pose.dtype == torch.uint8 else pose
+
+
+# --- starting weights ---------------------------------------------------------------------------------------
+
+def start(method: MCLD, unet: nn.Module, settings: MethodConfig, more: MCLDTrainConfig) -> set[str]:
+    """Initial weights: an earlier checkpoint, else the base in the reference network, a backbone for the checkpoint's own
+    encoder, and a ControlNet for the pose guider.
+
+    Returns the names of the UNet weights that the earlier checkpoint replaced: they belong to the next one too.
+    """
+    if settings.init:
+        return set(start_from(method, settings.init, "mcld", unet))
+    method.start_reference(unet.state_dict())
+    if more.controlnet:
+        from diffusers import ControlNetModel
+        method.pose_guider.load_controlnet(ControlNetModel.from_pretrained(more.controlnet).state_dict())
+    if method.config.own_vision:
+        # Part numbers reach 24 / 255 where U and V reach 1; without this it takes long until parts are told apart.
+        with torch.no_grad():
+            method.pose_guider.conv_in.weight[:, 2] *= 255 / 24
+    return set()
+
+
+def _folder(path: str) -> str:
+    if not path or not Path(path).is_dir():
+        raise ValueError(f"mcld.image_encoder is {path!r}, which is not a folder; expected CLIP ViT-L/14 with projection "
+                         "(image_encoder of lambdalabs/sd-image-variations) in transformers' layout")
+    return path
+
+
+def embedding_std(batch: Callable, clip: Clip, photos: int) -> Tensor:
+    """(X,) standard deviation of CLIP's embeddings over so many training photos, drawn with a fixed seed."""
+    some = [clip(as_pixels(batch(np.random.default_rng(number), 16)["source"])).cpu() for number in range(-(-photos // 16))]
+    return torch.cat(some).std(0)
+
+
+def freeze_unused(method: MCLD, train_reference: bool = True) -> None:
+    """No gradient for the reference network's last up block (authors' code), nor for what an ablation leaves out.
+
+    train_reference: without it none for the whole reference network.
+    """
+    config = method.config
+    frozen = {f"reference_unet.{name}" for name in method.frozen_reference_weights()}
+    unused = [] if train_reference else ["reference_unet."]
+    if not config.use_face or config.aggregation == "image":
+        unused += ["face_projector.", "face_attention.", "vision.face."]
+    elif config.aggregation == "concat":
+        unused += ["face_attention."]
+    if config.aggregation == "image":
+        unused += ["vision.texture."]
+    for name, parameter in method.named_parameters():
+        parameter.requires_grad_(name not in frozen and not name.startswith(tuple(unused)))

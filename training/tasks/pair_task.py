@@ -1,0 +1,121 @@
+"""What the tasks of CFLD and QEN share: a photo and two poses per pair, how they are opened, and sample grids.
+
+Per pair the source is encoded once; the UNet learns to reconstruct the source from (source, source pose) and to make the
+target from (source, target pose).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pgpis_models.poses.factored import FactoredRasters
+from pgpis_models.unet.base import BaseSizes
+from pgpis_models.unet.diffusers_binding import DiffusersBinding
+from training.data.kinds import pairs_class
+from training.data.latents import draw, posterior
+from training.engine.config import MethodConfig, TrainConfig
+from training.engine.picture import grid
+from training.engine.task import MethodTask, as_unit, configured, grid_scale, trained_weights
+
+
+class PairTraining(nn.Module):
+    """A method on its UNet; a subclass has the loss as its `forward`.
+
+    trained: names of the UNet weights to train. encode: pictures -> posteriors of their latents, for batches that bring
+    pictures (training/data/latents.py); it is no submodule, so the autoencoder is neither trained nor saved.
+    """
+
+    def __init__(self, method: nn.Module, unet: nn.Module, sizes: BaseSizes, trained: list[str],
+                 encode: Callable[[Tensor], Tensor], settings: MethodConfig) -> None:
+        super().__init__()
+        self.method, self.unet, self.schedule, self.settings = method, unet, sizes.schedule(), settings
+        self.encode = encode
+        names = set(trained)
+        for name, parameter in unet.named_parameters():
+            parameter.requires_grad_(name in names)
+        self.binding = DiffusersBinding(unet)
+
+    def latents(self, batch: dict[str, Tensor]) -> Tensor:
+        """What is to be denoised, (2B or B, 4, h, w): as the batch brings them, or drawn from its pictures' posteriors."""
+        kinds = ("source", "target") if self.settings.reconstruct else ("target",)
+        if "target_latents" in batch:
+            return torch.cat([batch[f"{kind}_latents"] for kind in kinds])
+        pictures = as_unit(torch.cat([batch[f"{kind}_image"] for kind in kinds]))
+        posteriors = self.encode(F.avg_pool2d(pictures, 2) if self.settings.halved else pictures)
+        return draw(posteriors, torch.randn_like(posteriors[:, 0]))
+
+
+class PairTask(MethodTask):
+    """Trains a method's modules and the chosen UNet weights on source-target pairs.
+
+    A subclass names the method and gives `start`, its initial weights. Raises ValueError when config, data, base and
+    earlier checkpoint do not fit together, before the first step.
+    """
+
+    label: str                              # in sample grids
+    kind: type[nn.Module]                   # of the method, and of its config with the presets by name
+    config_kind: type
+    presets: Mapping[str, Any]
+    training: type[PairTraining]
+    grid_weights: Mapping[str, Mapping[str, float]]   # guidance of the grids by base; others: the method's own
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        super().__init__(config, device)
+        settings = config.method
+        sizes = configured(self.config_kind, self.presets, settings)
+        method = self.kind(sizes)
+        self.pairs = pairs_class(config.data.kind, "pairs")(config, sizes, device)
+        self.batch, self.unseen = (partial(draw_pairs, pairs, 2 if settings.reconstruct else 1, sizes.pose_channels)
+                                   for pairs in (self.pairs, self.pairs.unseen()))
+        self.loader_workers, self.licence = self.pairs.loader_workers, self.pairs.licence
+        unet = self.open_base()
+        replaced = self.start(method, unet)
+        trained = trained_weights(method, unet, settings)
+        self.store(trained, replaced)
+        self.model = self.training(method, unet, self.sizes, trained, partial(posterior, self.vae), settings).to(device)
+
+    def start(self, method: nn.Module, unet: nn.Module) -> set[str]:
+        """Loads initial weights; returns the names of UNet weights that an earlier checkpoint replaced: they belong to
+        the next one too."""
+        raise NotImplementedError
+
+    def grid(self) -> np.ndarray:
+        """Held-out people: source, pose, made, target."""
+        held = self.pairs.held_out()
+        source = as_unit(held["source"])
+        made = self.sample(source, held["target_pose"]) * 2 - 1
+        return grid([source, held["target_pose"][:, :3] * 2 - 1, made, as_unit(held["target"])],
+                    ["source", "pose", self.label, "target"], scale=grid_scale(source), per_row=3)
+
+    def sample(self, source: Tensor, pose: Tensor, steps: int = 20, seed: int = 0) -> Tensor:
+        """source (B, 3, H, W) in -1..1, pose (B, 21, h, w) in 0..1 -> pictures (B, 3, 8h', 8w') in 0..1."""
+        method = self.model.method
+        encoded = method.encode(source.to(self.device), pose[:, :method.config.pose_channels].to(self.device))
+        guidance = method.guidance(encoded, "uc_down_full", **self.grid_weights.get(self.base_name, {}))
+        return self.sampled(guidance, len(source), steps, seed)
+
+
+def draw_pairs(pairs: Any, per_pair: int, channels: int, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
+    """A batch of `size` target images, with the pose rasters cut to the channels that the method reads (3: the drawing
+    alone). per_pair: 2 where the source is reconstructed beside the target."""
+    if size % per_pair:
+        raise ValueError(f"a process gets {size} images per pass, but a pair is {per_pair} (method.reconstruct); choose a "
+                         f"batch that leaves a multiple of {per_pair}")
+    batch = pairs.batch(rng, size // per_pair)
+    return {name: cut(value, channels) if name.endswith("_pose") else value for name, value in batch.items()}
+
+
+def cut(raster: Tensor | FactoredRasters, channels: int) -> Tensor | FactoredRasters:
+    """The first channels of rasters; factored ones are written out for it, but for their drawing (3 channels) alone."""
+    if raster.shape[1] == channels:
+        return raster
+    if isinstance(raster, FactoredRasters):
+        return raster.picture / 255 if channels == 3 else raster.full()[:, :channels].contiguous()
+    return raster[:, :channels].contiguous()

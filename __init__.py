@@ -3,5 +3,5 @@
 
 async def comfy_entrypoint():
     """The extension: registers the model folder and lists the nodes."""
-    from __init__.nodes import PGPISExtension
+    from .nodes import PGPISExtension
     return PGPISExtension()

@@ -24,13 +24,14 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from training.world.pictures import MannequinPictures  # noqa: E402
+
 from pgpis_models.checkpoint import load_checkpoint  # noqa: E402
 from pgpis_models.fpdm.fusion import FusionModel  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER  # noqa: E402
 from training.data.fpdm_pairs import fusion_tensors  # noqa: E402
 from training.engine.config import DataConfig  # noqa: E402
 from training.world.bank import Bank, open_bank  # noqa: E402
-from training.world.pictures import MannequinPictures  # noqa: E402
 
 BAR = 5.0
 CHUNK = 32   # pairs at once

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from comfy_api.latest import ComfyExtension, io
 
-from ..nodes import (
-    appearance,
-    demo,
-    densepose,
-    face,
-    fusion,
-    image,
-    loaders,
-    multifocal,
-    pose,
-    queries,
-    sampling,
-    sequence,
-    texture,
-)
+from . import densepose, loaders
+
+# Files of nodes in the order of the menu, each with its classes in NODES.
+FILES = ["loaders", "demo", "pose", "densepose", "texture", "face", "appearance", "multifocal", "fusion", "queries", "sampling",
+         "sequence", "image"]
 
 
 class PGPISExtension(ComfyExtension):
@@ -28,6 +20,4 @@ class PGPISExtension(ComfyExtension):
         """The node classes, in the order of the menu."""
         loaders.register_folder()
         densepose.register_folder()
-        groups = (loaders, demo, pose, densepose, texture, face, appearance, multifocal, fusion, queries, sampling, sequence,
-                  image)
-        return [node for group in groups for node in group.NODES]
+        return [node for name in FILES for node in import_module(f".{name}", __package__).NODES]

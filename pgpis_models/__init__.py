@@ -1,1 +1,1 @@
-"""The science of the pack: methods, injections, and the diffusers binding. Imports nothing of the host."""
+"""The science of the pack: methods, injections and the diffusers binding, with nothing of the host."""

@@ -18,9 +18,8 @@ from pathlib import Path
 if not __package__:   # run as a file: as part of the package instead, whose folder must not be searched for other packages
     HERE = Path(__file__).resolve().parent
     sys.path[:] = [str(HERE.parent), *(entry for entry in sys.path if Path(entry).resolve() != HERE)]
-    from .convert import main
+    from pgpis_models.convert import main
     sys.exit(main())
-
 
 CONVERTERS = ("cfld", "mcld", "fpdm")
 
@@ -44,6 +43,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # Under -m this file is the module __main__; the converters import it by its own name, so run that one.
-    from .convert import main as canonical_main
-    sys.exit(canonical_main())
+    sys.exit(main())

@@ -1,1 +1,1 @@
-"""Data sets: the mannequin demo world and readers of published data."""
+"""Readers of photos and of pairs of them, and what is made of these before training."""

@@ -163,7 +163,7 @@ class AttentionMaps(io.ComfyNode):
     @classmethod
     def execute(cls, method, source, kind, queries, block) -> io.NodeOutput:
         module = method.checkpoint.method
-        if not hasattr(module, "attention_maps"):
+        if not hasattr(module, "query_maps"):
             raise ValueError(f"the checkpoint is {method.name}; Query Attention Maps expects one of method qen or cfld. "
                              "Load another file")
         picture = resized(rgb(source, "the source IMAGE"), module.config.image_size)

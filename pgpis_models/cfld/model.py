@@ -120,6 +120,12 @@ class CFLD(nn.Module):
         """
         return self.decoder.attention_maps(self.backbone(source)[-1]).unflatten(-1, self.backbone.grids[-1])
 
+    def query_maps(self, source: Tensor, kind: str) -> Tensor:
+        """The mean of `attention_maps` over heads, (B, blocks, N, h, w). Raises ValueError for another kind than local."""
+        if kind != "local":
+            raise ValueError("CFLD has one kind of query, which counts as local; expected kind local, or a QEN checkpoint")
+        return self.attention_maps(source).mean(2)
+
     # --- injections -----------------------------------------------------------------------------------------
 
     guidance_modes = tuple(GUIDANCE_MODES)   # the first is the paper's

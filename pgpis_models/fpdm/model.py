@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..parts.pose_guider import PoseGuider
 from ..parts.swin_tower import SwinTower
 from ..parts.vision_tower import VisionTower
 from ..unet.guidance import Guidance, Term, check_scales
@@ -20,7 +21,7 @@ from ..unet.injections import Injections, everywhere
 from ..unet.shapes import unet_shapes
 from .config import CONFIGS, FPDMConfig
 from .fusion import FusionModel
-from .parts import ClassMLP, PoseGuider, SourceMLP
+from .parts import ClassMLP, SourceMLP
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class FPDM(nn.Module):
         self.fusion = FusionModel(config.fusion)
         self.source_tower = SwinTower(config.source_swin) if config.source_swin else VisionTower(config.source, "dinov2")
         self.source_mlp = SourceMLP(config.source_width, config.source_hidden, config.context, config.source_dropout)
-        self.pose_guider = PoseGuider(config.pose_widths, config.unet_widths[0])
+        self.pose_guider = PoseGuider(config.unet_widths[0], config.pose_widths)
         self.class_mlp = ClassMLP(config.fusion.embed, config.class_hidden, 4 * config.unet_widths[0])
 
     def train(self, mode: bool = True) -> FPDM:

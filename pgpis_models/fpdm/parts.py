@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -62,29 +59,3 @@ class ClassMLP(nn.Module):
 
     def forward(self, fusion: Tensor) -> Tensor:
         return self.net(fusion)
-
-
-class PoseGuider(nn.Module):
-    """Pose picture to a map that is added after the UNet's conv_in (the conditioning embedding of ControlNet).
-
-    widths: channels of the four resolutions 1, 1/2, 1/4, 1/8. out: channels of conv_in's output. The last convolution
-    starts at zero, so that training starts from the unchanged base.
-    """
-
-    def __init__(self, widths: Sequence[int], out: int, channels: int = 3) -> None:
-        super().__init__()
-        self.conv_in = nn.Conv2d(channels, widths[0], 3, padding=1)
-        self.blocks = nn.ModuleList()
-        for before, after in pairwise(widths):
-            self.blocks.append(nn.Conv2d(before, before, 3, padding=1))
-            self.blocks.append(nn.Conv2d(before, after, 3, padding=1, stride=2))
-        self.conv_out = nn.Conv2d(widths[-1], out, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
-
-    def forward(self, pose: Tensor) -> Tensor:
-        """pose (B, 3, H, W) in [0, 1] -> (B, out, H / 8, W / 8)."""
-        h = F.silu(self.conv_in(pose))
-        for block in self.blocks:
-            h = F.silu(block(h))
-        return self.conv_out(h)

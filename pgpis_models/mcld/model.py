@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from ..noise.schedule import NoiseSchedule
+from ..parts.pose_guider import PoseGuider
 from ..unet.guidance import Guidance, Term, check_scales
 from ..unet.injections import ExtraAttention, Injections, everywhere
 from ..unet.shapes import unet_shapes
 from ..unet.sites import SITES
 from .config import FACE_WEIGHT, MCLDConfig
 from .loss import sampling_schedule
-from .parts import FaceAttention, FaceProjector, PoseGuider, WeightTree, through_float16
+from .parts import FaceAttention, FaceProjector, WeightTree, through_float16
 from .reference import ReferenceNetwork, build_reference_unet
 from .vision import Vision
 
@@ -70,7 +71,7 @@ class MCLD(nn.Module):
     def __init__(self, config: MCLDConfig = MCLDConfig()) -> None:
         super().__init__()
         self.config = config
-        self.pose_guider = PoseGuider(config.unet_widths[0], widths=config.pose_widths)
+        self.pose_guider = PoseGuider(config.unet_widths[0], config.pose_widths)
         self.face_projector = FaceProjector(config.face_width, config.prompt_width, config.face_dim, config.face_depth,
                                             config.face_head_width, config.face_heads, config.face_tokens, config.face_ff)
         self.face_attention = FaceAttention(config.unet_widths, config.prompt_width)

@@ -11,51 +11,6 @@ from ..unet.attention import attend
 from ..unet.sites import SITES
 
 
-class PoseGuider(nn.Module):
-    """DensePose picture to a map that is added to the UNet's conv_in: convolutions to 1/8 of the resolution.
-
-    out_channels: width of the UNet's finest level. widths: of the picture's resolution and of each halving. The last
-    convolution starts at zero, so that training starts from the base model.
-    """
-
-    def __init__(self, out_channels: int, in_channels: int = 3, widths: tuple[int, ...] = (16, 32, 96, 256)) -> None:
-        super().__init__()
-        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
-        self.blocks = nn.ModuleList()
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
-            self.blocks.append(nn.Conv2d(before, before, 3, padding=1))
-            self.blocks.append(nn.Conv2d(before, after, 3, padding=1, stride=2))
-        self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
-
-    @property
-    def stride(self) -> int:
-        """Picture pixels per latent pixel."""
-        return 2 ** (len(self.blocks) // 2)
-
-    def forward(self, pose: Tensor) -> Tensor:
-        """pose (B, 3, H, W) in [0, 1], channels V, U, part / 255 -> (B, C, H / 8, W / 8)."""
-        h = nn.functional.silu(self.conv_in(pose))
-        for block in self.blocks:
-            h = nn.functional.silu(block(h))
-        return self.conv_out(h)
-
-    def load_controlnet(self, state: Mapping[str, Tensor]) -> None:
-        """Starts from the conditioning embedding of a ControlNet (v1.1 seg in the authors' configuration).
-
-        state: the ControlNet's tensors by name, `controlnet_cond_embedding.*`. Its last convolution is left out: that
-        of the guider stays at zero. Raises ValueError when others are missing or of another shape.
-        """
-        own = {key: value for key, value in self.state_dict().items() if not key.startswith("conv_out.")}
-        given = {key: state.get(f"controlnet_cond_embedding.{key}") for key in own}
-        wrong = [key for key, value in given.items() if value is None or value.shape != own[key].shape]
-        if wrong:
-            raise ValueError(f"{len(wrong)} of {len(own)} tensors of the pose guider are missing in this ControlNet or of "
-                             f"another shape: {wrong[:10]}; expected the SD1.5 ControlNet v1.1 seg, diffusers layout")
-        self.load_state_dict(self.state_dict() | given)
-
-
 class PerceiverAttention(nn.Module):
     """Latent queries attend to the input tokens and to themselves."""
 

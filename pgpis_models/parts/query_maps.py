@@ -1,13 +1,10 @@
-"""What learnable queries look at, as pictures: QEN's local and global queries, and the tokens of CFLD's decoder."""
+"""What the learnable queries of a method look at, as pictures over the source."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from ..cfld.model import CFLD
-from ..qen.model import QEN
 
 KINDS = ("local", "global")
 DIM = 0.35    # brightness of the source where nothing is looked at
@@ -16,21 +13,14 @@ DIM = 0.35    # brightness of the source where nothing is looked at
 def query_maps(method: nn.Module, source: Tensor, kind: str) -> Tensor:
     """source (B, 3, H, W) in -1..1 -> (B, blocks, N, h, w), what each query of a kind looks at in each block; sums are 1.
 
-    CFLD's queries count as local. Raises ValueError for a method without such queries.
+    kind: one of KINDS, of which a method may have one alone. Raises ValueError for another, and for a method without
+    queries (those with `query_maps(source, kind)` have them).
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of query {kind!r}; expected one of {KINDS}")
-    if isinstance(method, QEN):
-        local = method.config.local_queries
-        if kind == "global" and not method.config.global_queries:
-            raise ValueError("this QEN has no global queries; expected kind local")
-        maps = method.attention_maps(source)
-        return maps[:, :, :local] if kind == "local" else maps[:, :, local:]
-    if isinstance(method, CFLD):
-        if kind == "global":
-            raise ValueError("CFLD has one kind of query, which counts as local; expected kind local, or a QEN checkpoint")
-        return method.attention_maps(source).mean(2)   # over heads
-    raise ValueError(f"{type(method).__name__} has no learnable queries; expected a checkpoint of method qen or cfld")
+    if not hasattr(method, "query_maps"):
+        raise ValueError(f"{type(method).__name__} has no learnable queries; expected a checkpoint of method qen or cfld")
+    return method.query_maps(source, kind)
 
 
 def chosen_queries(text: str, count: int) -> list[int]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..parts.pose_adapter import PoseAdapter
+from ..parts.pose_guider import PoseGuider
 from ..parts.query_fusion import QueryFusionTransformer
 from ..poses.factored import FactoredRasters, join
 from ..poses.region import checked_region, skeleton_region
@@ -23,7 +24,6 @@ from ..unet.guidance import Guidance, Term, scales_of
 from ..unet.injections import Control, Injections, everywhere
 from ..unet.sites import SITES
 from .config import QENConfig
-from .parts import PoseStack
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class QEN(nn.Module):
             self.pose_encoder = PoseAdapter(config.pose_channels, config.pose_unshuffle, config.unet_widths[:3],
                                             config.pose_groups)
         else:
-            self.pose_encoder = PoseStack(config.pose_channels, config.pose_widths, config.unet_widths[0])
+            self.pose_encoder = PoseGuider(config.unet_widths[0], config.pose_widths, config.pose_channels)
         self.control = ControlBranch(config.branch)
 
     # --- encoding -------------------------------------------------------------------------------------------
@@ -152,6 +152,14 @@ class QEN(nn.Module):
         """What each query looks at: (B, blocks, N, h, w) on the finest grid of the backbone, local queries first; each map
         sums to 1. For pictures only."""
         return self.fusion.attention_maps(self.backbone(source))
+
+    def query_maps(self, source: Tensor, kind: str) -> Tensor:
+        """`attention_maps` of the local or the global queries alone. Raises ValueError where there are no global ones."""
+        local = self.config.local_queries
+        if kind == "global" and not self.config.global_queries:
+            raise ValueError("this QEN has no global queries; expected kind local")
+        maps = self.attention_maps(source)
+        return maps[:, :, :local] if kind == "local" else maps[:, :, local:]
 
     # --- injections -----------------------------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ from pgpis_models.fpdm.config import FPDMConfig, FusionConfig
 from pgpis_models.fpdm.convert import published_fusion_names, published_names
 from pgpis_models.fpdm.fusion import FusionModel, fusion_loss
 from pgpis_models.fpdm.model import FPDM
-from pgpis_models.fpdm.parts import ClassMLP, PoseGuider, SourceMLP
+from pgpis_models.fpdm.parts import ClassMLP, SourceMLP
+from pgpis_models.parts.pose_guider import PoseGuider
 from pgpis_models.parts.vision_tower import TowerSizes, VisionTower, published_tower_name
 from pgpis_models.unet.diffusers_binding import DiffusersBinding
 from pgpis_models.unet.injections import harmonise
@@ -121,7 +122,7 @@ def test_conditions_reach_the_unet_as_in_the_authors_copy(load_case, compare):
     nn.Module.__init__(method)
     method.config = base
     method.source_mlp = fill(SourceMLP(*info["src_proj"]), references(golden, "sd_model.srcimage_proj_model."))
-    method.pose_guider = fill(PoseGuider(base.pose_widths, width), references(golden, "sd_model.pose_t_proj."))
+    method.pose_guider = fill(PoseGuider(width, base.pose_widths), references(golden, "sd_model.pose_t_proj."))
     method.class_mlp = fill(ClassMLP(embed, hidden, 4 * width),
                             {key.removeprefix("class_embedding."): value for key, value in state.items()
                              if key.startswith("class_embedding.")})

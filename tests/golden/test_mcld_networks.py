@@ -21,11 +21,12 @@ from pgpis_models.mcld.loss import (
     training_schedule,
 )
 from pgpis_models.mcld.model import MCLD
-from pgpis_models.mcld.parts import FaceProjector, PoseGuider
+from pgpis_models.mcld.parts import FaceProjector
 from pgpis_models.mcld.pixels import clip_pixels
 from pgpis_models.mcld.reference import ReferenceWriter
 from pgpis_models.metrics import frechet_distance, inception_input, papers_resize_quantise, psnr, ssim_gauss, ssim_win51
 from pgpis_models.noise.schedule import ddim_step, sample, trailing_timesteps
+from pgpis_models.parts.pose_guider import PoseGuider
 from pgpis_models.surface.densepose import IUV, pose_pictures
 from pgpis_models.unet.attention import attend, cross_attention, self_attention
 from pgpis_models.unet.autoencoder import LATENT_SCALE
@@ -84,8 +85,8 @@ def test_multi_focal_attention_equals_the_authors(load_case, compare):
 
 def test_the_pose_guider_equals_the_authors(load_case, compare):
     golden, info = load_case("mcld", "pose_guider")
-    guider = load(PoseGuider(info["conditioning_embedding_channels"], golden["in.pose"].shape[1],
-                             tuple(info["block_out_channels"])), weights(golden))
+    guider = load(PoseGuider(info["conditioning_embedding_channels"], info["block_out_channels"],
+                             golden["in.pose"].shape[1]), weights(golden))
     compare({"out.features": guider(golden["in.pose"][:, :, 0])[:, :, None]}, golden, {"out.features": 1e-5})
 
 

@@ -15,7 +15,7 @@ from pgpis_models.unet.base import load_unet
 from tests.steps import adam, changed, exported, shown_pairs, step, weights
 from tests.tiny import SIZE, SIZES, shaken, train_config, write_base
 from training.engine.loop import run
-from training.tasks.pair_task import draw_pairs
+from training.tasks.pairs import draw_pairs
 from training.tasks.qen import QENTask
 from training.train import task_class
 from training.world.base import CaptionedUNet, companion

@@ -11,7 +11,7 @@ from pgpis_models.cfld.config import CONFIGS, CFLDConfig
 from pgpis_models.cfld.model import CFLD
 from pgpis_models.unet.injections import harmonise
 from training.engine.task import as_unit, load_backbone, noisy_timesteps, start_from
-from training.tasks.pair_task import PairTask, PairTraining
+from training.tasks.pairs import PairTask, PairTraining
 
 
 class CFLDTraining(PairTraining):

@@ -14,7 +14,7 @@ from pgpis_models.qen.model import QEN
 from pgpis_models.unet.injections import harmonise
 from training.engine.config import QENTrainConfig, TrainConfig
 from training.engine.task import as_unit, load_backbone, noisy_timesteps, start_from
-from training.tasks.pair_task import PairTask, PairTraining
+from training.tasks.pairs import PairTask, PairTraining
 
 
 class QENTraining(PairTraining):

@@ -1,4 +1,4 @@
-"""What the tasks of CFLD and QEN share: a photo and two poses per pair, how they are opened, and sample grids.
+"""What tasks on source-target pairs share (CFLD, QEN): how these are opened, and sample grids.
 
 Per pair the source is encoded once; the UNet learns to reconstruct the source from (source, source pose) and to make the
 target from (source, target pose).
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pgpis_models.methods import method_name
 from pgpis_models.poses.factored import FactoredRasters
 from pgpis_models.unet.base import BaseSizes
 from pgpis_models.unet.diffusers_binding import DiffusersBinding
@@ -22,7 +23,7 @@ from training.data.kinds import pairs_class
 from training.data.latents import draw, posterior
 from training.engine.config import MethodConfig, TrainConfig
 from training.engine.picture import grid
-from training.engine.task import MethodTask, as_unit, configured, grid_scale, trained_weights
+from training.engine.task import MethodTask, as_unit, configured, grid_scale, start_from, trained_weights
 
 
 class PairTraining(nn.Module):
@@ -55,8 +56,8 @@ class PairTraining(nn.Module):
 class PairTask(MethodTask):
     """Trains a method's modules and the chosen UNet weights on source-target pairs.
 
-    A subclass names the method and gives `start`, its initial weights. Raises ValueError when config, data, base and
-    earlier checkpoint do not fit together, before the first step.
+    A subclass names the method and, where it starts from more than an earlier checkpoint, gives `start`. Raises
+    ValueError when config, data, base and earlier checkpoint do not fit together, before the first step.
     """
 
     label: str                              # in sample grids
@@ -64,7 +65,8 @@ class PairTask(MethodTask):
     config_kind: type
     presets: Mapping[str, Any]
     training: type[PairTraining]
-    grid_weights: Mapping[str, Mapping[str, float]]   # guidance of the grids by base; others: the method's own
+    # guidance of the grids by base; others: the method's own
+    grid_weights: Mapping[str, Mapping[str, float]] = {}
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         super().__init__(config, device)
@@ -84,7 +86,8 @@ class PairTask(MethodTask):
     def start(self, method: nn.Module, unet: nn.Module) -> set[str]:
         """Loads initial weights; returns the names of UNet weights that an earlier checkpoint replaced: they belong to
         the next one too."""
-        raise NotImplementedError
+        init = self.config.method.init
+        return set(start_from(method, init, method_name(method), unet)) if init else set()
 
     def grid(self) -> np.ndarray:
         """Held-out people: source, pose, made, target."""
@@ -98,7 +101,7 @@ class PairTask(MethodTask):
         """source (B, 3, H, W) in -1..1, pose (B, 21, h, w) in 0..1 -> pictures (B, 3, 8h', 8w') in 0..1."""
         method = self.model.method
         encoded = method.encode(source.to(self.device), pose[:, :method.config.pose_channels].to(self.device))
-        guidance = method.guidance(encoded, "uc_down_full", **self.grid_weights.get(self.base_name, {}))
+        guidance = method.guidance(encoded, method.guidance_modes[0], **self.grid_weights.get(self.base_name, {}))
         return self.sampled(guidance, len(source), steps, seed)
 
 

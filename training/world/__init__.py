@@ -1,1 +1,1 @@
-"""The demo world: drawn people, their autoencoder and base. Without this folder full-size training is whole."""
+"""The demo world: drawn people, their autoencoder and base, without which training at full size is still whole."""

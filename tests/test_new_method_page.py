@@ -11,46 +11,32 @@ import numpy as np
 import pytest
 import torch
 
-import pgpis_models
-import training
-import training.tasks
 from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.pipeline import Generator
 from pgpis_models.poses.keypoints import Keypoints
-from pgpis_models.unet.autoencoder import save_vae, tiny
-from pgpis_models.unet.base import BaseSizes, save_unet
-from tests.helpers.new_method import CONFIG, ROOT, added, blocks, write
-from training.engine.config import load_config
+from pgpis_models.unet.base import BaseSizes
+from tests.helpers.new_method import HERE, ROOT, SIZE, added, blocks, config, small, write
 from training.engine.loop import run
 from training.train import task_class
 
-SIZE = (64, 48)   # of the pictures here: the page's own cost a CPU minutes
-WIDTHS, CONTEXT = (32, 32, 32, 32), 16
+SIZES = BaseSizes((32, 32, 32, 32), heads=2, cross_attention_dim=16, prediction="v_prediction")
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """The pack with the page's files in it, a small base, and what overrides the page's config."""
+    """The pack with the page's files in it, and the page's config on a small base."""
     folder = write(tmp_path_factory.mktemp("page"))
     torch.manual_seed(0)
-    sizes = BaseSizes(WIDTHS, heads=2, cross_attention_dim=CONTEXT, prediction="v_prediction")
-    save_unet(folder / "base.safetensors", sizes.build(), sizes, step=0, data="none")
-    save_vae(folder / "vae.safetensors", tiny(8), step=0, data="none")
-    model = {"image_size": list(SIZE), "prompt_width": CONTEXT, "unet_widths": list(WIDTHS)}
-    overrides = [f"data.size={list(SIZE)}", "data.identities=4", "data.workers=1", f"data.cache={folder / 'cache'}",
-                 f"method.base={folder / 'base.safetensors'}", f"method.vae={folder / 'vae.safetensors'}",
-                 f"method.model={model}",
-                 f"output={folder / 'out'}", "images=16", "batch=4", "warmup_images=0", "precision='no'",
-                 "sample_every=0"]
-    with added(folder, {"pgpis_models": pgpis_models, "training": training, "training/tasks": training.tasks}):
-        yield SimpleNamespace(folder=folder, config=lambda *more: load_config(folder / CONFIG, [*overrides, *more]))
+    overrides = small(folder, SIZES, SIZES.build())
+    with added(folder, HERE):
+        yield SimpleNamespace(folder=folder, config=lambda *more: config(folder, [*overrides, *more]))
 
 
 @pytest.fixture(scope="module")
 def checkpoint(page):
     """What the page's config trains, in four steps."""
-    config = page.config()
-    return run(config, task_class(config.task))
+    settings = page.config()
+    return run(settings, task_class(settings.task))
 
 
 def test_the_page_adds_files_that_are_not_there_and_lines_to_lists_that_are():
@@ -66,9 +52,9 @@ def test_the_page_adds_files_that_are_not_there_and_lines_to_lists_that_are():
 
 
 def test_its_loss_falls_on_one_batch(page):
-    config = page.config()
+    settings = page.config()
     torch.manual_seed(0)
-    task = task_class(config.task)(config, torch.device("cpu"))
+    task = task_class(settings.task)(settings, torch.device("cpu"))
     task.model.train()
     batch, optimiser, losses = task.batch(np.random.default_rng(0), 4), torch.optim.Adam(task.groups(3e-3)), []
     for _ in range(20):

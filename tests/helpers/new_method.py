@@ -12,10 +12,20 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+
+import pgpis_models
+import training
+import training.tasks
+from pgpis_models.unet.autoencoder import save_vae, tiny
+from pgpis_models.unet.base import BaseSizes, save_unet
+from training.engine.config import TrainConfig, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "new_method.md"
 CONFIG = "training/configs/demo/tint.yaml"
+HERE = {"pgpis_models": pgpis_models, "training": training, "training/tasks": training.tasks}
+SIZE = (64, 48)   # of the pictures of `small`: the page's own would cost a CPU minutes
 BLOCK = re.compile(r"^`(?P<path>[\w/.]+)`(?:, in `(?P<name>\w+)`)?\n\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -62,3 +72,20 @@ def added(folder: Path, packages: dict[str, ModuleType]) -> Iterator[None]:
             for name in set(sys.modules) - known:
                 if any(name == one or name.startswith(f"{one}.") for one in names):
                     del sys.modules[name]
+
+
+def small(folder: Path, sizes: BaseSizes, unet: torch.nn.Module) -> list[str]:
+    """Writes a base and an autoencoder into the folder; returns what overrides the page's config to train on them."""
+    save_unet(folder / "base.safetensors", unet, sizes, step=0, data="none")
+    save_vae(folder / "vae.safetensors", tiny(8), step=0, data="none")
+    model = {"image_size": list(SIZE), "prompt_width": sizes.cross_attention_dim,
+             "unet_widths": list(sizes.block_out_channels)}
+    return [f"data.size={list(SIZE)}", "data.identities=4", "data.workers=1", f"data.cache={folder / 'cache'}",
+            f"method.base={folder / 'base.safetensors'}", f"method.vae={folder / 'vae.safetensors'}",
+            f"method.model={model}", f"output={folder / 'out'}", "images=16", "batch=4", "warmup_images=0",
+            "precision='no'", "sample_every=0"]
+
+
+def config(folder: Path, overrides: list[str]) -> TrainConfig:
+    """The page's config with overrides."""
+    return load_config(folder / CONFIG, overrides)

@@ -78,7 +78,7 @@ class LoadCheckpoint(io.ComfyNode):
 
 def encoders_of(method: nn.Module) -> nn.Module:
     """What the host moves to the device to encode: all of a method but its control branch, which samples on a network of the
-    host's own (`binding_control.py`) and would otherwise lie in memory twice."""
+    host's own (`binding/control.py`) and would otherwise lie in memory twice."""
     children = dict(method.named_children())
     if not any(isinstance(child, ControlBranch) for child in children.values()):
         return method

@@ -40,17 +40,22 @@ def tree(path: Path) -> ast.Module:
     return ast.parse((ROOT / path).read_text(encoding="utf-8"))
 
 
+def source_of(path: Path, node: ast.ImportFrom) -> str:
+    """The module that a file's `from ... import` names, by its dotted name from the root."""
+    package = module_name(path).split(".")[:None if path.name == "__init__.py" else -1]
+    above = package[:len(package) - node.level + 1] if node.level else []
+    return ".".join([*above, *filter(None, [node.module])])
+
+
 @cache
 def imports(path: Path) -> frozenset[str]:
     """Dotted names that a file imports anywhere; of the pack's own the module, not the name in it."""
-    package = module_name(path).split(".")[:None if path.name == "__init__.py" else -1]
     found = set()
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
-            above = package[:len(package) - node.level + 1] if node.level else []
-            source = ".".join([*above, *filter(None, [node.module])])
+            source = source_of(path, node)
             for name in node.names:
                 whole = f"{source}.{name.name}"
                 found.add(whole if whole in modules() else source)
@@ -68,6 +73,20 @@ def offending(folders: list[str], *forbidden: str) -> list[str]:
             if any(within(name, package) for package in forbidden)]
 
 
+@cache
+def names(path: Path) -> frozenset[str]:
+    """What a module defines or imports anywhere; local names too, which errs on the side of silence."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {(name.asname or name.name).split(".")[0] for name in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return frozenset(found)
+
+
 # --- that the reading itself works --------------------------------------------------------------------------
 
 def test_imports_are_seen_wherever_they_stand():
@@ -76,6 +95,19 @@ def test_imports_are_seen_wherever_they_stand():
     assert "diffusers" in imports(Path("pgpis_models/unet/base.py"))                           # inside a function
     assert "nodes.loaders" in imports(Path("nodes/__init__.py"))                               # from . import
     assert len(modules()) > 100 and {"cfld", "mcld", "fpdm", "qen"} <= set(METHODS)
+
+
+@pytest.mark.parametrize("folder", [*PACKAGES, "benchmarks", "tools"])
+def test_every_name_that_is_imported_is_there(folder):
+    """Imports inside functions fail only when they are reached, and benchmarks run seldom."""
+    lacking = []
+    for path in files(folder):
+        for node in (node for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom)):
+            source = source_of(path, node)
+            known = names(modules()[source]) if source in modules() else frozenset()
+            lacking += [f"{path} -> {source}.{name.name}" for name in node.names if source.split(".")[0] in PACKAGES
+                        and f"{source}.{name.name}" not in modules() and name.name not in known]
+    assert lacking == []
 
 
 # --- who imports whom ---------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def read_iuv(path: str | Path) -> IUV:
 
 def person_of(generator: Generator, photo: np.ndarray, densepose: str = "", texture: str = "", face: str = "",
               clip: str = "") -> dict[str, Any]:
-    """The extras of `mcld_inputs.encode_pictures` that belong to the source person.
+    """The extras of `mcld.inputs.encode_pictures` that belong to the source person.
 
     photo: as `open_photo` gives it. densepose: its IUV picture, of the same size, from which texture map and, with the
     checkpoint's own encoder, face are made where texture (picture) and face (.npy) do not give them. clip: folder of CLIP,

@@ -68,7 +68,7 @@ class FPDM(nn.Module):
     # --- encoding -------------------------------------------------------------------------------------------
 
     def encode_source(self, source: Tensor, clip_source: Tensor) -> Source:
-        """One photo in two forms, `fpdm_pose.source_pixels` (B, 3, H, W) and `fpdm_pose.clip_pixels` (B, 3, h, w)."""
+        """One photo in two forms, `pixels.source_pixels` (B, 3, H, W) and `pixels.clip_pixels` (B, 3, h, w)."""
         if len(source) != len(clip_source):
             raise ValueError(f"{len(source)} photos for the source tower and {len(clip_source)} for the fusion model; "
                              "expected the same photos")

@@ -108,7 +108,7 @@ class FaceReader(nn.Module):
         """crop (B, 3, P, P) in -1..1 -> (B, out_width). Raises ValueError for another size."""
         if crop.ndim != 4 or tuple(crop.shape[1:]) != (3, self.pixels, self.pixels):
             raise ValueError(f"the face crop has shape {tuple(crop.shape)}; expected (B, 3, {self.pixels}, {self.pixels}) "
-                             "(`mcld_inputs.face_crops` makes them)")
+                             "(`mcld.inputs.face_crops` makes them)")
         return self.out(self.map(crop).flatten(1))
 
 

@@ -23,7 +23,7 @@ class QENConfig(SwinSourceConfig):
     The backbone: see SwinSourceConfig.
     local_queries, global_queries: any number of each, but one local query at least.
     prompt_width: of a query, which is the UNet's cross-attention width. fusion_depth, fusion_heads: of the QFFT.
-    mask: one of pose_mask.MASK_MODES. mask_sigma: blur in pixels of a picture 512 high. mask_threshold: of its peak.
+    mask: one of masked_attention.MASK_MODES. mask_sigma: blur in pixels of a picture 512 high. mask_threshold: of its peak.
     pose_embedding: `convolutions`, ControlNet's own, of a skeleton picture, into the branch's first layer; or `adapter`,
         CFLD's, of its 21-channel raster, into three levels of the branch (cheaper, and it may start from a trained one).
     pose_channels, pose_unshuffle: channels of the pose raster, and its pixels per latent pixel. pose_widths: of the

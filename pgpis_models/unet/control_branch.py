@@ -25,7 +25,7 @@ class BranchSizes:
     """Sizes of a control branch: those of the base UNet whose encoder it starts from, and what masks its attention.
 
     widths: channels of the four levels. heads: attention heads at every site. context_width: of a query token.
-    local_queries: how many of the tokens are local; they come first. mask: one of pose_mask.MASK_MODES.
+    local_queries: how many of the tokens are local; they come first. mask: one of masked_attention.MASK_MODES.
     """
 
     widths: tuple[int, int, int, int] = (320, 640, 1280, 1280)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pgpis_models.cfld.config import CFLDConfig
 from pgpis_models.unet.autoencoder import VAE_STRIDE
 from training.data.deepfashion import DeepFashion
+from training.data.kinds import PairSizes
 from training.data.latents import PhotoPosteriors, draw
 from training.engine.config import TrainConfig
 
@@ -31,7 +31,7 @@ class Pairs:
     photo is encoded once, and a batch brings random samples of the stored posteriors.
     """
 
-    def __init__(self, config: TrainConfig, method: CFLDConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, method: PairSizes, device: torch.device) -> None:
         data = config.data
         wanted = tuple(n * VAE_STRIDE for n in method.latent_size)
         if data.size != wanted:

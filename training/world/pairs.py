@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pgpis_models.cfld.config import CFLDConfig
 from pgpis_models.poses.drawing import cfld_factored, cfld_rasters
+from training.data.kinds import PairSizes
 from training.engine.config import TrainConfig
 from training.world.bank import WATCHED, Bank, open_bank
 from training.world.latents import bank_latents
@@ -23,7 +23,7 @@ class Pairs:
 
     licence = "demo weights trained on drawn mannequins; free to use under the pack's licence"
 
-    def __init__(self, config: TrainConfig, method: CFLDConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, method: PairSizes, device: torch.device) -> None:
         if config.data.size != method.image_size:
             raise ValueError(f"mannequins are drawn once, at data.size {config.data.size}, but the method reads sources "
                              f"of {method.image_size}; set image_size and patch so that they agree")

@@ -48,6 +48,18 @@ class Bank:
     caption: np.ndarray
 
     @property
+    def eyes(self):
+        return self.keypoints[:, :, 14:16]
+
+    @property
+    def eyes_visible(self):
+        return self.detected[:, :, 14:16]
+
+    @property
+    def zoom(self):
+        return np.ones(self.image.shape[:2], np.float32)
+
+    @property
     def people(self) -> int:
         return self.image.shape[0]
 

@@ -1,0 +1,280 @@
+"""Pictures of the demo world with their truth: `render(sample_identity(seed), sample_pose(seed))`.
+
+Rays are orthographic; the camera looks a little down. What is drawn follows from the identity and from angles that the
+keypoints show, nothing else is random. Every pixel is traced once at its centre, which gives the charts; where colours
+change between neighbours it is traced again at several points, so that edges are smooth.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .body import EYE_ANGLE, Build, Pose, Skeleton, build_skeleton, on_head
+from .figure import HEAD, L_ARM, L_LEG, R_ARM, R_LEG, SKIRT, TORSO, build_figure
+from .mesh import Mesh
+from .paint import albedo
+from .poses import sample_pose
+from .raster import Hits, trace
+from .stage import paint_stage
+from .wardrobe import Identity, sample_identity
+
+ASPECT = 0.75   # width of the frame per height
+MARGIN = 0.014  # of the frame height, kept free on every side of a full figure
+PITCH = 0.09    # radians that the camera looks down
+FINE = 3        # points per pixel and direction where edges are
+
+# DensePose parts per segment: (back, front); for the head (right, left)
+_PARTS = np.array([(1, 2), (23, 24), (16, 18), (20, 22), (3, 3), (15, 17), (19, 21), (4, 4),
+                   (7, 9), (11, 13), (6, 6), (8, 10), (12, 14), (5, 5), (0, 0)], np.uint8)
+_WHOLE = np.isin(np.arange(15), (R_ARM[2], L_ARM[2], R_LEG[2], L_LEG[2]))
+_LIGHT = np.array((-0.42, 0.52, 0.744), np.float32)  # unit, from the upper left behind the camera
+
+# segments whose surface may lie on top of a joint without hiding it
+_AROUND = ((HEAD,), (TORSO, HEAD), (R_ARM[0], TORSO), R_ARM[:2], R_ARM[1:], (L_ARM[0], TORSO), L_ARM[:2], L_ARM[1:],
+           (R_LEG[0], TORSO, SKIRT), R_LEG[:2], R_LEG[1:], (L_LEG[0], TORSO, SKIRT), L_LEG[:2], L_LEG[1:],
+           (HEAD,), (HEAD,), (HEAD,), (HEAD,))
+_FACE = (0, 14, 15, 16, 17)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A picture with its truth; H, W are the canvas. Keypoints are in OpenPose order, "right" is the person's right.
+
+    image (H, W, 3) uint8 RGB; keypoints (18, 2) float32 x, y in pixels with pixel centres at +0.5; visible (18,) bool: in
+    the canvas and not hidden by another part of the body; detected (18,) bool: what a detector would report, body
+    joints whenever in the canvas, face points only when turned to the camera and not covered; part (H, W) uint8 0..24;
+    u, v (H, W) float32 0..1; face_box x0, y0, x1, y1 in pixels or None; identity: the seed of the person; eyes (2, 2)
+    float32 x, y in pixels, right and left; eyes_visible (2,) bool: turned to the camera, not covered and in the canvas;
+    zoom: 1 for a full figure, more for a closer view.
+    """
+
+    image: np.ndarray
+    keypoints: np.ndarray
+    visible: np.ndarray
+    detected: np.ndarray
+    part: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    face_box: tuple[float, float, float, float] | None
+    identity: int
+    eyes: np.ndarray
+    eyes_visible: np.ndarray
+    zoom: float
+
+    def part_mask(self, *parts: int) -> np.ndarray:
+        """(H, W) bool, where one of the DensePose parts shows."""
+        return np.isin(self.part, parts)
+
+    def iuv(self) -> np.ndarray:
+        """(H, W, 3) uint8: part, round(255 u), round(255 v)."""
+        return np.stack([self.part, np.rint(self.u * 255).astype(np.uint8), np.rint(self.v * 255).astype(np.uint8)], axis=-1)
+
+
+@dataclass(frozen=True)
+class View:
+    """The camera: a rotation (3, 3), pixels per body height, and the picture's upper left corner in body heights."""
+
+    rotation: np.ndarray
+    scale: float
+    left: float
+    top: float
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Column, row in pixels and depth in body heights, (N, 3), of points (N, 3)."""
+        seen = points @ self.rotation.T.astype(points.dtype)
+        seen[:, 0] = (seen[:, 0] - self.left) * self.scale
+        seen[:, 1] = (self.top - seen[:, 1]) * self.scale
+        return seen
+
+
+def frame_person(points: np.ndarray, head: np.ndarray, skeleton: Skeleton, build: Build, pose: Pose, size) -> View:
+    """Where the camera stands. points (N, 3): all of the surface; head (M, 3): that of the head; size (H, W).
+
+    The frame's height fills H; widths other than 0.75 H show more or less at both sides.
+    """
+    height, width = size
+    c, s = math.cos(PITCH), math.sin(PITCH)
+    rotation = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    seen = points @ rotation[:2].T.astype(points.dtype)
+    (left, low), (right, high) = seen.min(axis=0), seen.max(axis=0)
+    if pose.zoom <= 1.0:
+        # the whole body stays in the 4:3 frame: shift first, shrink only where that is not enough
+        scale = min(pose.scale, (ASPECT - 2 * MARGIN) / (right - left), (1 - 2 * MARGIN) / (high - low))
+        x = np.clip(pose.x - scale * (left + right) / 2 * 0.5, MARGIN - ASPECT / 2 - scale * left,
+                    ASPECT / 2 - MARGIN - scale * right)
+        middle = low + (high - low if pose.seated else 0.20 * build.head + 0.82 * build.height) / 2
+        y = np.clip(pose.y - scale * middle, MARGIN - 0.5 - scale * low, 0.5 - MARGIN - scale * high)
+    else:
+        scale = pose.scale * pose.zoom
+        middle = 0.7 * rotation @ skeleton.neck   # between hips, which are the origin, and neck
+        x = pose.x - scale * middle[0]
+        y = 0.5 - pose.y - scale * (head @ rotation[1].astype(head.dtype)).max()
+    scale, x, y = float(scale * height), float(x / scale), float(y / scale)  # pixels per body height; the hips' place
+    return View(rotation, scale, -0.5 * width / scale - x, 0.5 * height / scale - y)
+
+
+def _charts(hits: Hits) -> tuple[np.ndarray, np.ndarray]:
+    """DensePose part and u of each hit."""
+    segment, angle = hits.segment.copy(), hits.angle
+    second = angle >= 0
+    u = np.abs(angle)
+    skirt = np.flatnonzero(segment == SKIRT)
+    if skirt.size:  # its left half shows the left thigh's charts from the outer to the inner seam, the right half alike
+        segment[skirt] = np.where(u[skirt] < 0.5, L_LEG[0], R_LEG[0])
+        u[skirt] = (2 * u[skirt]) % 1
+    head = np.flatnonzero(segment == HEAD)
+    if head.size:   # u from the middle of the face to that of the back
+        aside = (angle[head] + np.float32(0.5)) % np.float32(2.0) - np.float32(1.0)
+        u[head], second[head] = np.abs(aside), aside < 0
+    whole = _WHOLE[segment]
+    u = np.where(whole, 0.5 + 0.5 * angle, u)
+    return _PARTS[segment, second.astype(np.int8)], np.clip(u, 0, 1)
+
+
+def _shade(normal: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """(K,) factor 0.5..1: a soft key light from the upper left, sky from above, less where something lies before it."""
+    key = 0.5 + 0.5 * (normal @ _LIGHT)
+    sky = 0.5 + 0.5 * normal[:, 1]
+    light = 0.60 + 0.36 * key * key + 0.06 * sky
+    return np.minimum(light, 1.0) * (1 - covered)
+
+
+def _covered(depth: np.ndarray, around: np.ndarray) -> np.ndarray:
+    """Share of light lost to what lies nearby and nearer, 0..0.3."""
+    return np.float32(0.30) * np.clip((around - depth - np.float32(0.004)) * np.float32(14.0), 0, 1)
+
+
+def _surroundings(hits: Hits, height: int, width: int, reach: float) -> np.ndarray:
+    """(H * W,) mean depth of the person's surface within `reach` pixels."""
+    depth, inside = np.zeros((2, height * width), np.float32)
+    depth[hits.sample], inside[hits.sample] = hits.depth, 1.0
+    stack = np.stack([depth, inside], axis=1).reshape(height, width, 2)
+    side = 2 * max(1, round(reach)) + 1
+    for _ in range(2):
+        stack = cv2.blur(stack, (side, side), borderType=cv2.BORDER_REPLICATE)
+    return (stack[..., 0] / np.maximum(stack[..., 1], np.float32(1e-3))).ravel()
+
+
+def render(identity: Identity, pose: Pose, size: tuple[int, int] = (256, 192)) -> Rendering:
+    """Draw a person; size is (H, W)."""
+    height, width = size
+    skeleton = build_skeleton(identity.build, pose)
+    mesh = build_figure(identity.build, skeleton, identity.cut)
+    head = mesh.points[mesh.triangles[mesh.segment == HEAD, 0]]
+    view = frame_person(mesh.points, head, skeleton, identity.build, pose, size)
+    points = view.project(mesh.points)
+    facing = Mesh(mesh.points, mesh.normals @ view.rotation.T.astype(np.float32), mesh.chart, mesh.triangles, mesh.segment)
+
+    hits = trace(facing, points, height, width)
+    part, u = _charts(hits)
+    maps = [np.zeros(height * width, kind) for kind in (np.uint8, np.float32, np.float32)]
+    for target, values in zip(maps, (part, u, hits.v), strict=True):
+        target[hits.sample] = values
+    around = _surroundings(hits, height, width, 0.022 * view.scale)
+    canvas = paint_stage(mesh, skeleton, pose, view, size)
+    ground = canvas.copy()
+    canvas[hits.sample] = _colours(identity, hits, part, u, around[hits.sample])
+    edges = _edges(canvas, hits, height, width)
+    _smooth_edges(canvas, ground, edges, identity, facing, points, around, height, width)
+    image = np.rint(canvas * np.float32(255)).clip(0, 255).astype(np.uint8).reshape(height, width, 3)
+
+    keypoints, eyes = view.project(skeleton.joints), view.project(skeleton.eyes)
+    visible, eyes_visible = _uncovered(skeleton, view, hits, keypoints, eyes, height, width)
+    inside = np.all((keypoints[:, :2] >= 0) & (keypoints[:, :2] < (width, height)), axis=1)
+    detected = inside.copy()
+    detected[list(_FACE)] = visible[list(_FACE)]
+    face_box = None
+    if detected[[0, 14, 15]].any():
+        outline = [(math.radians(a), y) for a in (-62, 0, 62) for y in (0.085, 0.120, 0.150)] + [(0.0, 0.052), (0.0, 0.170)]
+        face = view.project(np.array([on_head(skeleton.neck, skeleton.head, identity.build.head, *at) for at in outline]))
+        face_box = tuple(float(c) for c in (*face[:, :2].min(axis=0), *face[:, :2].max(axis=0)))
+    return Rendering(image, keypoints[:, :2].astype(np.float32), visible, detected,
+                     *(m.reshape(height, width) for m in maps), face_box, identity.seed, eyes[:, :2].astype(np.float32),
+                     eyes_visible, float(pose.zoom))
+
+
+def _colours(identity: Identity, hits: Hits, part: np.ndarray, u: np.ndarray, around: np.ndarray) -> np.ndarray:
+    """(K, 3) float32 shaded colours; around (K,): mean depth nearby."""
+    return albedo(identity, part, u, hits.v) * _shade(hits.normal, _covered(hits.depth, around))[:, None]
+
+
+def _edges(canvas: np.ndarray, hits: Hits, height: int, width: int) -> np.ndarray:
+    """(H, W) bool: pixels whose colour differs from a neighbour's, or that border on the ground."""
+    grid = canvas.reshape(height, width, 3)
+    inside = np.zeros(height * width, bool)
+    inside[hits.sample] = True
+    inside = inside.reshape(height, width)
+    edges = np.zeros((height, width), bool)
+    for axis in (0, 1):
+        first = (slice(None, -1), slice(None)) if axis == 0 else (slice(None), slice(None, -1))
+        second = (slice(1, None), slice(None)) if axis == 0 else (slice(None), slice(1, None))
+        step = (np.abs(grid[first] - grid[second]).max(2) > 0.055) & (inside[first] | inside[second])
+        step |= inside[first] != inside[second]
+        edges[first] |= step
+        edges[second] |= step
+    return edges
+
+
+def _smooth_edges(canvas, ground, edges, identity: Identity, mesh: Mesh, points, around, height: int, width: int) -> None:
+    """Replaces edge pixels of the canvas (H * W, 3) by the mean of FINE x FINE points."""
+    at = np.flatnonzero(edges)
+    finer = points * np.array([FINE, FINE, 1], np.float32)
+    wanted = np.repeat(np.repeat(edges, FINE, 0), FINE, 1)
+    hits = trace(mesh, finer, height * FINE, width * FINE, wanted)
+    row, column = np.divmod(hits.sample, width * FINE)
+    pixel = (row // FINE) * width + column // FINE
+    part, u = _charts(hits)
+    colours = _colours(identity, hits, part, u, around[pixel])
+    share = np.float32(1 / FINE ** 2)
+    count = np.bincount(pixel, minlength=height * width)[at].astype(np.float32) * share
+    for channel in range(3):
+        total = np.bincount(pixel, weights=colours[:, channel], minlength=height * width)[at].astype(np.float32) * share
+        canvas[at, channel] = total + (1 - count) * ground[at, channel]
+
+
+def _uncovered(skeleton: Skeleton, view: View, hits: Hits, keypoints, eyes, height: int, width: int):
+    """(18,) and (2,) bool: joints and eyes in the canvas that nothing else of the body lies far in front of."""
+    depth, segment = np.full(height * width, -np.inf, np.float32), np.full(height * width, -1, np.int32)
+    depth[hits.sample], segment[hits.sample] = hits.depth, hits.segment
+
+    def before(points):
+        column, row = (np.clip(np.floor(points[:, i]).astype(int), 0, n - 1) for i, n in ((0, width), (1, height)))
+        inside = np.all((points[:, :2] >= 0) & (points[:, :2] < (width, height)), axis=1)
+        return depth[row * width + column], segment[row * width + column], inside
+
+    front, owner, inside = before(keypoints)
+    axes = view.rotation @ skeleton.head  # columns left, up, forward
+    sine, cosine = math.sin(EYE_ANGLE), math.cos(EYE_ANGLE)
+    facing = {0: axes[2, 2] + 0.10, 14: -sine * axes[2, 0] + cosine * axes[2, 2], 15: sine * axes[2, 0] + cosine * axes[2, 2],
+              16: -axes[2, 0] + 0.20, 17: axes[2, 0] + 0.20}
+    result = np.zeros(18, bool)
+    for joint, around in enumerate(_AROUND):
+        if joint in facing:  # on the surface; a point at the outline may fall on the ground
+            result[joint] = facing[joint] > 0.08 and front[joint] - keypoints[joint, 2] < 0.022
+        else:
+            result[joint] = owner[joint] in around and front[joint] - keypoints[joint, 2] < 0.085
+    above, _, shown = before(eyes)
+    turned = np.array([facing[14], facing[15]]) > 0.30
+    return result & inside, turned & shown & (above - eyes[:, 2] < 0.014)
+
+
+def contact_sheet(rows: int = 4, columns: int = 10, size: tuple[int, int] = (256, 192), seed: int = 0) -> np.ndarray:
+    """A grid of people, RGB uint8, with gaps of 2 pixels: rows of full figures and rows of closer views take turns."""
+    height, width = size
+    sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, 3), 255, np.uint8)
+    for i in range(rows):
+        for j in range(columns):
+            person = seed + (i // 2) * columns + j
+            number = person * 64
+            while (sample_pose(number).zoom > 1) != (i % 2 == 1):
+                number += 1
+            picture = render(sample_identity(person), sample_pose(number), size).image
+            sheet[i * (height + 2):i * (height + 2) + height, j * (width + 2):j * (width + 2) + width] = picture
+    return sheet
+
+
+__all__ = ["Rendering", "View", "contact_sheet", "frame_person", "render"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SHOULDER_HEIGHT, SHOULDER_WIDTH = 0.247, 0.098   # above the hip line, half the distance between the joints
-NECK_HEIGHT = 0.282
+SHOULDER_HEIGHT, SHOULDER_WIDTH = 0.240, 0.096   # above the hip line, half the distance between the joints
+NECK_HEIGHT = 0.268
 UPPER_ARM, LOWER_ARM, HAND = 0.160, 0.140, 0.086
 THIGH, SHANK, ANKLE = 0.245, 0.235, 0.046
 HIP_WIDTH = 0.050

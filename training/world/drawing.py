@@ -26,6 +26,7 @@ ASPECT = 0.75   # width of the frame per height
 MARGIN = 0.014  # of the frame height, kept free on every side of a full figure
 PITCH = 0.09    # radians that the camera looks down
 FINE = 3        # points per pixel and direction where edges are
+EDGE = 0.06     # step of a colour channel between neighbours that counts as an edge
 
 # DensePose parts per segment: (back, front); for the head (right, left)
 _PARTS = np.array([(1, 2), (23, 24), (16, 18), (20, 22), (3, 3), (15, 17), (19, 21), (4, 4),
@@ -117,30 +118,26 @@ def frame_person(points: np.ndarray, head: np.ndarray, skeleton: Skeleton, build
     return View(rotation, scale, -0.5 * width / scale - x, 0.5 * height / scale - y)
 
 
-def _charts(hits: Hits) -> tuple[np.ndarray, np.ndarray]:
-    """DensePose part and u of each hit."""
-    segment, angle = hits.segment.copy(), hits.angle
-    second = angle >= 0
-    u = np.abs(angle)
+def _charts(segment: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """DensePose part and u of each hit; both (K,)."""
+    second, u = angle >= 0, np.abs(angle)
     skirt = np.flatnonzero(segment == SKIRT)
     if skirt.size:  # its left half shows the left thigh's charts from the outer to the inner seam, the right half alike
+        segment = segment.copy()
         segment[skirt] = np.where(u[skirt] < 0.5, L_LEG[0], R_LEG[0])
         u[skirt] = (2 * u[skirt]) % 1
     head = np.flatnonzero(segment == HEAD)
     if head.size:   # u from the middle of the face to that of the back
         aside = (angle[head] + np.float32(0.5)) % np.float32(2.0) - np.float32(1.0)
         u[head], second[head] = np.abs(aside), aside < 0
-    whole = _WHOLE[segment]
-    u = np.where(whole, 0.5 + 0.5 * angle, u)
+    u = np.where(_WHOLE[segment], 0.5 + 0.5 * angle, u)
     return _PARTS[segment, second.astype(np.int8)], np.clip(u, 0, 1)
 
 
-def _shade(normal: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """(K,) factor 0.5..1: a soft key light from the upper left, sky from above, less where something lies before it."""
+def _shade(normal: np.ndarray) -> np.ndarray:
+    """(N,) factor 0.6..1 at points: a soft key light from the upper left, and the sky above."""
     key = 0.5 + 0.5 * (normal @ _LIGHT)
-    sky = 0.5 + 0.5 * normal[:, 1]
-    light = 0.60 + 0.36 * key * key + 0.06 * sky
-    return np.minimum(light, 1.0) * (1 - covered)
+    return np.minimum(0.60 + 0.36 * key * key + 0.06 * (0.5 + 0.5 * normal[:, 1]), 1.0)
 
 
 def _covered(depth: np.ndarray, around: np.ndarray) -> np.ndarray:
@@ -167,23 +164,24 @@ def render(identity: Identity, pose: Pose, size: tuple[int, int] = (256, 192)) -
     head = mesh.points[mesh.triangles[mesh.segment == HEAD, 0]]
     view = frame_person(mesh.points, head, skeleton, identity.build, pose, size)
     points = view.project(mesh.points)
-    facing = Mesh(mesh.points, mesh.normals @ view.rotation.T.astype(np.float32), mesh.chart, mesh.triangles, mesh.segment)
+    values = np.concatenate([mesh.chart.T, _shade(mesh.normals @ view.rotation.T.astype(np.float32))[None]])
 
-    hits = trace(facing, points, height, width)
-    part, u = _charts(hits)
+    hits = trace(mesh.triangles, points, values, height, width)
+    segment, v = mesh.segment[hits.triangle], np.clip(hits.values[1], 0, 1)
+    part, u = _charts(segment, hits.values[0])
     maps = [np.zeros(height * width, kind) for kind in (np.uint8, np.float32, np.float32)]
-    for target, values in zip(maps, (part, u, hits.v), strict=True):
-        target[hits.sample] = values
+    for target, chart in zip(maps, (part, u, v), strict=True):
+        target[hits.sample] = chart
     around = _surroundings(hits, height, width, 0.022 * view.scale)
     canvas = paint_stage(mesh, skeleton, pose, view, size)
     ground = canvas.copy()
-    canvas[hits.sample] = _colours(identity, hits, part, u, around[hits.sample])
+    canvas[hits.sample] = _colours(identity, part, u, hits, around[hits.sample])
     edges = _edges(canvas, hits, height, width)
-    _smooth_edges(canvas, ground, edges, identity, facing, points, around, height, width)
+    _smooth_edges(canvas, ground, edges, identity, mesh, points, values, around)
     image = np.rint(canvas * np.float32(255)).clip(0, 255).astype(np.uint8).reshape(height, width, 3)
 
     keypoints, eyes = view.project(skeleton.joints), view.project(skeleton.eyes)
-    visible, eyes_visible = _uncovered(skeleton, view, hits, keypoints, eyes, height, width)
+    visible, eyes_visible = _uncovered(skeleton, view, hits, segment, keypoints, eyes, height, width)
     inside = np.all((keypoints[:, :2] >= 0) & (keypoints[:, :2] < (width, height)), axis=1)
     detected = inside.copy()
     detected[list(_FACE)] = visible[list(_FACE)]
@@ -197,49 +195,49 @@ def render(identity: Identity, pose: Pose, size: tuple[int, int] = (256, 192)) -
                      eyes_visible, float(pose.zoom))
 
 
-def _colours(identity: Identity, hits: Hits, part: np.ndarray, u: np.ndarray, around: np.ndarray) -> np.ndarray:
+def _colours(identity: Identity, part: np.ndarray, u: np.ndarray, hits: Hits, around: np.ndarray) -> np.ndarray:
     """(K, 3) float32 shaded colours; around (K,): mean depth nearby."""
-    return albedo(identity, part, u, hits.v) * _shade(hits.normal, _covered(hits.depth, around))[:, None]
+    light = hits.values[2] * (1 - _covered(hits.depth, around))
+    return albedo(identity, part, u, np.clip(hits.values[1], 0, 1)) * light[:, None]
 
 
 def _edges(canvas: np.ndarray, hits: Hits, height: int, width: int) -> np.ndarray:
     """(H, W) bool: pixels whose colour differs from a neighbour's, or that border on the ground."""
-    grid = canvas.reshape(height, width, 3)
-    inside = np.zeros(height * width, bool)
-    inside[hits.sample] = True
-    inside = inside.reshape(height, width)
+    # a fourth channel tells person from ground, far apart
+    planes = np.zeros((4, height * width), np.float32)
+    planes[:3] = canvas.T
+    planes[3, hits.sample] = 1.0
+    inside = planes[3].reshape(height, width) > 0
     edges = np.zeros((height, width), bool)
     for axis in (0, 1):
-        first = (slice(None, -1), slice(None)) if axis == 0 else (slice(None), slice(None, -1))
-        second = (slice(1, None), slice(None)) if axis == 0 else (slice(None), slice(1, None))
-        step = (np.abs(grid[first] - grid[second]).max(2) > 0.055) & (inside[first] | inside[second])
-        step |= inside[first] != inside[second]
+        first, second = ((slice(None, -1), slice(None)), (slice(1, None), slice(None))) if axis == 0 else \
+            ((slice(None), slice(None, -1)), (slice(None), slice(1, None)))
+        step = inside[first] | inside[second]
+        far = np.zeros(step.shape, bool)
+        for plane in planes:
+            plane = plane.reshape(height, width)
+            far |= np.abs(plane[first] - plane[second]) > EDGE
+        step &= far
         edges[first] |= step
         edges[second] |= step
     return edges
 
 
-def _smooth_edges(canvas, ground, edges, identity: Identity, mesh: Mesh, points, around, height: int, width: int) -> None:
+def _smooth_edges(canvas, ground, edges: np.ndarray, identity: Identity, mesh: Mesh, points, values, around) -> None:
     """Replaces edge pixels of the canvas (H * W, 3) by the mean of FINE x FINE points."""
-    at = np.flatnonzero(edges)
+    at, (height, width) = np.flatnonzero(edges), edges.shape
     finer = points * np.array([FINE, FINE, 1], np.float32)
-    wanted = np.repeat(np.repeat(edges, FINE, 0), FINE, 1)
-    hits = trace(mesh, finer, height * FINE, width * FINE, wanted)
-    row, column = np.divmod(hits.sample, width * FINE)
-    pixel = (row // FINE) * width + column // FINE
-    part, u = _charts(hits)
-    colours = _colours(identity, hits, part, u, around[pixel])
-    share = np.float32(1 / FINE ** 2)
-    count = np.bincount(pixel, minlength=height * width)[at].astype(np.float32) * share
-    for channel in range(3):
-        total = np.bincount(pixel, weights=colours[:, channel], minlength=height * width)[at].astype(np.float32) * share
-        canvas[at, channel] = total + (1 - count) * ground[at, channel]
+    hits = trace(mesh.triangles, finer, values, height * FINE, width * FINE, edges, FINE)
+    part, u = _charts(mesh.segment[hits.triangle], hits.values[0])
+    fine = np.repeat(ground[at], FINE ** 2, axis=0)
+    fine[hits.sample] = _colours(identity, part, u, hits, around[at[hits.sample // FINE ** 2]])
+    canvas[at] = fine.reshape(len(at), FINE ** 2, 3).mean(axis=1)
 
 
-def _uncovered(skeleton: Skeleton, view: View, hits: Hits, keypoints, eyes, height: int, width: int):
+def _uncovered(skeleton: Skeleton, view: View, hits: Hits, owners, keypoints, eyes, height: int, width: int):
     """(18,) and (2,) bool: joints and eyes in the canvas that nothing else of the body lies far in front of."""
     depth, segment = np.full(height * width, -np.inf, np.float32), np.full(height * width, -1, np.int32)
-    depth[hits.sample], segment[hits.sample] = hits.depth, hits.segment
+    depth[hits.sample], segment[hits.sample] = hits.depth, owners
 
     def before(points):
         column, row = (np.clip(np.floor(points[:, i]).astype(int), 0, n - 1) for i, n in ((0, width), (1, height)))

@@ -20,14 +20,14 @@ R_ARM, L_ARM, R_LEG, L_LEG = (2, 3, 4), (5, 6, 7), (8, 9, 10), (11, 12, 13)  # u
 SKIRT = 14  # one surface that shows the charts of both thighs
 SEGMENTS = 15
 
-ARM_CAP, LEG_CAP, ANKLE_RUN = 0.034, 0.056, 0.012   # how far limbs go on before their first and behind their last joint
+ARM_CAP, LEG_CAP, ANKLE_RUN = 0.025, 0.036, 0.012   # how far limbs go on before their first and behind their last joint
 FOOT_SPAN = (-0.042, 0.100)
 
-_TORSO_WIDE = (0.001, 0.040, 0.074, 0.091, 0.0975, 0.095, 0.088, 0.0795, 0.0745, 0.0745, 0.0785, 0.084, 0.088, 0.091, 0.0925,
-               0.0915, 0.086, 0.074, 0.060, 0.048, 0.038, 0.031)
-_TORSO_DEEP = (0.001, 0.034, 0.051, 0.059, 0.0625, 0.061, 0.057, 0.053, 0.051, 0.051, 0.0535, 0.057, 0.059, 0.0585, 0.055,
+_TORSO_WIDE = (0.001, 0.042, 0.080, 0.098, 0.1035, 0.0985, 0.089, 0.0795, 0.0745, 0.0745, 0.0785, 0.084, 0.088, 0.092, 0.0965,
+               0.1000, 0.1000, 0.0950, 0.080, 0.060, 0.042, 0.031)
+_TORSO_DEEP = (0.001, 0.036, 0.055, 0.0630, 0.0650, 0.062, 0.057, 0.053, 0.051, 0.051, 0.0535, 0.057, 0.059, 0.0585, 0.055,
                0.0505, 0.0465, 0.043, 0.0395, 0.036, 0.033, 0.029)
-_TORSO_AHEAD = (-0.006, -0.007, -0.009, -0.010, -0.009, -0.006, -0.003, 0.0, 0.002, 0.003, 0.004, 0.004, 0.004, 0.003, 0.0,
+_TORSO_AHEAD = (-0.005, -0.005, -0.007, -0.008, -0.007, -0.004, -0.002, 0.0, 0.002, 0.003, 0.004, 0.004, 0.004, 0.003, 0.0,
                 -0.002, -0.003, -0.003, -0.002, -0.001, 0.0, 0.001)
 
 
@@ -119,10 +119,10 @@ def _arm(grids: Grids, bones: tuple[Bone, Bone], segments: tuple[int, ...], buil
     s = _stations(ARM_CAP, upper, lower, 0.004, hem, (7, 8))
     share = np.clip(s, 0, None) / np.where(s < upper, upper, 1) * (s < upper) + (s >= upper) * (1 + (s - upper) / lower)
     radius = k * smooth(share, (0, 0.2, 0.5, 0.85, 1.0, 1.25, 1.5, 1.85, 2.0),
-                        (0.0335, 0.0340, 0.0300, 0.0262, 0.0255, 0.0272, 0.0245, 0.0178, 0.0165))
+                        (0.0300, 0.0320, 0.0295, 0.0262, 0.0255, 0.0272, 0.0245, 0.0178, 0.0165))
     if cut.sleeve > 0:
         worn = s < hem
-        flare = 0.0035 + cut.ease * 0.007 * np.clip(s / max(hem, 0.05), 0, 1) * (1.0 if cut.sleeve < 0.9 else 0.5)
+        flare = 0.0030 + cut.ease * 0.007 * np.clip(s / max(hem, 0.05), 0, 1) * (1.0 if cut.sleeve < 0.9 else 0.5)
         radius = radius + worn * flare
     cap = np.sqrt(np.clip(1 - (np.minimum(s, 0) / ARM_CAP) ** 2, 0, 1))
     flat = smooth(share, (0, 1.5, 1.9, 2.0), (1.0, 1.0, 0.86, 0.80))
@@ -152,7 +152,7 @@ def _leg(grids: Grids, bones: tuple[Bone, Bone], segments: tuple[int, ...], buil
 def thigh_radius(share: np.ndarray) -> np.ndarray:
     """Radius of a leg of average build; share 0 hip, 1 knee, 2 ankle."""
     return smooth(share, (0, 0.2, 0.55, 0.85, 1.0, 1.12, 1.3, 1.55, 1.8, 2.0),
-                  (0.0545, 0.0575, 0.0490, 0.0395, 0.0375, 0.0365, 0.0395, 0.0335, 0.0240, 0.0220))
+                  (0.0480, 0.0560, 0.0490, 0.0395, 0.0375, 0.0365, 0.0395, 0.0335, 0.0240, 0.0220))
 
 
 def _skirt(grids: Grids, build: Build, skeleton: Skeleton, cut: Cut) -> None:
@@ -167,8 +167,11 @@ def _skirt(grids: Grids, build: Build, skeleton: Skeleton, cut: Cut) -> None:
     centres, aside, ahead = follow((first, second), s, 0.058)
     down = np.clip(s - rise, 0, None)
     gap = (left.origin - right.origin) / 2 + down[:, None] * (left.frame[:, 2] - right.frame[:, 2]) / 2
-    gap = 1.12 * np.stack([(gap * aside).sum(1), (gap * ahead).sum(1)], axis=1)
-    radius = build.limbs * thigh_radius(down / right.length) + 0.006 + cut.flare * 0.30 * down
+    gap = np.stack([(gap * aside).sum(1), (gap * ahead).sum(1)], axis=1)
+    radius = build.limbs * thigh_radius(down / right.length) + 0.007 + cut.flare * 0.30 * down
+    # along the gap the section reaches around both: half the gap and a radius
+    apart = np.sqrt((gap * gap).sum(1))
+    gap *= (np.sqrt((apart + radius) ** 2 - radius ** 2) / np.maximum(apart, 1e-6))[:, None]
     # the symmetric root of the spread (2, 2) keeps left near left
     a, b, d = radius ** 2 + gap[:, 0] ** 2, gap[:, 0] * gap[:, 1], radius ** 2 + gap[:, 1] ** 2
     root = np.sqrt(np.maximum(a * d - b * b, 1e-12))
@@ -176,11 +179,12 @@ def _skirt(grids: Grids, build: Build, skeleton: Skeleton, cut: Cut) -> None:
     a, b, d = (a + root) * scale, b * scale, (d + root) * scale
     hips = np.clip(s / (rise + 0.05), 0, 1)
     hips = hips * hips * (3 - 2 * hips)
-    a = (1 - hips) * 0.082 * build.waist + hips * np.maximum(a, 0.098 * build.hips * (1 - 0.3 * np.clip(down / 0.2, 0, 1)))
-    d = (1 - hips) * 0.054 + hips * np.maximum(d, 0.066)
+    lower = np.clip(down / 0.15, 0, 1)
+    a = (1 - hips) * 0.066 * build.waist + hips * np.maximum(a, (0.107 - 0.03 * lower) * build.hips)
+    d = (1 - hips) * 0.042 + hips * np.maximum(d, 0.074 - 0.01 * lower)
     b = b * hips
     angle = columns(32)
-    c, t = ring(angle)
+    c, t = ring(angle, 0.85)
     across, depth = a[:, None] * c + b[:, None] * t, b[:, None] * c + d[:, None] * t
     points = centres[:, None] + aside[:, None] * across[..., None] + ahead[:, None] * depth[..., None]
     low, high = chart_spans(build)["thigh"]

@@ -76,10 +76,22 @@ def ring(angle: np.ndarray, power: float = 1.0) -> tuple[np.ndarray, np.ndarray]
     return c, s
 
 
+@functools.lru_cache(maxsize=128)
+def _curve(places: tuple[float, ...], values: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places, values and slopes of a curve that never leaves the range of neighbouring values (Fritsch and Butland)."""
+    x, y = np.asarray(places, float), np.asarray(values, float)
+    width, rise = np.diff(x), np.diff(y) / np.diff(x)
+    slope = np.zeros(len(x))
+    same = rise[1:] * rise[:-1] > 0
+    a, b = 2 * width[1:] + width[:-1], width[1:] + 2 * width[:-1]
+    slope[1:-1][same] = ((a + b)[same]) / (a[same] / rise[:-1][same] + b[same] / rise[1:][same])
+    slope[0], slope[-1] = rise[0], rise[-1]
+    return x, y, slope
+
+
 def smooth(at: np.ndarray, places: tuple[float, ...], values: tuple[float, ...]) -> np.ndarray:
-    """A Catmull-Rom curve through (places, values), constant outside, at `at` (any shape)."""
-    places, values = np.asarray(places, float), np.asarray(values, float)
-    slope = np.gradient(values, places)
+    """A smooth monotone-piecewise curve through (places, values), constant outside, at `at` (any shape)."""
+    places, values, slope = _curve(tuple(places), tuple(values))
     n = np.clip(np.searchsorted(places, at, side="right") - 1, 0, len(places) - 2)
     width = places[n + 1] - places[n]
     t = np.clip((at - places[n]) / width, 0, 1)

@@ -10,20 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .mesh import Mesh
-
 
 @dataclass(frozen=True)
 class Hits:
-    """Nearest surfaces: sample (K,) flat index; segment (K,); depth (K,) body heights towards the camera; normal (K, 3) unit
-    and towards the camera; angle (K,) -1..1, v (K,) 0..1."""
+    """Nearest surfaces: sample (K,) flat index, or number of the wanted cell times its samples plus the place in it; triangle
+    (K,); depth (K,) towards the camera; values (A, K): what was given per point, interpolated."""
 
     sample: np.ndarray
-    segment: np.ndarray
+    triangle: np.ndarray
     depth: np.ndarray
-    normal: np.ndarray
-    angle: np.ndarray
-    v: np.ndarray
+    values: np.ndarray
 
 
 def _spread(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -32,66 +28,101 @@ def _spread(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return item, np.arange(len(item), dtype=np.int32) - np.repeat((np.cumsum(counts) - counts).astype(np.int32), counts)
 
 
-def trace(mesh: Mesh, points: np.ndarray, height: int, width: int, wanted: np.ndarray | None = None) -> Hits:
+def _touches(total: np.ndarray, low_x, high_x, low_y, high_y, fine: int) -> np.ndarray:
+    """(T,) bool: the box from low to high, in columns and rows of samples, meets a wanted cell; total: their integral image."""
+    height, width = total.shape[0] - 1, total.shape[1] - 1
+    scale = np.float32(1 / fine)
+    x0, x1, y0, y1 = ((bound * scale + shift).clip(0, most).astype(np.int32) for bound, shift, most in (
+        (low_x, 0, width), (high_x, 1, width), (low_y, 0, height), (high_y, 1, height)))
+    return total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0] > 0
+
+
+def trace(triangles: np.ndarray, points: np.ndarray, values: np.ndarray, height: int, width: int,
+          wanted: np.ndarray | None = None, fine: int = 1) -> Hits:
     """The surfaces at sample centres (+0.5) of a canvas.
 
-    points (N, 3) float32: the mesh's points as column and row in samples and depth. wanted (height, width) bool: look only
-    there, everywhere if None.
+    triangles (T, 3): point numbers, counter-clockwise from outside. points (N, 3) float32: column and row in samples, and
+    depth. values (A, N) float32. wanted (height / fine, width / fine) bool: look only at samples of these cells, each fine
+    x fine samples; everywhere if None.
     """
-    a, b, c = (points[mesh.triangles[:, i]] for i in range(3))
-    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-    low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
-    # rows go down, so a triangle that faces the camera has negative area
-    shown = np.flatnonzero((area < -1e-9) & (high[:, 0] > 0) & (low[:, 0] < width) & (high[:, 1] > 0) & (low[:, 1] < height))
-    a, b, c, area = a[shown], b[shown], c[shown], area[shown]
-    first = np.maximum(np.ceil(low[shown, 1] - 0.5), 0).astype(np.int32)
-    last = np.minimum(np.floor(high[shown, 1] - 0.5), height - 1).astype(np.int32)
+    half = np.float32(0.5)
+    px, py, pz = np.ascontiguousarray(points.T)
+    ta, tb, tc = triangles.T
+    ax, ay, bx, by, cx, cy = px[ta], py[ta], px[tb], py[tb], px[tc], py[tc]
+    abx, aby, acx, acy = bx - ax, by - ay, cx - ax, cy - ay
+    area = abx * acy - aby * acx
+    low_x, high_x = np.minimum(np.minimum(ax, bx), cx), np.maximum(np.maximum(ax, bx), cx)
+    low_y, high_y = np.minimum(np.minimum(ay, by), cy), np.maximum(np.maximum(ay, by), cy)
+    # rows go down, so a triangle that faces the camera has negative area; most small ones lie between sample centres
+    shown = np.flatnonzero((area < -1e-9) & (high_x > 0) & (low_x < width) & (high_y > 0) & (low_y < height)
+                           & (np.floor(high_y - half) >= np.ceil(low_y - half)) & (np.floor(high_x - half) >= np.ceil(low_x - half)))
+    if wanted is not None:
+        total = np.zeros((wanted.shape[0] + 1, wanted.shape[1] + 1), np.int32)
+        np.cumsum(np.cumsum(wanted, axis=0, dtype=np.int32), axis=1, out=total[1:, 1:])
+        shown = shown[_touches(total, low_x[shown], high_x[shown], low_y[shown], high_y[shown], fine)]
+    ax, ay, abx, aby, acx, acy = (value[shown] for value in (ax, ay, abx, aby, acx, acy))
+    az = pz[ta[shown]]
+    abz, acz = pz[tb[shown]] - az, pz[tc[shown]] - az
+    inverse = 1 / area[shown]
+    first = np.maximum(np.ceil(low_y[shown] - half), 0).astype(np.int32)
+    last = np.minimum(np.floor(high_y[shown] - half), height - 1).astype(np.int32)
     face, row = _spread(np.maximum(last - first + 1, 0))
     row += first[face]
+    if wanted is not None:   # strips far from any wanted cell are dropped early
+        y = row.astype(np.float32)
+        kept = np.flatnonzero(_touches(total, low_x[shown][face], high_x[shown][face], y, y, fine))
+        face, row = face[kept], row[kept]
 
-    # weight of b and c at (x, y) from the corner a: linear, so each edge bounds x from one side
-    ab, ac = (b - a), (c - a)
-    inverse = 1 / area
-    slopes = (np.stack([ac[:, 1], -ac[:, 0]], 1) * inverse[:, None], np.stack([-ab[:, 1], ab[:, 0]], 1) * inverse[:, None])
-    y = row.astype(np.float32) + np.float32(0.5) - a[face, 1]
+    # weights of b and c at (x, y) from the corner a are linear, so each edge bounds x from one side
+    bx, by, cx, cy = acy * inverse, -acx * inverse, -aby * inverse, abx * inverse
+    y = row.astype(np.float32) + half - ay[face]
     left, right = np.full(len(face), -1e9, np.float32), np.full(len(face), 1e9, np.float32)
-    slack = np.float32(1e-4)
-    edges = [(slopes[0][:, 0], slopes[0][:, 1], 0.0), (slopes[1][:, 0], slopes[1][:, 1], 0.0),
-             (-slopes[0][:, 0] - slopes[1][:, 0], -slopes[0][:, 1] - slopes[1][:, 1], 1.0)]
-    for across, down, start in edges:
-        across, value = across[face], start + down[face] * y + slack
-        bound = -value / np.where(np.abs(across) < 1e-9, np.float32(1e-9), across)
-        np.maximum(left, bound, out=left, where=across > 0)
-        np.minimum(right, bound, out=right, where=across <= 0)
-    begin = np.maximum(np.ceil(left + a[face, 0] - 0.5), 0).astype(np.int32)
-    end = np.minimum(np.floor(right + a[face, 0] - 0.5), width - 1).astype(np.int32)
+    for across, down, start in ((bx, by, 0.0), (cx, cy, 0.0), (-bx - cx, -by - cy, 1.0)):
+        across = np.where(np.abs(across) < 1e-9, np.float32(1e-9), across)
+        bound = down[face] * y + np.float32(start + 1e-4)
+        across = across[face]
+        bound /= -across
+        rising = across > 0
+        np.maximum(left, bound, out=left, where=rising)
+        np.minimum(right, bound, out=right, where=~rising)
+    x = ax[face] - half
+    begin = np.maximum(np.ceil(left + x), 0).astype(np.int32)
+    end = np.minimum(np.floor(right + x), width - 1).astype(np.int32)
     strip, column = _spread(np.maximum(end - begin + 1, 0))
     column += begin[strip]
-    sample = row[strip] * np.int32(width) + column
-    if wanted is not None:
-        kept = np.flatnonzero(wanted.ravel()[sample])
-        strip, column, sample = strip[kept], column[kept], sample[kept]
+    if wanted is None:
+        sample, count = row[strip] * np.int32(width) + column, height * width
+    else:   # samples are numbered cell by cell
+        cells = np.flatnonzero(wanted)
+        number = np.full(wanted.size, -1, np.int32)
+        number[cells] = np.arange(len(cells), dtype=np.int32)
+        cell_row, inner_row = np.divmod(row, np.int32(fine))
+        cell_column = column // np.int32(fine)
+        cell = number[(cell_row * np.int32(wanted.shape[1]))[strip] + cell_column]
+        kept = np.flatnonzero(cell >= 0)
+        strip, column = strip[kept], column[kept]
+        inner = inner_row[strip] * np.int32(fine) + column - cell_column[kept] * np.int32(fine)
+        sample, count = cell[kept] * np.int32(fine * fine) + inner, len(cells) * fine * fine
     # depth is linear in the column within a strip
-    sloped = (slopes[0][:, 0] * ab[:, 2] + slopes[1][:, 0] * ac[:, 2])[face]
-    start = a[face, 2] + (slopes[0][:, 1] * ab[:, 2] + slopes[1][:, 1] * ac[:, 2])[face] * y \
-        + sloped * (np.float32(0.5) - a[face, 0])
+    sloped = (bx * abz + cx * acz)[face]
+    start = az[face] + (by * abz + cy * acz)[face] * y - sloped * x
     depth = start[strip] + sloped[strip] * column.astype(np.float32)
-    nearest = np.full(height * width, -np.inf, np.float32)
+    nearest = np.full(count, -np.inf, np.float32)
     np.maximum.at(nearest, sample, depth)
     best = np.flatnonzero(depth == nearest[sample])
-    owner = np.full(height * width, -1, np.int32)
+    owner = np.full(count, -1, np.int32)
     owner[sample[best]] = best
     sample = np.flatnonzero(owner >= 0)
     owner = owner[sample]
     strip = strip[owner]
     face = face[strip]
-    x, y = column[owner].astype(np.float32) + np.float32(0.5) - a[face, 0], y[strip]
-    weights = [slope[face, 0] * x + slope[face, 1] * y for slope in slopes]
-    weights.insert(0, 1 - weights[0] - weights[1])
-    face = shown[face]
-    data = np.concatenate([mesh.normals, mesh.chart], axis=1)
-    corners = mesh.triangles[face]
-    mixed = sum(data[corners[:, i]] * weights[i][:, None] for i in range(3))
-    normal = mixed[:, :3]
-    normal /= np.sqrt(np.einsum("ki,ki->k", normal, normal))[:, None] + np.float32(1e-9)
-    return Hits(sample, mesh.segment[face], depth[owner], normal, np.clip(mixed[:, 3], -1, 1), np.clip(mixed[:, 4], 0, 1))
+    x, y = column[owner].astype(np.float32) - x[strip], y[strip]
+    second, third = bx[face] * x + by[face] * y, cx[face] * x + cy[face] * y
+    mixed = np.empty((len(values), len(owner)), np.float32)
+    ta, tb, tc = ta[shown], tb[shown], tc[shown]
+    for value, out in zip(values, mixed, strict=True):
+        base = value[ta]
+        np.multiply((value[tb] - base)[face], second, out=out)
+        out += base[face]
+        out += (value[tc] - base)[face] * third
+    return Hits(sample, shown[face], depth[owner], mixed)

@@ -65,40 +65,67 @@ def build_figure(build: Build, skeleton: Skeleton, cut: Cut) -> Mesh:
         _arm(grids, bones, segments, build, cut)
         hand(grids, segments[2], bones[1], medial, build.limbs)
     for bones, frame, segments in ((skeleton.legs[0], skeleton.feet[0], R_LEG), (skeleton.legs[1], skeleton.feet[1], L_LEG)):
-        _leg(grids, bones, segments, build, cut)
+        _leg(grids, bones, segments, skeleton.pelvis, build, cut)
         foot(grids, segments[2], bones[1].end, frame, build.limbs)
     if cut.skirt > 0:
         _skirt(grids, build, skeleton, cut)
     return grids.mesh()
 
 
+def torso_section(build: Build, height: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Half width, half depth and shift forwards of the trunk at heights above the hip line (before `build.height`)."""
+    # hips, waist and shoulders widen their own heights
+    factor = smooth(height, (-0.08, 0.0, 0.10, 0.20, 0.25, 0.30), (
+        build.hips, build.hips, build.waist, 0.5 + 0.5 * build.shoulders, build.shoulders, 1.0))
+    wide, deep, ahead = (np.interp(height, TORSO_RINGS, values) for values in (_TORSO_WIDE, _TORSO_DEEP, _TORSO_AHEAD))
+    return wide * factor, deep * (0.5 + 0.5 * factor), ahead
+
+
 def _torso(grids: Grids, build: Build, skeleton: Skeleton) -> None:
     at, angle = np.array(TORSO_RINGS), columns(32)
     centres, frames = skeleton.spine
-    # hips, waist and shoulders widen their own heights
-    factor = smooth(at, (-0.08, 0.0, 0.10, 0.20, 0.25, 0.30), (build.hips, build.hips, build.waist, 0.5 + 0.5 * build.shoulders,
-                                                                build.shoulders, 1.0))
-    wide, deep = np.array(_TORSO_WIDE) * factor, np.array(_TORSO_DEEP) * (0.5 + 0.5 * factor)
+    wide, deep, ahead = torso_section(build, at)
     section = ring(angle, 0.85)
     # one wide, flat swell: two would fold stripes and letters
     swell = (0.010 + 0.030 * build.bust) * np.exp(-((at - 0.187) / 0.028) ** 2)
     front = np.maximum(np.sin(np.pi * angle), 0) ** 1.5
-    centres = centres + frames[:, :, 2] * np.array(_TORSO_AHEAD)[:, None]
+    centres = centres + frames[:, :, 2] * ahead[:, None]
     points = tube(centres, frames[:, :, 0], frames[:, :, 2], wide, deep, section)
     points += frames[:, None, :, 2] * (swell[:, None] * front)[..., None]
     v = (at[-1] - at) / (at[-1] - at[0])
     # stations go up, rings along the downward axis
     points = points[::-1]
-    grids.add(TORSO, points, grid_normals(points), angle, v[::-1])
+    normals = grid_normals(points)
+    hangs = np.mean([_hangs(thigh, skeleton.pelvis) for thigh, _ in skeleton.legs])
+    normals = _like_trunk(points, normals, hangs * np.clip(0.6 - at[::-1] / 0.03, 0, 1), skeleton.pelvis, build)
+    grids.add(TORSO, points, normals, angle, v[::-1])
+
+
+def _hangs(thigh: Bone, pelvis: np.ndarray) -> float:
+    """1 for a thigh that hangs from the hips, 0 for one that is lifted by 60 degrees or more."""
+    return float(np.clip(-2 * (thigh.frame[:, 2] @ pelvis[:, 1]) - 0.9, 0, 1))
+
+
+def _like_trunk(points, normals, share: np.ndarray, pelvis: np.ndarray, build: Build) -> np.ndarray:
+    """Normals (R, C, 3) moved by share (R,) to those of the trunk's section at the hips: trunk and legs then meet without a
+    crease."""
+    wide, deep, _ = torso_section(build, np.zeros(1))
+    local = points @ pelvis
+    trunk = np.stack([local[..., 0] / wide ** 2, 0 * local[..., 1], local[..., 2] / deep ** 2], axis=2) @ pelvis.T
+    trunk /= np.sqrt((trunk * trunk).sum(2, keepdims=True)) + 1e-9
+    mixed = normals + share[:, None, None] * (trunk - normals)
+    return mixed / (np.sqrt((mixed * mixed).sum(2, keepdims=True)) + 1e-9)
 
 
 def _limb(grids: Grids, segments: tuple[int, ...], bones: tuple[Bone, Bone], stations, wide, deep, back, rounding: float,
-          spans, count: int) -> None:
-    """A bent tube, cut at its joint into the charts of its two bones."""
+          spans, count: int, merge=None) -> None:
+    """A bent tube, cut at its joint into the charts of its two bones. merge: what changes its normals near the trunk."""
     angle = columns(count)
     centres, left, front = follow(bones, stations, rounding)
     points = tube(centres - front * back[:, None], left, front, wide, deep, ring(angle))
     normals = grid_normals(points)
+    if merge is not None:
+        normals = merge(points, normals)
     joint = int(np.searchsorted(stations, bones[0].length - 1e-9))
     for segment, part, offset, (low, high) in ((segments[0], slice(0, joint + 1), 0.0, spans[0]),
                                                (segments[1], slice(joint, None), bones[0].length, spans[1])):
@@ -131,7 +158,7 @@ def _arm(grids: Grids, bones: tuple[Bone, Bone], segments: tuple[int, ...], buil
           (spans["upper_arm"], spans["lower_arm"]), 14)
 
 
-def _leg(grids: Grids, bones: tuple[Bone, Bone], segments: tuple[int, ...], build: Build, cut: Cut) -> None:
+def _leg(grids: Grids, bones: tuple[Bone, Bone], segments: tuple[int, ...], pelvis: np.ndarray, build: Build, cut: Cut) -> None:
     k, upper, lower = build.limbs, bones[0].length, bones[1].length
     hem = cut.leg * (upper + lower) if cut.leg < 1 else upper + lower + 0.006
     s = _stations(LEG_CAP, upper, lower, ANKLE_RUN, hem, (8, 10))
@@ -145,8 +172,13 @@ def _leg(grids: Grids, bones: tuple[Bone, Bone], segments: tuple[int, ...], buil
         radius = np.where(worn, cloth, radius)
         calf = np.where(worn, calf * (1 - 0.8 * cut.fit), calf)
     cap = np.sqrt(np.clip(1 - (np.minimum(s, 0) / LEG_CAP) ** 2, 0, 1))
+    share = np.clip(1 - (s + 0.01) / 0.09, 0, 1) * _hangs(bones[0], pelvis)
+
+    def merge(points, normals):
+        return _like_trunk(points, normals, share, pelvis, build)
+
     spans = chart_spans(build)
-    _limb(grids, segments, bones, s, radius * cap, radius * cap, calf, 0.040, (spans["thigh"], spans["shank"]), 16)
+    _limb(grids, segments, bones, s, radius * cap, radius * cap, calf, 0.040, (spans["thigh"], spans["shank"]), 16, merge)
 
 
 def thigh_radius(share: np.ndarray) -> np.ndarray:
@@ -168,7 +200,7 @@ def _skirt(grids: Grids, build: Build, skeleton: Skeleton, cut: Cut) -> None:
     down = np.clip(s - rise, 0, None)
     gap = (left.origin - right.origin) / 2 + down[:, None] * (left.frame[:, 2] - right.frame[:, 2]) / 2
     gap = np.stack([(gap * aside).sum(1), (gap * ahead).sum(1)], axis=1)
-    radius = build.limbs * thigh_radius(down / right.length) + 0.007 + cut.flare * 0.30 * down
+    radius = build.limbs * thigh_radius(down / right.length) + 0.007 + cut.flare * 0.30 * down * max(0.25, -float(along @ skeleton.pelvis[:, 1]))
     # along the gap the section reaches around both: half the gap and a radius
     apart = np.sqrt((gap * gap).sum(1))
     gap *= (np.sqrt((apart + radius) ** 2 - radius ** 2) / np.maximum(apart, 1e-6))[:, None]
@@ -179,9 +211,11 @@ def _skirt(grids: Grids, build: Build, skeleton: Skeleton, cut: Cut) -> None:
     a, b, d = (a + root) * scale, b * scale, (d + root) * scale
     hips = np.clip(s / (rise + 0.05), 0, 1)
     hips = hips * hips * (3 - 2 * hips)
-    lower = np.clip(down / 0.15, 0, 1)
-    a = (1 - hips) * 0.066 * build.waist + hips * np.maximum(a, (0.107 - 0.03 * lower) * build.hips)
-    d = (1 - hips) * 0.042 + hips * np.maximum(d, 0.074 - 0.01 * lower)
+    # down to the hips it lies on the trunk
+    wide, deep, shift = torso_section(build, (rise - s) / build.height)
+    lies = np.clip(0.9 + 6 * s, 0, 1.0) * np.clip(1.6 - (s - rise) / 0.08, 0, 1)
+    a = np.maximum(hips * a, (wide + 0.004) * lies)
+    d = np.maximum(hips * d, (deep + np.abs(shift) + 0.004) * lies)
     b = b * hips
     angle = columns(32)
     c, t = ring(angle, 0.85)

@@ -18,18 +18,19 @@ HEAD_SPAN = (-0.030, 0.212)   # heights of the head's chart above the neck joint
 # Lowest hair above the neck joint, at these angles from the middle of the face, in units of pi, towards one side
 _HAIRLINE_AT = (0.0, 0.12, 0.22, 0.30, 0.36, 0.42, 0.50, 0.58, 0.66, 1.0)
 _HAIRLINE = {
-    "cropped": (0.172, 0.171, 0.166, 0.160, 0.140, 0.126, 0.128, 0.108, 0.085, 0.074),
-    "short": (0.166, 0.166, 0.166, 0.158, 0.136, 0.118, 0.128, 0.100, 0.074, 0.064),
+    "cropped": (0.170, 0.171, 0.173, 0.162, 0.140, 0.122, 0.128, 0.108, 0.085, 0.074),
+    "short": (0.163, 0.165, 0.169, 0.158, 0.136, 0.114, 0.128, 0.100, 0.074, 0.064),
     "swept": (0.158, 0.158, 0.160, 0.154, 0.134, 0.118, 0.128, 0.100, 0.074, 0.064),
-    "bun": (0.170, 0.169, 0.163, 0.156, 0.140, 0.124, 0.127, 0.106, 0.080, 0.072),
-    "ponytail": (0.169, 0.168, 0.162, 0.154, 0.138, 0.121, 0.126, 0.104, 0.078, 0.068),
-    "bob": (0.151, 0.151, 0.150, 0.145, 0.110, 0.060, 0.046, 0.044, 0.042, 0.042),
-    "long": (0.170, 0.166, 0.158, 0.146, 0.110, 0.050, 0.030, 0.028, 0.026, 0.026),
+    "bun": (0.175, 0.173, 0.166, 0.156, 0.138, 0.122, 0.127, 0.106, 0.080, 0.072),
+    "ponytail": (0.174, 0.172, 0.165, 0.154, 0.136, 0.119, 0.126, 0.104, 0.078, 0.068),
+    "bob": (0.151, 0.151, 0.150, 0.146, 0.120, 0.070, 0.062, 0.056, 0.046, 0.042),
+    "long": (0.170, 0.166, 0.158, 0.146, 0.118, 0.072, 0.062, 0.054, 0.040, 0.026),
     "afro": (0.163, 0.163, 0.160, 0.154, 0.134, 0.112, 0.116, 0.096, 0.074, 0.066),
 }
 _THICK = {"cropped": 0.003, "short": 0.009, "swept": 0.011, "bun": 0.007, "ponytail": 0.007, "bob": 0.012, "long": 0.010,
           "afro": 0.030}
 _SWEEP = {"short": 0.10, "swept": 0.30, "long": -0.14, "ponytail": 0.06, "bun": -0.05}   # slope of the hairline, a parting
+_TUFT = {"cropped": 0.0012, "bun": 0.0008, "ponytail": 0.0008, "short": 0.0028}   # how ragged the edge above the forehead is
 COVERS_EARS = ("bob", "long")
 TIED = 0.19   # height whose chart the hair behind the head shares: always hair, whatever the style
 
@@ -44,6 +45,9 @@ def hairline(style: str, angle: np.ndarray) -> np.ndarray:
     """Lowest hair above the neck joint, body heights at head size 1; angle as in charts: 0 left, 0.5 front, +-1 right."""
     aside = np.abs((angle - 0.5 + 1.0) % 2.0 - 1.0)   # from the middle of the face, 0..1
     line = np.interp(aside, _HAIRLINE_AT, _HAIRLINE[style]).astype(np.float32)
+    # tufts: no hairline is a clean cut
+    ragged = _TUFT.get(style, 0.0022) * np.clip((0.30 - aside) * 16, 0, 1)
+    line += (ragged * (np.sin(angle * 71) + 0.7 * np.sin(angle * 123 + 1.3))).astype(np.float32)
     slope = _SWEEP.get(style, 0.0)
     if slope:
         signed = np.sin(np.pi * (angle - 0.5))   # negative on the person's left

@@ -112,8 +112,10 @@ class _Painter:
             edge = side / 0.034 + depth / 0.050
         edge = np.where(back, behind, edge)
         if who.sleeve == 0:   # straps: bare shoulders
-            out[(np.abs(side - 0.052) > 0.018) & (side > 0.03) & (depth < 0.085)] = self.skin
-            out[(side > 0.080) & (depth < 0.100)] = self.skin
+            bare = side - 0.066 - 0.012 * np.clip(depth / 0.1, 0, 1)
+            bare = np.where(depth < 0.105, bare, -1.0)
+            out[(bare > -0.0045) & (bare <= 0)] *= np.float32(0.80)
+            out[bare > 0] = self.skin
         if kind == "shirt":
             front = ~back
             placket = front & (side < 0.0085) & (edge > 1) & (depth < who.waistline * 0.382)

@@ -84,9 +84,9 @@ def _face(who: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _mouth(out: np.ndarray, who: Identity, x: np.ndarray, y: np.ndarray) -> None:
-    half, lips = 0.0195, np.array(who.lips, np.float32)
+    half, lips = 0.0205, np.array(who.lips, np.float32)
     share = np.clip(np.abs(x) / half, 0, 1)
-    middle = 0.0755 + 0.0042 * share * share   # corners up: a faint smile
+    middle = 0.0752 + 0.0052 * share * share   # corners up: a faint smile
     inside = np.abs(x) < half
     above = y - middle
     upper = 0.0046 * (1 - share ** 1.6) * (1 - 0.35 * np.exp(-(x / 0.0035) ** 2))   # with the dip below the nose
@@ -99,7 +99,7 @@ def _mouth(out: np.ndarray, who: Identity, x: np.ndarray, y: np.ndarray) -> None
 
 def _eye(out: np.ndarray, who: Identity, side: np.ndarray, aside: np.ndarray, rise: np.ndarray) -> None:
     """aside: from the middle of the eye, outwards; rise: above it."""
-    half, high = 0.0128, 0.0074
+    half, high = 0.0132, 0.0080
     share = np.clip(np.abs(aside) / half, 0, 1)
     lift = rise - 0.0010 * aside / half   # the outer corner is a little higher
     lid, rim = high * (1 - share ** 2.2), 0.85 * high * (1 - share ** 2)
@@ -109,8 +109,8 @@ def _eye(out: np.ndarray, who: Identity, side: np.ndarray, aside: np.ndarray, ri
     _blend(out, open_ * 0.35 * _edge(high * 0.45 - lift, 0.003), _WHITE * (0.62, 0.60, 0.60))   # shadow of the lid
     r = np.hypot(aside, lift - 0.0004)
     iris = np.array(who.eyes, np.float32)
-    _blend(out, open_ * _edge(r - 0.0068, 0.0010), iris * 0.55)
-    _blend(out, open_ * _edge(r - 0.0057, 0.0016), iris)
+    _blend(out, open_ * _edge(r - 0.0072, 0.0010), iris * 0.55)
+    _blend(out, open_ * _edge(r - 0.0060, 0.0016), iris)
     _blend(out, open_ * _edge(r - 0.0031, 0.0010), (0.03, 0.025, 0.03))
     glint = np.hypot(aside * side + 0.0024, lift - 0.0030)   # on the same side of both eyes
     _blend(out, open_ * _edge(glint - 0.0019, 0.0010), _WHITE)

@@ -47,7 +47,7 @@ def _sample(rng, closer: bool) -> Pose:
     first = str(rng.choice(_GESTURES, p=_ODDS))
     second = first if rng.random() < 0.40 else str(rng.choice(_GESTURES, p=_ODDS))
     stance = rng.random()
-    seated = stance > 0.78
+    seated = stance > 0.68
     if seated:
         first, second = _SITTING.get(first, first), _SITTING.get(second, second)
     arms = [_sample_arm(rng, first), _sample_arm(rng, second)]
@@ -99,16 +99,16 @@ def _sample_arm(rng, gesture: str) -> Arm:
 
 def _stand(rng, u, stance: float) -> tuple[list[Leg], bool]:
     """Two legs, and whether they walk."""
-    if stance < 0.22:  # weight on both
+    if stance < 0.20:  # weight on both
         return [Leg(u(0.03, 0.12), u(-0.04, 0.06), u(0.0, 0.08)) for _ in range(2)], False
-    if stance < 0.34:  # one leg at ease: its knee forward and out
+    if stance < 0.31:  # one leg at ease: its knee forward and out
         return [Leg(u(0.00, 0.05), u(-0.03, 0.03), 0.02), Leg(u(0.10, 0.22), u(0.15, 0.32), u(0.30, 0.55), u(0.0, 0.08))], False
-    if stance < 0.42:  # legs apart
+    if stance < 0.37:  # legs apart
         return [Leg(u(0.16, 0.30), u(-0.05, 0.05), u(0.0, 0.10)) for _ in range(2)], False
-    if stance < 0.52:  # crossed at the shins
+    if stance < 0.47:  # crossed at the shins
         return [Leg(u(-0.05, -0.01), u(-0.08, -0.03), 0.02), Leg(u(-0.19, -0.13), u(0.16, 0.22), u(0.12, 0.22), u(-0.26, -0.20))], \
             False
-    if stance < 0.72:  # walk
+    if stance < 0.64:  # walk
         stride = u(0.25, 0.52)
         return [Leg(u(0.0, 0.05), stride * u(0.8, 1.0), u(0.05, 0.25)),
                 Leg(u(0.0, 0.05), -stride * u(0.6, 0.95), u(0.15, 0.70))], True

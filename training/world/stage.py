@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .drawing import View
 
 DARKEST = 0.030   # share of light that shadow or box may take; 0.030 of BACKGROUND is 0.045 in RGB distance
-_BOX = ((-0.125, 0.125), (-0.135, 0.085))   # left and forward of the hips
+_BOX = ((-0.130, 0.130), (-0.135, 0.130))   # left and forward of the hips
 SEAT = -0.060     # height of the box's top above the hips
 _FACES = ((0, 1, 5, 4, 0.020), (1, 3, 7, 5, 0.026), (3, 2, 6, 7, 0.020), (2, 0, 4, 6, 0.012))   # corners, light they lose
 

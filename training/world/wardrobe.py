@@ -20,7 +20,7 @@ BACKGROUND = (0.86, 0.86, 0.88)
 CLEARANCE = 0.125   # RGB distance that every colour keeps from the ground, however it is shaded
 
 _SKINS = ((0.99, 0.86, 0.77), (0.96, 0.78, 0.66), (0.89, 0.68, 0.53), (0.78, 0.57, 0.41), (0.62, 0.42, 0.29),
-          (0.46, 0.30, 0.21), (0.33, 0.21, 0.15))
+          (0.48, 0.32, 0.23), (0.38, 0.25, 0.18))
 _HAIRS = ((0.09, 0.08, 0.08), (0.22, 0.14, 0.09), (0.38, 0.23, 0.13), (0.55, 0.35, 0.18), (0.84, 0.66, 0.36),
           (0.93, 0.82, 0.56), (0.68, 0.28, 0.11), (0.60, 0.60, 0.62))
 _DYES = ((0.85, 0.30, 0.55), (0.20, 0.42, 0.75), (0.15, 0.55, 0.45), (0.50, 0.28, 0.68))
@@ -127,9 +127,11 @@ def _cloth(rng, hue: float) -> tuple[RGB, float]:
     if kind < 0.20:
         grey = rng.uniform(0.10, 0.45)
         return clear((grey, grey, grey * 1.06)), grey
-    value = rng.uniform(0.45, 0.95)
-    saturation = rng.uniform(0.35, 0.60) if kind < 0.50 else rng.uniform(0.60, 0.92)
-    return _hsv(hue, saturation, value), value
+    value = rng.uniform(0.42, 0.92)
+    saturation = rng.uniform(0.32, 0.58) if kind < 0.50 else rng.uniform(0.58, 0.88)
+    # between yellow and cyan, pure hues glare
+    glare = max(0.0, 1 - abs(hue % 1.0 - 0.33) / 0.20)
+    return _hsv(hue, saturation * (1 - 0.25 * glare), value * (1 - 0.18 * glare)), value
 
 
 def sample_identity(seed: int) -> Identity:

@@ -12,7 +12,6 @@ from training.world.figure import HEAD, L_ARM, L_LEG, R_ARM, R_LEG, build_figure
 from training.world.motion import walk_keypoints, walking_pose
 from training.world.paint import texture_atlas
 from training.world.poses import sample_pose
-from training.world.stage import paint_stage
 from training.world.wardrobe import BACKGROUND, COLLARS, HAIR_STYLES, PATTERNS, distance_to_ground, sample_identity
 
 SEEDS = range(40)
@@ -116,7 +115,6 @@ def test_shadow_and_box_stay_faint():
         for shift in np.ndindex(3, 3):
             far &= np.roll(scene.part == 0, np.array(shift) - 1, (0, 1))
         assert np.linalg.norm(scene.image / 255 - np.array(BACKGROUND), axis=2)[far].max() < 0.05, seed
-    assert callable(paint_stage)
 
 
 def test_visible_joints_lie_on_parts_of_their_own_limb(scenes):
@@ -206,10 +204,10 @@ def test_front_and_back_of_plain_cloth_have_one_colour():
 
 
 def test_a_letter_reads_from_left_to_right():
-    who = dataclasses.replace(sample_identity(2), top_pattern=0, letter=1, top=(0.0, 0.0, 1.0), letter_rgb=(1.0, 1.0, 0.0),
+    who = dataclasses.replace(sample_identity(2), top_pattern=0, letter=1, top=(0.0, 0.0, 1.0), letter_rgb=(0.0, 1.0, 0.0),
                               collar=0, hair=(0.1, 0.1, 0.1), hair_style=0)
     scene = render(who, standing(0.0))
-    chest = scene.part_mask(2) & (scene.image[..., 1] > 120) & (scene.image[..., 2] < 100)
+    chest = scene.part_mask(2) & (scene.image[..., 1] > 120) & (scene.image[..., 0] < 60)
     columns, torso = np.nonzero(chest)[1], np.nonzero(scene.part_mask(2) & chest.any(1)[:, None])[1]
     # an E has its spine on the left of the picture, so its mean lies left of its middle
     assert columns.mean() < (columns.min() + columns.max()) / 2

@@ -118,7 +118,8 @@ def pose_seed(identity: int, view: int) -> int:
 def _arrays(size: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
     """Shape and kind of what is kept of one picture."""
     height, width = size
-    return {"image": ((height, width, 3), np.uint8), "part": ((height, width), np.uint8), "uv": ((height, width, 2), np.uint8),
+    return {"image": ((height, width, 3), np.uint8), "part": ((height, width), np.uint8),
+            "uv": ((height, width, 2), np.uint8),
             "keypoints": ((18, 2), np.float32), "detected": ((18,), np.bool_), "eyes": ((2, 2), np.float32),
             "eyes_visible": ((2,), np.bool_), "zoom": ((), np.float32)}
 
@@ -178,5 +179,6 @@ def _draw_person(identity: int, views: int, size: tuple[int, int]) -> list[dict[
         drawn = render(who, sample_pose(pose_seed(identity, view)), size)
         iuv = drawn.iuv()
         result.append({"image": drawn.image, "part": iuv[..., 0], "uv": iuv[..., 1:], "keypoints": drawn.keypoints,
-                       "detected": drawn.detected, "eyes": drawn.eyes, "eyes_visible": drawn.eyes_visible, "zoom": drawn.zoom})
+                       "detected": drawn.detected, "eyes": drawn.eyes, "eyes_visible": drawn.eyes_visible,
+                       "zoom": drawn.zoom})
     return result

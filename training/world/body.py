@@ -94,7 +94,8 @@ class Bone:
 class Skeleton:
     """pelvis, chest, head (3, 3) with columns (left, up, forward); spine: centres (R, 3) and frames (R, 3, 3) of the
     stations TORSO_RINGS; neck (3,): the joint below the head; arms: (upper, lower) per side, legs: (thigh, shank) per side,
-    right first; feet (3, 3) per side, columns (left, up, toes); joints (18, 3) in OpenPose order; eyes (2, 3) right, left."""
+    right first; feet (3, 3) per side, columns (left, up, toes); joints (18, 3) in OpenPose order; eyes (2, 3) right,
+    left."""
 
     pelvis: np.ndarray
     chest: np.ndarray
@@ -160,13 +161,14 @@ def build_skeleton(build: Build, pose: Pose) -> Skeleton:
     joints[1] = on_spine(SHOULDER_HEIGHT + 0.008)
     arms = tuple(_arm(arm, side, chest, on_spine(SHOULDER_HEIGHT), build)
                  for arm, side in zip(pose.arms, (-1.0, 1.0), strict=True))
-    legs, feet = zip(*(_leg(leg, side, pelvis, build) for leg, side in zip(pose.legs, (-1.0, 1.0), strict=True)), strict=True)
+    legs, feet = zip(*(_leg(leg, side, pelvis, build) for leg, side in zip(pose.legs, (-1.0, 1.0), strict=True)),
+                     strict=True)
     for first, (upper, lower) in zip((2, 5, 8, 11), arms + legs, strict=True):
         joints[first:first + 3] = upper.origin, lower.origin, lower.end
     joints[0] = on_head(neck, head, build.head, 0.0, 0.098, 1.15)
     eyes = np.array([on_head(neck, head, build.head, side * EYE_ANGLE, EYE_HEIGHT) for side in (-1, 1)])
     joints[14:16] = eyes
-    joints[16], joints[17] = (on_head(neck, head, build.head, side * math.radians(100), EAR_HEIGHT, 1.06) for side in (-1, 1))
+    joints[16:18] = [on_head(neck, head, build.head, side * math.radians(100), EAR_HEIGHT, 1.06) for side in (-1, 1)]
     return Skeleton(pelvis, chest, head, spine, neck, arms, legs, feet, joints, eyes)
 
 

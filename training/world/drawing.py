@@ -247,7 +247,8 @@ def _uncovered(skeleton: Skeleton, view: View, hits: Hits, owners, keypoints, ey
     front, owner, inside = before(keypoints)
     axes = view.rotation @ skeleton.head  # columns left, up, forward
     sine, cosine = math.sin(EYE_ANGLE), math.cos(EYE_ANGLE)
-    facing = {0: axes[2, 2] + 0.10, 14: -sine * axes[2, 0] + cosine * axes[2, 2], 15: sine * axes[2, 0] + cosine * axes[2, 2],
+    facing = {0: axes[2, 2] + 0.10,
+              14: -sine * axes[2, 0] + cosine * axes[2, 2], 15: sine * axes[2, 0] + cosine * axes[2, 2],
               16: -axes[2, 0] + 0.20, 17: axes[2, 0] + 0.20}
     result = np.zeros(18, bool)
     for joint, around in enumerate(_AROUND):

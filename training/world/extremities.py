@@ -46,7 +46,8 @@ def _hand_shape(medial: int, limbs: float) -> list[tuple[np.ndarray, np.ndarray,
         points = _sweep(np.array([0, ahead * limbs, begin - 0.004]), heading, into, length, np.array(
             (radius, 0.92 * radius, 0.8 * radius)) * limbs, 7, 7)
         # each finger has a quarter of the chart's breadth
-        grids.append((points, grid_normals(points), (n + (columns(7) + 1) / 2) / 2 - 1, (points[..., 2] - low) / (high - low)))
+        quarter = (n + (columns(7) + 1) / 2) / 2 - 1
+        grids.append((points, grid_normals(points), quarter, (points[..., 2] - low) / (high - low)))
     heading = np.array([0.25 * medial, 0.62, 0.76])
     thumb = _sweep(np.array([0.002 * medial, 0.012 * limbs, 0.006]), heading / np.sqrt(heading @ heading),
                    np.array([0.35 * medial, -0.45, 0.82]), 0.044, np.array((0.0105, 0.0080, 0.0070)) * limbs, 8, 8)

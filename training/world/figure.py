@@ -23,8 +23,8 @@ SEGMENTS = 15
 ARM_CAP, LEG_CAP, ANKLE_RUN = 0.025, 0.036, 0.012   # how far limbs go on before their first and behind their last joint
 FOOT_SPAN = (-0.042, 0.100)
 
-_TORSO_WIDE = (0.001, 0.042, 0.080, 0.098, 0.1035, 0.0985, 0.089, 0.0795, 0.0745, 0.0745, 0.0785, 0.084, 0.088, 0.092, 0.0965,
-               0.1000, 0.1000, 0.0950, 0.080, 0.060, 0.042, 0.031)
+_TORSO_WIDE = (0.001, 0.042, 0.080, 0.098, 0.1035, 0.0985, 0.089, 0.0795, 0.0745, 0.0745, 0.0785, 0.084, 0.088, 0.092,
+               0.0965, 0.1000, 0.1000, 0.0950, 0.080, 0.060, 0.042, 0.031)
 _TORSO_DEEP = (0.001, 0.036, 0.055, 0.0630, 0.0650, 0.062, 0.057, 0.053, 0.051, 0.051, 0.0535, 0.057, 0.059, 0.0585, 0.055,
                0.0505, 0.0465, 0.043, 0.0395, 0.036, 0.033, 0.029)
 _TORSO_AHEAD = (-0.005, -0.005, -0.007, -0.008, -0.007, -0.004, -0.002, 0.0, 0.002, 0.003, 0.004, 0.004, 0.004, 0.003, 0.0,
@@ -158,7 +158,8 @@ def _arm(grids: Grids, bones: tuple[Bone, Bone], segments: tuple[int, ...], buil
           (spans["upper_arm"], spans["lower_arm"]), 14)
 
 
-def _leg(grids: Grids, bones: tuple[Bone, Bone], segments: tuple[int, ...], pelvis: np.ndarray, build: Build, cut: Cut) -> None:
+def _leg(grids: Grids, bones: tuple[Bone, Bone], segments: tuple[int, ...], pelvis: np.ndarray, build: Build,
+         cut: Cut) -> None:
     k, upper, lower = build.limbs, bones[0].length, bones[1].length
     hem = cut.leg * (upper + lower) if cut.leg < 1 else upper + lower + 0.006
     s = _stations(LEG_CAP, upper, lower, ANKLE_RUN, hem, (8, 10))
@@ -200,7 +201,8 @@ def _skirt(grids: Grids, build: Build, skeleton: Skeleton, cut: Cut) -> None:
     down = np.clip(s - rise, 0, None)
     gap = (left.origin - right.origin) / 2 + down[:, None] * (left.frame[:, 2] - right.frame[:, 2]) / 2
     gap = np.stack([(gap * aside).sum(1), (gap * ahead).sum(1)], axis=1)
-    radius = build.limbs * thigh_radius(down / right.length) + 0.007 + cut.flare * 0.30 * down * max(0.25, -float(along @ skeleton.pelvis[:, 1]))
+    upright = max(0.25, -float(along @ skeleton.pelvis[:, 1]))
+    radius = build.limbs * thigh_radius(down / right.length) + 0.007 + cut.flare * upright * 0.30 * down
     # along the gap the section reaches around both: half the gap and a radius
     apart = np.sqrt((gap * gap).sum(1))
     gap *= (np.sqrt((apart + radius) ** 2 - radius ** 2) / np.maximum(apart, 1e-6))[:, None]
@@ -213,10 +215,13 @@ def _skirt(grids: Grids, build: Build, skeleton: Skeleton, cut: Cut) -> None:
     hips = hips * hips * (3 - 2 * hips)
     # down to the hips it lies on the trunk
     wide, deep, shift = torso_section(build, (rise - s) / build.height)
-    lies = np.clip(0.9 + 6 * s, 0, 1.0) * np.clip(1.6 - (s - rise) / 0.08, 0, 1)
+    lies = np.clip(0.9 + 6 * s, 0, 1.0)
     a = np.maximum(hips * a, (wide + 0.004) * lies)
     d = np.maximum(hips * d, (deep + np.abs(shift) + 0.004) * lies)
     b = b * hips
+    # and from there cloth hangs straight, unless the thighs are lifted
+    hangs = np.mean([_hangs(thigh, skeleton.pelvis) for thigh, _ in skeleton.legs])
+    a, d = (value + hangs * (np.maximum.accumulate(value) - value) for value in (a, d))
     angle = columns(32)
     c, t = ring(angle, 0.85)
     across, depth = a[:, None] * c + b[:, None] * t, b[:, None] * c + d[:, None] * t

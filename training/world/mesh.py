@@ -14,8 +14,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Mesh:
-    """points, normals (N, 3) float32; chart (N, 2) float32: angle -1..1 and v 0..1; triangles (T, 3) int32, counter-clockwise
-    from outside; segment (T,) int8: see figure.py."""
+    """points, normals (N, 3) float32; chart (N, 2) float32: angle -1..1 and v 0..1; triangles (T, 3) int32,
+    counter-clockwise from outside; segment (T,) int8: see figure.py."""
 
     points: np.ndarray
     normals: np.ndarray

@@ -112,10 +112,9 @@ class _Painter:
             edge = side / 0.034 + depth / 0.050
         edge = np.where(back, behind, edge)
         if who.sleeve == 0:   # straps: bare shoulders
-            bare = side - 0.066 - 0.012 * np.clip(depth / 0.1, 0, 1)
-            bare = np.where(depth < 0.105, bare, -1.0)
-            out[(bare > -0.0045) & (bare <= 0)] *= np.float32(0.80)
-            out[bare > 0] = self.skin
+            hole = np.hypot((side - 0.112) / 0.044, (depth - 0.030) / 0.090) - 1
+            out[hole < 0.10] *= np.float32(0.80)
+            out[hole < 0] = self.skin
         if kind == "shirt":
             front = ~back
             placket = front & (side < 0.0085) & (edge > 1) & (depth < who.waistline * 0.382)
@@ -124,9 +123,9 @@ class _Painter:
             dark = sum(who.top) > 1.2
             out[buttons] = (0.22, 0.20, 0.20) if dark else clear((0.92, 0.86, 0.74))
             leaf = front & (edge > 1) & (depth < 0.062 - 0.55 * np.abs(side - 0.026)) & (side < 0.052)
-            leaf |= back & (depth < 0.034)
+            leaf |= back & (depth < 0.034) & (side < 0.048)
             inner = front & (edge > 1) & (depth < 0.056 - 0.55 * np.abs(side - 0.026)) & (side < 0.047)
-            inner |= back & (depth < 0.030)
+            inner |= back & (depth < 0.030) & (side < 0.045)
             out[leaf] *= np.float32(0.62)
             tone = np.array(who.top if who.top_pattern == 0 else who.top_second, np.float32)
             out[inner] = tone * np.float32(0.95)

@@ -66,7 +66,8 @@ def _face(who: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     side = np.abs(x)
     aside = side - np.float32(EYE_ANGLE * _ROUND)   # from the middle of the eye, outwards
     rise = y - np.float32(EYE_HEIGHT)
-    _blend(out, 0.28 * np.exp(-((side - 0.032) / 0.012) ** 2 - ((y - 0.097) / 0.010) ** 2), skin * (1.0, 0.72, 0.68))   # cheeks
+    # cheeks
+    _blend(out, 0.28 * np.exp(-((side - 0.032) / 0.012) ** 2 - ((y - 0.097) / 0.010) ** 2), skin * (1.0, 0.72, 0.68))
     _blend(out, 0.16 * np.exp(-(aside / 0.017) ** 2 - ((rise - 0.003) / 0.011) ** 2), skin * (0.70, 0.58, 0.56))   # eyelids
     _blend(out, 0.25 * np.exp(-(x / 0.0100) ** 2 - ((y - 0.0925) / 0.0026) ** 2), skin * 0.55)   # under the nose
     _blend(out, 0.80 * np.exp(-((side - 0.0052) / 0.0021) ** 2 - ((y - 0.0945) / 0.0013) ** 2), skin * (0.50, 0.36, 0.34))
@@ -92,7 +93,8 @@ def _mouth(out: np.ndarray, who: Identity, x: np.ndarray, y: np.ndarray) -> None
     upper = 0.0046 * (1 - share ** 1.6) * (1 - 0.35 * np.exp(-(x / 0.0035) ** 2))   # with the dip below the nose
     lower = 0.0058 * (1 - share ** 2)
     _blend(out, inside * _edge(np.abs(above) - np.where(above > 0, upper, lower), 0.0012), lips)
-    _blend(out, inside * 0.35 * np.exp(-(x / 0.007) ** 2 - ((above + 0.003) / 0.0016) ** 2), np.minimum(lips * 1.25 + 0.05, 1))
+    _blend(out, inside * 0.35 * np.exp(-(x / 0.007) ** 2 - ((above + 0.003) / 0.0016) ** 2),
+           np.minimum(lips * 1.25 + 0.05, 1))
     _blend(out, 0.30 * np.exp(-(x / 0.011) ** 2 - ((above + 0.0078) / 0.0016) ** 2), np.array(who.skin) * 0.66)
     _blend(out, _edge(np.abs(x) - half - 0.001, 0.002) * _edge(np.abs(above) - 0.0009 * (1.2 - share), 0.0009), lips * 0.42)
 
@@ -115,10 +117,12 @@ def _eye(out: np.ndarray, who: Identity, side: np.ndarray, aside: np.ndarray, ri
     glint = np.hypot(aside * side + 0.0024, lift - 0.0030)   # on the same side of both eyes
     _blend(out, open_ * _edge(glint - 0.0019, 0.0010), _WHITE)
     lash = np.array(who.hair, np.float32) * 0.25 * np.array((1.0, 0.9, 0.9), np.float32)
-    _blend(out, _edge(np.abs(lift - lid - 0.0006) - 0.0013, 0.0010) * (np.abs(aside) < half + 0.0012) * (lift > -0.002), lash)
+    _blend(out, _edge(np.abs(lift - lid - 0.0006) - 0.0013, 0.0010) * (np.abs(aside) < half + 0.0012) * (lift > -0.002),
+           lash)
     _blend(out, 0.35 * _edge(np.abs(-lift - rim) - 0.0007, 0.0010) * (np.abs(aside) < half) * (lift < 0),
            np.array(who.skin) * (0.55, 0.42, 0.40))
-    _blend(out, 0.35 * _edge(np.abs(lift - lid - 0.0046) - 0.0006, 0.0010) * (np.abs(aside) < half), np.array(who.skin) * 0.62)
+    _blend(out, 0.35 * _edge(np.abs(lift - lid - 0.0046) - 0.0006, 0.0010) * (np.abs(aside) < half),
+           np.array(who.skin) * 0.62)
     along = np.clip((aside + 0.016) / 0.033, 0, 1)   # from the inner to the outer end of the brow
     middle = 0.0182 + 0.0048 * np.sin(np.pi * along ** 0.85) - 0.0012 * along
     thick = 0.0028 * (1 - along) ** 0.5 * (0.65 + 0.35 * np.clip(along * 6, 0, 1)) + 0.0004

@@ -1,4 +1,4 @@
-"""Poses drawn from a seed: standing, walking, sitting, crossed legs, gestures of the arms, and the framing of the picture."""
+"""Poses drawn from a seed: standing, walking, sitting, crossed legs, gestures of the arms, and the picture's framing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sample_pose(seed: int) -> Pose:
 
 
 def _closer(seed: int) -> bool:
-    """In most groups of 64 seeds (the views of a person, see bank.py) neighbours differ in framing, in some they come in pairs."""
+    """In most groups of 64 seeds (a person's views, see bank.py) neighbours differ in framing, in some they come in pairs."""
     turned, paired = np.random.default_rng((seed // 64, 7103)).random(2)
     order = (0, 0, 1, 1) if paired < 0.35 else (0, 1, 1, 0)
     return (order[seed % 4] == 1) != (turned < 0.5)
@@ -102,12 +102,13 @@ def _stand(rng, u, stance: float) -> tuple[list[Leg], bool]:
     if stance < 0.20:  # weight on both
         return [Leg(u(0.03, 0.12), u(-0.04, 0.06), u(0.0, 0.08)) for _ in range(2)], False
     if stance < 0.31:  # one leg at ease: its knee forward and out
-        return [Leg(u(0.00, 0.05), u(-0.03, 0.03), 0.02), Leg(u(0.10, 0.22), u(0.15, 0.32), u(0.30, 0.55), u(0.0, 0.08))], False
+        return [Leg(u(0.00, 0.05), u(-0.03, 0.03), 0.02),
+                Leg(u(0.10, 0.22), u(0.15, 0.32), u(0.30, 0.55), u(0.0, 0.08))], False
     if stance < 0.37:  # legs apart
         return [Leg(u(0.16, 0.30), u(-0.05, 0.05), u(0.0, 0.10)) for _ in range(2)], False
     if stance < 0.47:  # crossed at the shins
-        return [Leg(u(-0.05, -0.01), u(-0.08, -0.03), 0.02), Leg(u(-0.19, -0.13), u(0.16, 0.22), u(0.12, 0.22), u(-0.26, -0.20))], \
-            False
+        return [Leg(u(-0.05, -0.01), u(-0.08, -0.03), 0.02),
+                Leg(u(-0.19, -0.13), u(0.16, 0.22), u(0.12, 0.22), u(-0.26, -0.20))], False
     if stance < 0.64:  # walk
         stride = u(0.25, 0.52)
         return [Leg(u(0.0, 0.05), stride * u(0.8, 1.0), u(0.05, 0.25)),
@@ -121,10 +122,13 @@ def _sit(rng, u) -> list[Leg]:
         apart = u(0.03, 0.26)
         return [Leg(apart + u(-0.03, 0.03), u(1.40, 1.52), u(1.35, 1.65), apart * u(-0.2, 0.5)) for _ in range(2)]
     if kind < 0.75:   # one thigh over the other
-        return [Leg(u(0.00, 0.05), u(1.40, 1.48), u(1.45, 1.60), 0.02), Leg(u(-0.20, -0.14), u(1.78, 1.86), u(1.45, 1.65), u(-0.02, 0.10))]
+        return [Leg(u(0.00, 0.05), u(1.40, 1.48), u(1.45, 1.60), 0.02),
+                Leg(u(-0.20, -0.14), u(1.78, 1.86), u(1.45, 1.65), u(-0.02, 0.10))]
     if kind < 0.88:   # ankles crossed
-        return [Leg(u(0.08, 0.14), u(1.42, 1.50), u(1.25, 1.35), -0.26), Leg(u(0.08, 0.14), u(1.42, 1.50), u(0.98, 1.08), -0.26)]
-    return [Leg(u(0.03, 0.10), u(1.42, 1.50), u(1.45, 1.65)), Leg(u(0.05, 0.16), u(1.40, 1.50), u(0.35, 0.75))]   # one stretched
+        return [Leg(u(0.08, 0.14), u(1.42, 1.50), u(1.25, 1.35), -0.26),
+                Leg(u(0.08, 0.14), u(1.42, 1.50), u(0.98, 1.08), -0.26)]
+    # one stretched
+    return [Leg(u(0.03, 0.10), u(1.42, 1.50), u(1.45, 1.65)), Leg(u(0.05, 0.16), u(1.40, 1.50), u(0.35, 0.75))]
 
 
 def _collides(pose: Pose) -> bool:

@@ -13,8 +13,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Hits:
-    """Nearest surfaces: sample (K,) flat index, or number of the wanted cell times its samples plus the place in it; triangle
-    (K,); depth (K,) towards the camera; values (A, K): what was given per point, interpolated."""
+    """Nearest surfaces: sample (K,) flat index, or number of the wanted cell times its samples plus the place in it;
+    triangle (K,); depth (K,) towards the camera; values (A, K): what was given per point, interpolated."""
 
     sample: np.ndarray
     triangle: np.ndarray
@@ -29,7 +29,7 @@ def _spread(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _touches(total: np.ndarray, low_x, high_x, low_y, high_y, fine: int) -> np.ndarray:
-    """(T,) bool: the box from low to high, in columns and rows of samples, meets a wanted cell; total: their integral image."""
+    """(T,) bool: the box from low to high, columns and rows of samples, meets a wanted cell; total: their integral image."""
     height, width = total.shape[0] - 1, total.shape[1] - 1
     scale = np.float32(1 / fine)
     x0, x1, y0, y1 = ((bound * scale + shift).clip(0, most).astype(np.int32) for bound, shift, most in (
@@ -55,7 +55,8 @@ def trace(triangles: np.ndarray, points: np.ndarray, values: np.ndarray, height:
     low_y, high_y = np.minimum(np.minimum(ay, by), cy), np.maximum(np.maximum(ay, by), cy)
     # rows go down, so a triangle that faces the camera has negative area; most small ones lie between sample centres
     shown = np.flatnonzero((area < -1e-9) & (high_x > 0) & (low_x < width) & (high_y > 0) & (low_y < height)
-                           & (np.floor(high_y - half) >= np.ceil(low_y - half)) & (np.floor(high_x - half) >= np.ceil(low_x - half)))
+                           & (np.floor(high_y - half) >= np.ceil(low_y - half))
+                           & (np.floor(high_x - half) >= np.ceil(low_x - half)))
     if wanted is not None:
         total = np.zeros((wanted.shape[0] + 1, wanted.shape[1] + 1), np.int32)
         np.cumsum(np.cumsum(wanted, axis=0, dtype=np.int32), axis=1, out=total[1:, 1:])

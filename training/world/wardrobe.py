@@ -109,6 +109,11 @@ def _hsv(h: float, s: float, v: float) -> RGB:
     return clear(colorsys.hsv_to_rgb(h % 1.0, s, v))
 
 
+def _hue(share: float) -> float:
+    """Hues as clothes have them: much red, ochre, teal and blue, little lime and violet."""
+    return float(np.interp(share, (0, 0.24, 0.36, 0.58, 0.84, 0.91, 1), (0, 0.09, 0.17, 0.42, 0.65, 0.86, 1)))
+
+
 def _second(rng, hue: float, value: float) -> RGB:
     """A partner that differs clearly in lightness or hue."""
     pick = rng.integers(3)
@@ -161,10 +166,10 @@ def sample_identity(seed: int) -> Identity:
     lips = tuple(round(float(c), 4) for c in (1 - made_up) * np.array(skin) * (0.90, 0.66, 0.66) + made_up * red)
     beard = uniform(0.35, 0.9) if not womanly and rng.random() < 0.35 else 0.0
 
-    hue = uniform(0, 1)
+    hue = _hue(uniform(0, 1))
     top, value = _cloth(rng, hue)
     top_second = _second(rng, hue, value)
-    bottom_hue = hue + uniform(0.22, 0.78)
+    bottom_hue = _hue((hue + uniform(0.22, 0.78)) % 1.0)
     bottom, bottom_value = ((0.20, 0.28, 0.46), 0.46) if rng.random() < 0.16 else _cloth(rng, bottom_hue)   # or blue jeans
     bottom_second = _second(rng, bottom_hue, bottom_value)
     top_pattern = int(rng.choice(len(PATTERNS), p=(0.66, 0.13, 0.07, 0.07, 0.07)))
@@ -194,5 +199,5 @@ def sample_identity(seed: int) -> Identity:
         sock = pick((clear((1.0, 0.97, 0.91)), (0.16, 0.16, 0.19), _hsv(uniform(0, 1), 0.7, 0.85), shoe))
         sock_length = uniform(0.20, 0.65)
     return Identity(int(seed), build, skin, eyes, lips, beard, hair, style, top, top_second, top_pattern, top_period, sleeve,
-                    uniform(0, 1), collar, kind, bottom, bottom_second, bottom_pattern, bottom_period, leg, fit, waistline, belt,
-                    shoe, sole, sock, sock_length, letter, letter_rgb)
+                    uniform(0, 1), collar, kind, bottom, bottom_second, bottom_pattern, bottom_period, leg, fit,
+                    waistline, belt, shoe, sole, sock, sock_length, letter, letter_rgb)

@@ -81,7 +81,8 @@ def test_the_cache_is_used_again_and_another_setting_has_its_own(data, bank, mon
 
 def test_a_bank_that_was_interrupted_goes_on_to_the_same_bytes(data, tmp_path, monkeypatch):
     monkeypatch.setattr(bank_module, "CHUNK", 2)
-    whole, broken = (dataclasses.replace(data, cache=str(tmp_path / name), identities=5, views=2) for name in ("whole", "broken"))
+    whole, broken = (dataclasses.replace(data, cache=str(tmp_path / name), identities=5, views=2)
+                     for name in ("whole", "broken"))
     open_bank(whole)
     calls, person = [], bank_module._draw_person
 

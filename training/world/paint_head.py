@@ -72,7 +72,8 @@ def _face(who: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     _blend(out, 0.25 * np.exp(-(x / 0.0100) ** 2 - ((y - 0.0925) / 0.0026) ** 2), skin * 0.55)   # under the nose
     _blend(out, 0.80 * np.exp(-((side - 0.0052) / 0.0021) ** 2 - ((y - 0.0945) / 0.0013) ** 2), skin * (0.50, 0.36, 0.34))
     if who.beard:
-        jaw = _edge(y - 0.069 - 0.050 * np.clip((side - 0.022) / 0.042, 0, 1), 0.008)
+        line = np.interp(side, (0.0, 0.024, 0.040, 0.056, 0.064), (0.0685, 0.0690, 0.092, 0.108, 0.140))
+        jaw = _edge(y - line, 0.009) * np.clip((0.0735 - side) / 0.006, 0, 1)
         lip = _edge(np.hypot(x / 0.024, (y - 0.0875) / 0.0045) - 1, 0.5)
         _blend(out, who.beard * np.maximum(jaw, 0.9 * lip), np.array(who.hair) * 0.55 + skin * 0.20)
     _mouth(out, who, x, y)

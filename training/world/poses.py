@@ -27,7 +27,7 @@ def sample_pose(seed: int) -> Pose:
 
 
 def _closer(seed: int) -> bool:
-    """In most groups of 64 seeds (a person's views, see bank.py) neighbours differ in framing, in some they come in pairs."""
+    """In most groups of 64 seeds (a person's views, see bank.py) neighbours differ in framing; in some they are pairs."""
     turned, paired = np.random.default_rng((seed // 64, 7103)).random(2)
     order = (0, 0, 1, 1) if paired < 0.35 else (0, 1, 1, 0)
     return (order[seed % 4] == 1) != (turned < 0.5)

@@ -221,7 +221,8 @@ def _skirt(grids: Grids, build: Build, skeleton: Skeleton, cut: Cut) -> None:
     b = b * hips
     # and from there cloth hangs straight, unless the thighs are lifted
     hangs = np.mean([_hangs(thigh, skeleton.pelvis) for thigh, _ in skeleton.legs])
-    a, d = (value + hangs * (np.maximum.accumulate(value) - value) for value in (a, d))
+    taper = 1 - 0.10 * (1 - cut.flare) * np.clip(down / max(length, 0.1), 0, 1)
+    a, d = (value + hangs * np.maximum(np.maximum.accumulate(value) * taper - value, 0) for value in (a, d))
     angle = columns(32)
     c, t = ring(angle, 0.85)
     across, depth = a[:, None] * c + b[:, None] * t, b[:, None] * c + d[:, None] * t

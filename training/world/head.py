@@ -86,7 +86,7 @@ def _skull(style: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
 
     # hair: outwards and up from the middle of the skull, thickest on top, thin at its edge
     above = height - hairline(style, np.broadcast_to(_ANGLES, height.shape))
-    full = np.clip(above / 0.016, 0, 1)
+    full = np.clip(above / (0.016 + 0.020 * np.clip(s, 0, 1)), 0, 1)   # thinner above the forehead, or it would be a visor
     thick = _THICK[style] * (full * full * (3 - 2 * full)) + 0.0025 * (above > 0)
     if style in ("short", "swept", "bob", "long"):
         thick = thick * (1 + 0.5 * np.clip((height - 0.16) / 0.04, 0, 1))
@@ -104,7 +104,7 @@ def _skull(style: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
             grids.append(_ear(side))
     behind = {"bun": _bun, "ponytail": _tail, "bob": _bob, "long": _long}.get(style)
     if behind:
-        grids.append(_hair_grid(*behind()))
+        grids.append(_hair_grid(*behind(), style not in COVERS_EARS))
     return grids
 
 
@@ -125,13 +125,19 @@ def _ear(side: float):
     return points, grid_normals(points), angle, v * 0 + (HEAD_SPAN[1] - 0.105) / (HEAD_SPAN[1] - HEAD_SPAN[0])
 
 
-def _hair_grid(points: np.ndarray, strands: float):
+def _hair_grid(points: np.ndarray, strands: float, tied: bool):
     """Hair behind the head: its chart runs around at the height TIED, so it is hair; `strands`: how wide it spreads."""
     rings, count = points.shape[:2]
     angle = np.broadcast_to(-0.5 + 0.5 * strands * columns(count - 1), (rings, count))
     tip = np.linspace(0, 1, rings)
     v = (HEAD_SPAN[1] - (TIED - 0.03 * tip)) / (HEAD_SPAN[1] - HEAD_SPAN[0])
-    return points, grid_normals(points), angle, v
+    normals = grid_normals(points)
+    if not tied:   # it comes out of the hair on the skull: no edge should show there
+        outward = points - np.array([0.0, 0.115, -0.006])
+        outward /= np.sqrt((outward * outward).sum(2, keepdims=True))
+        normals = normals + np.clip((points[..., 1:2] - 0.075) / 0.06, 0, 0.9) * (outward - normals)
+        normals /= np.sqrt((normals * normals).sum(2, keepdims=True))
+    return points, normals, angle, v
 
 
 def _lathe(heights, wide, deep, ahead, power=1.0):
@@ -155,16 +161,17 @@ def _tail():
 
 
 def _bob():
-    return _lathe((0.170, 0.150, 0.110, 0.070, 0.044, 0.036, 0.034), (0.030, 0.060, 0.068, 0.071, 0.070, 0.060, 0.001),
-                  (0.030, 0.052, 0.054, 0.052, 0.050, 0.042, 0.001),
-                  (-0.025, -0.025, -0.027, -0.026, -0.024, -0.023, -0.023), 0.9), 0.9
+    return _lathe((0.195, 0.175, 0.145, 0.110, 0.070, 0.044, 0.036, 0.034),
+                  (0.010, 0.042, 0.063, 0.069, 0.072, 0.070, 0.060, 0.001),
+                  (0.010, 0.040, 0.0545, 0.057, 0.057, 0.052, 0.042, 0.001),
+                  (-0.025, -0.028, -0.029, -0.029, -0.027, -0.024, -0.023, -0.023), 0.9), 0.9
 
 
 def _long():
-    return _lathe((0.170, 0.150, 0.110, 0.060, 0.0, -0.060, -0.098, -0.108),
-                  (0.030, 0.058, 0.067, 0.073, 0.082, 0.084, 0.060, 0.001),
-                  (0.030, 0.050, 0.050, 0.045, 0.036, 0.030, 0.020, 0.001),
-                  (-0.025, -0.025, -0.029, -0.034, -0.046, -0.056, -0.060, -0.060), 0.9), 0.9
+    return _lathe((0.195, 0.175, 0.145, 0.110, 0.060, 0.0, -0.060, -0.098, -0.108),
+                  (0.010, 0.042, 0.063, 0.069, 0.074, 0.082, 0.084, 0.060, 0.001),
+                  (0.010, 0.040, 0.0545, 0.055, 0.049, 0.037, 0.030, 0.020, 0.001),
+                  (-0.025, -0.028, -0.029, -0.031, -0.036, -0.047, -0.056, -0.060, -0.060), 0.9), 0.9
 
 
 def add_head(grids: Grids, segment: int, build: Build, skeleton: Skeleton, style: str) -> None:

@@ -40,6 +40,9 @@ def _hair(who: Identity, angle: np.ndarray, height: np.ndarray, above: np.ndarra
     light = np.array(clear(tuple(np.minimum(base * 1.22 + 0.05, 1.0))), np.float32)
     wave = np.sin(height * 70) * 1.2
     strand = 0.5 + 0.25 * np.sin(angle * 62 + wave) + 0.25 * np.sin(angle * 147 + 2.1 * wave + 1.0)
+    if HAIR_STYLES[who.hair_style] == "afro":   # curls
+        curl = np.sin(angle * 95 + 2.0 * np.sin(height * 260)) * np.sin(height * 380 + 2.0 * np.sin(angle * 60))
+        strand = 0.5 + 0.5 * curl
     tone = 0.80 + 0.20 * strand
     tone *= 0.80 + 0.20 * np.clip(above / 0.010, 0, 1)
     gloss = np.exp(-((height - 0.184 - 0.004 * strand) / 0.009) ** 2) * (0.35 + 0.5 * strand)

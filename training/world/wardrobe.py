@@ -136,7 +136,7 @@ def _cloth(rng, hue: float) -> tuple[RGB, float]:
     saturation = rng.uniform(0.32, 0.58) if kind < 0.50 else rng.uniform(0.58, 0.88)
     # between yellow and cyan, pure hues glare
     glare = max(0.0, 1 - abs(hue % 1.0 - 0.33) / 0.20)
-    return _hsv(hue, saturation * (1 - 0.25 * glare), value * (1 - 0.18 * glare)), value
+    return _hsv(hue, saturation * (1 - 0.34 * glare), value * (1 - 0.25 * glare)), value
 
 
 def sample_identity(seed: int) -> Identity:
@@ -151,8 +151,8 @@ def sample_identity(seed: int) -> Identity:
 
     womanly = rng.random() < 0.55
     build = Build(height=uniform(0.96, 1.04), shoulders=uniform(0.90, 1.00) if womanly else uniform(1.02, 1.14),
-                  hips=uniform(0.98, 1.10) if womanly else uniform(0.92, 1.02),
-                  waist=uniform(0.86, 1.06) if womanly else uniform(1.00, 1.18), limbs=uniform(0.88, 1.12),
+                  hips=uniform(0.95, 1.06) if womanly else uniform(0.92, 1.02),
+                  waist=uniform(0.88, 1.06) if womanly else uniform(1.00, 1.18), limbs=uniform(0.88, 1.12),
                   head=uniform(1.04, 1.14), bust=uniform(0.35, 0.80) if womanly else uniform(0.0, 0.2))
     tone = uniform(0, len(_SKINS) - 1.001)
     low, mix = int(tone), tone - int(tone)

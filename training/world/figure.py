@@ -34,7 +34,8 @@ _TORSO_AHEAD = (-0.005, -0.005, -0.007, -0.008, -0.007, -0.004, -0.002, 0.0, 0.0
 @dataclass(frozen=True)
 class Cut:
     """What clothes and hair do to the outline. Lengths are shares: sleeve of shoulder to wrist, leg of hip to ankle, skirt
-    of the thigh (0: none); ease and fit 0..1: how far sleeves and legs stand off; flare 0..1 of the skirt."""
+    of the thigh (0: none); ease and fit 0..1: how far sleeves and legs stand off; flare 0..1 of the skirt; waist:
+    where a skirt starts, body heights above the hip line."""
 
     sleeve: float = 0.0
     ease: float = 0.0
@@ -42,6 +43,7 @@ class Cut:
     fit: float = 0.0
     skirt: float = 0.0
     flare: float = 0.0
+    waist: float = 0.055
     hair: str = "cropped"
 
 
@@ -191,13 +193,13 @@ def thigh_radius(share: np.ndarray) -> np.ndarray:
 def _skirt(grids: Grids, build: Build, skeleton: Skeleton, cut: Cut) -> None:
     """A tube around both thighs that starts at the waist: its section is the ellipse around the two."""
     (right, _), (left, _) = skeleton.legs
-    rise, length = 0.062, cut.skirt * right.length
+    rise, length = cut.waist * build.height, cut.skirt * right.length
     waist = skeleton.pelvis[:, 1] * rise
     frame = np.stack([skeleton.pelvis[:, 0], skeleton.pelvis[:, 2], -skeleton.pelvis[:, 1]], axis=1)
     along = unit(right.frame[:, 2] + left.frame[:, 2])
     first, second = Bone(waist, frame, rise), Bone(np.zeros(3), np.stack([along] * 3, axis=1), length)
     s = np.linspace(0, rise + length, 14)
-    centres, aside, ahead = follow((first, second), s, 0.058)
+    centres, aside, ahead = follow((first, second), s, 0.9 * rise)
     down = np.clip(s - rise, 0, None)
     gap = (left.origin - right.origin) / 2 + down[:, None] * (left.frame[:, 2] - right.frame[:, 2]) / 2
     gap = np.stack([(gap * aside).sum(1), (gap * ahead).sum(1)], axis=1)
@@ -211,7 +213,7 @@ def _skirt(grids: Grids, build: Build, skeleton: Skeleton, cut: Cut) -> None:
     root = np.sqrt(np.maximum(a * d - b * b, 1e-12))
     scale = 1 / np.sqrt(a + d + 2 * root)
     a, b, d = (a + root) * scale, b * scale, (d + root) * scale
-    hips = np.clip(s / (rise + 0.05), 0, 1)
+    hips = np.clip(s / (rise + 0.07), 0, 1)
     hips = hips * hips * (3 - 2 * hips)
     # down to the hips it lies on the trunk
     wide, deep, shift = torso_section(build, (rise - s) / build.height)
@@ -223,6 +225,8 @@ def _skirt(grids: Grids, build: Build, skeleton: Skeleton, cut: Cut) -> None:
     hangs = np.mean([_hangs(thigh, skeleton.pelvis) for thigh, _ in skeleton.legs])
     taper = 1 - 0.10 * (1 - cut.flare) * np.clip(down / max(length, 0.1), 0, 1)
     a, d = (value + hangs * np.maximum(np.maximum.accumulate(value) * taper - value, 0) for value in (a, d))
+    for value in (a, d):
+        value[1:-1] = (value[:-2] + 2 * value[1:-1] + value[2:]) / 4 + 0.001
     angle = columns(32)
     c, t = ring(angle, 0.85)
     across, depth = a[:, None] * c + b[:, None] * t, b[:, None] * c + d[:, None] * t

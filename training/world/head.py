@@ -32,7 +32,7 @@ _THICK = {"cropped": 0.003, "short": 0.009, "swept": 0.011, "bun": 0.007, "ponyt
 _SWEEP = {"short": 0.10, "swept": 0.30, "long": -0.14, "ponytail": 0.06, "bun": -0.05}   # slope of the hairline, a parting
 _TUFT = {"cropped": 0.0012, "bun": 0.0008, "ponytail": 0.0008, "short": 0.0028}   # how ragged the edge above the forehead is
 COVERS_EARS = ("bob", "long")
-TIED = 0.19   # height whose chart the hair behind the head shares: always hair, whatever the style
+TIED = 0.165   # height whose chart the hair behind the head shares: there the skull has hair in every style
 
 # Columns are close together on the face, where nose and lips are; angles in units of pi from the left over the front
 _ANGLES = np.concatenate([np.linspace(-1, 0, 13)[:-1], np.linspace(0, 0.26, 5)[:-1], np.linspace(0.26, 0.74, 23),
@@ -130,7 +130,7 @@ def _hair_grid(points: np.ndarray, strands: float, tied: bool):
     rings, count = points.shape[:2]
     angle = np.broadcast_to(-0.5 + 0.5 * strands * columns(count - 1), (rings, count))
     tip = np.linspace(0, 1, rings)
-    v = (HEAD_SPAN[1] - (TIED - 0.03 * tip)) / (HEAD_SPAN[1] - HEAD_SPAN[0])
+    v = (HEAD_SPAN[1] - (TIED - 0.02 * tip)) / (HEAD_SPAN[1] - HEAD_SPAN[0])
     normals = grid_normals(points)
     if not tied:   # it comes out of the hair on the skull: no edge should show there
         outward = points - np.array([0.0, 0.115, -0.006])
@@ -140,13 +140,18 @@ def _hair_grid(points: np.ndarray, strands: float, tied: bool):
     return points, normals, angle, v
 
 
-def _lathe(heights, wide, deep, ahead, power=1.0):
-    """Points of a mass of hair, rings downwards; heights and values: controls."""
+def _lathe(heights, wide, deep, ahead, power=1.0, jaw=1.0):
+    """Points of a mass of hair, rings downwards; heights and values: controls. jaw: how far its front half reaches forwards
+    below the cheeks, as a share of the back half: hair stays behind the jaw."""
     y = np.linspace(heights[0], heights[-1], 14)
     places, flip = tuple(-h for h in heights), -y
     w, d, z = (smooth(flip, places, values) for values in (wide, deep, ahead))
     centres = np.stack([0 * y, y, z], axis=1)
-    return tube(centres, np.array([1.0, 0, 0]), np.array([0, 0, 1.0]), w, d, ring(columns(20), power))
+    points = tube(centres, np.array([1.0, 0, 0]), np.array([0, 0, 1.0]), w, d, ring(columns(20), power))
+    share = smooth(y, (0.060, 0.105), (jaw, 1.0))[:, None]
+    forward = points[..., 2] - z[:, None]
+    points[..., 2] = z[:, None] + np.where(forward > 0, share * forward, forward)
+    return points
 
 
 def _bun():
@@ -164,14 +169,14 @@ def _bob():
     return _lathe((0.195, 0.175, 0.145, 0.110, 0.070, 0.044, 0.036, 0.034),
                   (0.010, 0.042, 0.063, 0.069, 0.072, 0.070, 0.060, 0.001),
                   (0.010, 0.040, 0.0545, 0.057, 0.057, 0.052, 0.042, 0.001),
-                  (-0.025, -0.028, -0.029, -0.029, -0.027, -0.024, -0.023, -0.023), 0.9), 0.9
+                  (-0.025, -0.028, -0.029, -0.029, -0.027, -0.024, -0.023, -0.023), 0.9, 0.3), 0.9
 
 
 def _long():
     return _lathe((0.195, 0.175, 0.145, 0.110, 0.060, 0.0, -0.060, -0.098, -0.108),
                   (0.010, 0.042, 0.063, 0.069, 0.074, 0.082, 0.084, 0.060, 0.001),
                   (0.010, 0.040, 0.0545, 0.055, 0.049, 0.037, 0.030, 0.020, 0.001),
-                  (-0.025, -0.028, -0.029, -0.031, -0.036, -0.047, -0.056, -0.060, -0.060), 0.9), 0.9
+                  (-0.025, -0.028, -0.029, -0.031, -0.036, -0.047, -0.056, -0.060, -0.060), 0.9, 0.4), 0.9
 
 
 def add_head(grids: Grids, segment: int, build: Build, skeleton: Skeleton, style: str) -> None:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .body import Arm, Build, Leg, Pose, build_skeleton
+from .body import Arm, Build, Leg, Pose, about_up, build_skeleton
 
 _FORWARD, _INWARD, _UP = (-0.15, 0.25, 1.0), (-1.0, 0.02, 0.30), (-0.12, 1.0, 0.25)
 _GESTURES = ("hang", "akimbo", "wave", "up", "out", "hold", "reach", "chin")
@@ -132,7 +132,7 @@ def _sit(rng, u) -> list[Leg]:
 
 
 def _collides(pose: Pose) -> bool:
-    """Forearms or hands deep in trunk, head, thighs or in each other, on an average build."""
+    """Forearms or hands deep in trunk, head, thighs or in each other, or an arm before the face, on an average build."""
     bones = build_skeleton(_AVERAGE, dataclasses.replace(pose, heading=0.0))
     reach = np.linspace(0.35, 1.0, 4)[:, None]
     arms = []
@@ -150,7 +150,11 @@ def _collides(pose: Pose) -> bool:
         along = np.clip((points - thigh.origin) @ thigh.frame[:, 2], 0, thigh.length)[:, None]
         far = np.maximum(far, 0.060 - np.linalg.norm(points - thigh.origin - along * thigh.frame[:, 2], axis=1))
     between = np.linalg.norm(arms[0][:5, None] - arms[1][None, :5], axis=2).min()
-    return bool(trunk.any() or skull.any() or far.max() > 0 or between < 0.045)
+    # as the camera sees it, nearer than the head and within its outline
+    to_camera = about_up(pose.heading)
+    ahead = (np.concatenate(arms) - bones.neck - bones.head[:, 1] * 0.12) @ to_camera.T
+    hidden = (ahead[:, 2] > 0) & (np.hypot(ahead[:, 0], ahead[:, 1]) < 0.080) & ((to_camera @ bones.head)[2, 2] > 0.2)
+    return bool(hidden.any() or trunk.any() or skull.any() or far.max() > 0 or between < 0.045)
 
 
 _AVERAGE = Build(head=1.08)

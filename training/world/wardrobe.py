@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .body import SHANK, THIGH, Build
+from .body import SHANK, THIGH, TORSO_RINGS, Build
 from .figure import Cut
 from .head import HAIR_STYLES
 
@@ -72,7 +72,9 @@ class Identity:
     @property
     def cut(self) -> Cut:
         """The shape of clothes and hair."""
-        return Cut(self.sleeve, self.ease, 0.0 if self.skirt else self.leg, self.fit, self.skirt, self.fit,
+        under = 0.007 if self.belt is None else 0.020   # what stays free below the top's hem
+        waist = TORSO_RINGS[-1] - self.waistline * (TORSO_RINGS[-1] - TORSO_RINGS[0]) - under
+        return Cut(self.sleeve, self.ease, 0.0 if self.skirt else self.leg, self.fit, self.skirt, self.fit, waist,
                    HAIR_STYLES[self.hair_style])
 
     def describe(self) -> dict:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pgpis_models.metrics import part_colour, psnr, ssim_gauss, texel_error
 from training.world.bank import Bank
-from training.world.drawing import BACKGROUND
+from training.world.wardrobe import BACKGROUND
 
 SOURCE_VIEW, TARGET_VIEW = 0, 1   # of a bank with two views
 GROUND_DISTANCE = 0.07            # Euclidean RGB, 0..1: nearer to the ground's colour is ground

@@ -1,1 +1,1 @@
-"""The demo world: drawn people, their autoencoder and base, without which training at full size is still whole."""
+"""The demo world: drawn people of whom everything is known, and what stands for its giants: autoencoder, reader, base."""

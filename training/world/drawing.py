@@ -18,7 +18,7 @@ from .figure import HEAD, L_ARM, L_LEG, R_ARM, R_LEG, SKIRT, TORSO, build_figure
 from .mesh import Mesh
 from .paint import albedo
 from .poses import sample_pose
-from .raster import Hits, trace
+from .raster import Hits, View, trace
 from .stage import paint_stage
 from .wardrobe import Identity, sample_identity
 
@@ -73,23 +73,6 @@ class Rendering:
     def iuv(self) -> np.ndarray:
         """(H, W, 3) uint8: part, round(255 u), round(255 v)."""
         return np.stack([self.part, np.rint(self.u * 255).astype(np.uint8), np.rint(self.v * 255).astype(np.uint8)], axis=-1)
-
-
-@dataclass(frozen=True)
-class View:
-    """The camera: a rotation (3, 3), pixels per body height, and the picture's upper left corner in body heights."""
-
-    rotation: np.ndarray
-    scale: float
-    left: float
-    top: float
-
-    def project(self, points: np.ndarray) -> np.ndarray:
-        """Column, row in pixels and depth in body heights, (N, 3), of points (N, 3)."""
-        seen = points @ self.rotation.T.astype(points.dtype)
-        seen[:, 0] = (seen[:, 0] - self.left) * self.scale
-        seen[:, 1] = (self.top - seen[:, 1]) * self.scale
-        return seen
 
 
 def frame_person(points: np.ndarray, head: np.ndarray, skeleton: Skeleton, build: Build, pose: Pose, size) -> View:

@@ -12,6 +12,23 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class View:
+    """The camera: a rotation (3, 3), pixels per body height, and the picture's upper left corner in body heights."""
+
+    rotation: np.ndarray
+    scale: float
+    left: float
+    top: float
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Column, row in pixels and depth in body heights, (N, 3), of points (N, 3)."""
+        seen = points @ self.rotation.T.astype(points.dtype)
+        seen[:, 0] = (seen[:, 0] - self.left) * self.scale
+        seen[:, 1] = (self.top - seen[:, 1]) * self.scale
+        return seen
+
+
+@dataclass(frozen=True)
 class Hits:
     """Nearest surfaces: sample (K,) flat index, or number of the wanted cell times its samples plus the place in it;
     triangle (K,); depth (K,) towards the camera; values (A, K): what was given per point, interpolated."""

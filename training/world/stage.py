@@ -5,16 +5,12 @@ All of it stays within 0.05 (RGB distance) of the ground's colour, so a person i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from .body import Pose, Skeleton
 from .mesh import Mesh
+from .raster import View
 from .wardrobe import BACKGROUND
-
-if TYPE_CHECKING:
-    from .drawing import View
 
 DARKEST = 0.030   # share of light that shadow or box may take; 0.030 of BACKGROUND is 0.045 in RGB distance
 _BOX = ((-0.130, 0.130), (-0.135, 0.130))   # left and forward of the hips

@@ -12,7 +12,7 @@ import numpy as np
 
 from .body import LOWER_ARM, SHANK, THIGH, TORSO_RINGS, UPPER_ARM
 from .emblems import inside_emblem
-from .figure import _TORSO_WIDE, chart_spans
+from .figure import TORSO_WIDE, chart_spans
 from .paint_head import paint_head
 from .wardrobe import COLLARS, EMBLEMS, Identity, clear
 
@@ -74,10 +74,11 @@ class _Painter:
         # a dress runs on; other cloth starts at the waist
         dress = who.bottom_kind == 4
         self._dye(out, ~above, True, 0.52, around, depth - (0.0 if dress else who.waistline * (high - low)), shift=0.5)
-        x = np.cos(np.pi * u) * np.interp(v, _TORSO_V, _TORSO_WIDE[::-1])
+        x = np.cos(np.pi * u) * np.interp(v, _TORSO_V, TORSO_WIDE[::-1])
         if who.letter >= 0:
             # letters keep their size around the chest: its breadth is that of the charts at the nipples
-            inside = inside_emblem(EMBLEMS[who.letter], np.cos(np.pi * u) / 0.66, (0.40 - v) / 0.150)
+            middle = 0.44 if COLLARS[who.collar] == "vee" else 0.40
+            inside = inside_emblem(EMBLEMS[who.letter], np.cos(np.pi * u) / 0.66, (middle - v) / 0.150)
             out[~back & above & inside] = who.letter_rgb
         if dress:
             out[np.abs(v - who.waistline) < 0.012] *= np.float32(0.78)

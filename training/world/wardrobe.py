@@ -162,14 +162,15 @@ def sample_identity(seed: int) -> Identity:
     # the darker the skin, the rarer is fair or red hair (indices 4 to 6)
     fair = 0.45 * max(0.12, 1 - tone / 4)
     natural = rng.choice(len(_HAIRS), p=[*[(0.9 - fair) / 4] * 4, *[fair / 3] * 3, 0.10])
-    hair = clear(pick(_DYES) if rng.random() < 0.08 else _HAIRS[natural])
+    dyed = rng.random() < 0.08
+    hair = clear(pick(_DYES) if dyed else _HAIRS[natural])
     odds = (0.05, 0.08, 0.07, 0.18, 0.18, 0.17, 0.22, 0.05) if womanly else (0.24, 0.32, 0.24, 0.03, 0.02, 0.02, 0.03, 0.10)
     style = int(rng.choice(len(HAIR_STYLES), p=odds))
     eyes = pick(_IRISES)
     red = np.array(((0.80, 0.20, 0.26), (0.86, 0.42, 0.44), (0.62, 0.16, 0.28))[rng.integers(3)])
     made_up = uniform(0.45, 0.75) if womanly and rng.random() < 0.5 else uniform(0.18, 0.32)
     lips = tuple(round(float(c), 4) for c in (1 - made_up) * np.array(skin) * (0.90, 0.66, 0.66) + made_up * red)
-    beard = uniform(0.35, 0.9) if not womanly and rng.random() < 0.35 else 0.0
+    beard = uniform(0.35, 0.9) if not womanly and not dyed and rng.random() < 0.35 else 0.0
 
     hue = _hue(uniform(0, 1))
     top, value = _cloth(rng, hue)

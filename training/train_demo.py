@@ -2,7 +2,9 @@
 
     python training/train_demo.py                        everything that is not there yet; interrupted, it goes on
     python training/train_demo.py --stages cfld,qen      these stages alone
-    python training/train_demo.py --scale 4              four times the images of every config, for a GPU
+    python training/train_demo.py --full-size --scale 4 batch=128 lr=1e-3 warmup_images=12800
+                                                         as for a GPU: no half size, which saves nothing there, four times
+                                                         the images of every config, and settings for all runs
     python training/train_demo.py --install              copies the finished set to models/demo
 
 Each stage is one or two runs of training/train.py with a config of training/configs/demo: the base and the methods first see
@@ -80,9 +82,10 @@ class Run:
         return row
 
 
-def runs_of(stage: str, scale: float, output: str, overrides: Sequence[str]) -> list[Run]:
-    """The runs of a stage, in order. scale: of the images of its config, halved runs included."""
+def runs_of(stage: str, scale: float, output: str, overrides: Sequence[str], full_size: bool = False) -> list[Run]:
+    """The runs of a stage, in order. scale: of the images of its config, halved runs included. full_size: no halved runs."""
     halved, work = STAGES[stage]
+    halved = halved and not full_size
     page = CONFIGS / f"{stage}.yaml"
     places = [f"{name}={output}{value.removeprefix('output/train')}" for name, value in _places(load_config(page)).items()]
     usual = [*places, f"output={output}", *overrides]
@@ -133,6 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stages", default=",".join(STAGES), help=f"some of {','.join(STAGES)}")
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the images of every config")
+    parser.add_argument("--full-size", action="store_true", help="no runs at half size")
     parser.add_argument("--output", default="output/train")
     parser.add_argument("--install", action="store_true", help="copy the finished set to models/demo")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings for all runs, such as data.workers=14")
@@ -143,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"stages {unknown} and scale {options.scale}; expected some of {', '.join(STAGES)}, and a scale "
                      "above 0")
     try:
-        train(stages, options.scale, options.output, options.overrides)
+        train(stages, options.scale, options.output, options.overrides, options.full_size)
         if options.install:
             for path in install(options.output):
                 print(f"installed {path}")
@@ -151,11 +155,11 @@ def main(arguments: list[str] | None = None) -> None:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
 
-def train(stages: Sequence[str], scale: float, output: str, overrides: Sequence[str]) -> None:
+def train(stages: Sequence[str], scale: float, output: str, overrides: Sequence[str], full_size: bool = False) -> None:
     """Makes what is not finished of these stages, in the order of STAGES."""
     record = Path(output) / RECORD
     rows = {row["name"]: row for row in json.loads(record.read_text())} if record.is_file() else {}
-    planned = [run for stage in STAGES if stage in stages for run in runs_of(stage, scale, output, overrides)]
+    planned = [run for stage in STAGES if stage in stages for run in runs_of(stage, scale, output, overrides, full_size)]
     waiting = [run for run in planned if not run.finished()]
     print(f"{len(planned) - len(waiting)} of {len(planned)} runs are finished")
     spent, worked = 0.0, 0.0

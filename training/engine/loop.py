@@ -130,6 +130,8 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
     accelerator.init_trackers("tensorboard")
     with accelerator.local_main_process_first():  # one process draws or encodes what is cached, the others find it
         task = make_task(config, accelerator.device)
+    if config.channels_last:
+        task.model.to(memory_format=torch.channels_last)
     parameters = [p for p in task.model.parameters() if p.requires_grad]
     recorded = config.graphs and accelerator.device.type == "cuda"
     optimiser = torch.optim.AdamW(task.groups(config.lr), lr=config.lr, betas=config.betas,

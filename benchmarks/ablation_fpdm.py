@@ -23,9 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
-from training.demo import SOURCE_VIEW, TARGET_VIEW, quantised, score, show  # noqa: E402
+from training.demo import quantised, show  # noqa: E402
 from training.engine.config import DataConfig  # noqa: E402
 from training.world.bank import Bank, open_bank  # noqa: E402
+from training.world.measures import MEASURES, SOURCE_VIEW, TARGET_VIEW, score  # noqa: E402
 
 
 def pictures(checkpoint: Path, bank: Bank, weights: dict[str, float], batch: int, steps: int | None) -> Tensor:
@@ -62,7 +63,7 @@ def main() -> None:
         settings = {"checkpoint": arguments.checkpoint.name, "people": bank.people, "weight": weight,
                     "steps": arguments.steps}
         versions = {"torch": torch.__version__, "python": platform.python_version()}
-        rows = [{"name": f"FPDM {name} the fusion embedding, {what}", "value": value, "unit": "dB" if "psnr" in what else "",
+        rows = [{"name": f"FPDM {name} the fusion embedding, {what}", "value": value, "unit": MEASURES[what],
                  "settings": settings, "versions": versions} for name, row in table.items() for what, value in row.items()]
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -25,18 +25,17 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from training.demo import generate, quantised, score  # noqa: E402
+from training.demo import generate, quantised  # noqa: E402
 from training.engine.config import DataConfig, TrainConfig, load_config  # noqa: E402
 from training.engine.loop import run  # noqa: E402
 from training.train import task_class  # noqa: E402
 from training.world.bank import Bank, open_bank  # noqa: E402
+from training.world.measures import MEASURES, score  # noqa: E402
 
 ROWS = {"photo alone (B1)": {"aggregation": "image"},
         "photo, texture, face concatenated (B3)": {"aggregation": "concat"},
         "stage by stage, no face (B5)": {"aggregation": "stages", "use_face": False},
         "stage by stage (ours)": {"aggregation": "stages"}}
-MEASURES = {"ssim": "", "psnr": "dB", "ssim_person": "", "psnr_person": "dB", "part_colour": "", "texel_error_seen": "",
-            "texel_error_hidden": ""}
 
 
 def variant(config: TrainConfig, changes: dict, seed: int, out: Path) -> TrainConfig:

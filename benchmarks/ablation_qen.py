@@ -28,10 +28,11 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
-from training.demo import SIZE, SOURCE_VIEW, TARGET_VIEW, pictures, quantised, score  # noqa: E402
+from pgpis_models.pipeline import Generator  # noqa: E402
+from training.demo import SIZE, quantised  # noqa: E402
 from training.engine.config import DataConfig, TrainConfig, load_config  # noqa: E402
 from training.world.bank import Bank, open_bank  # noqa: E402
+from training.world.measures import MEASURES, SOURCE_VIEW, TARGET_VIEW, pictures, score  # noqa: E402
 
 ALL, SHARED = 20, 4
 LOCAL_ONLY = {"local_queries": ALL, "global_queries": 0}
@@ -41,8 +42,6 @@ VARIANTS = {
     "B4": BOTH | {"mask": "simple_local"}, "full": BOTH | {"mask": "full"},
 }
 PAPER = {"B1": (0.161, 0.724), "B2": (0.154, 0.735), "B3": (0.158, 0.731), "B4": (0.151, 0.741), "full": (0.150, 0.747)}
-MEASURES = ("ssim", "psnr", "ssim_person", "psnr_person", "part_colour", "texel_error_seen", "texel_error_hidden")
-UNITS = {"psnr": "dB", "psnr_person": "dB"}
 
 
 def start_of(config: TrainConfig) -> str:
@@ -56,20 +55,21 @@ def start_of(config: TrainConfig) -> str:
     return found.hexdigest()[:8]
 
 
-def train(name: str, options: argparse.Namespace, seed: int) -> Path:
-    """The checkpoint of a row, trained if it is not there."""
+def train(name: str, options: argparse.Namespace, seed: int) -> Generator:
+    """A row, trained if its checkpoint is not there, on the base that it was trained on."""
     from training.engine.loop import run
     from training.train import task_class
     settings = [f"method.model={json.dumps(VARIANTS[name])}", f"images={options.images}", f"seed={seed}", "sample_every=0",
                 f"output={options.out / 'runs'}", "save_every=0", *options.overrides]
     config = load_config(ROOT / "training" / "configs" / "demo" / "qen.yaml", settings)
     path = options.out / f"{name}-{seed}-{options.images}-{start_of(config)}.safetensors"
-    return path if path.is_file() else run(replace(config, export=str(path), name=path.stem), task_class("qen"))
+    if not path.is_file():
+        run(replace(config, export=str(path), name=path.stem), task_class("qen"))
+    return Generator(path, config.method.base, config.method.vae)
 
 
-def measure(path: Path, bank: Bank, batch: int) -> dict[str, float]:
-    """`training.demo.score` of a checkpoint on every person of the bank."""
-    generator = Generator(path, DEMO_FOLDER / "demo_base.safetensors", DEMO_FOLDER / "demo_vae.safetensors")
+def measure(generator: Generator, bank: Bank, batch: int) -> dict[str, float]:
+    """`score` of what a row makes of every person of the bank."""
     made = []
     for start in range(0, bank.people, batch):
         who = np.arange(start, min(start + batch, bank.people))
@@ -110,15 +110,14 @@ def main() -> None:
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(options.seeds):
         for name in options.only:
-            path = train(name, options, seed)
-            rows.setdefault(name, []).append(measure(path, bank, options.batch))
+            rows.setdefault(name, []).append(measure(train(name, options, seed), bank, options.batch))
             print(f"{name}, seed {seed}: " + ", ".join(f"{key} {rows[name][-1][key]:.3f}" for key in MEASURES), flush=True)
     copied = score(pictures(bank, SOURCE_VIEW), bank)
     print(f"\n{table(rows)}\n\ncopy of the source: SSIM {copied['ssim']:.3f}, PSNR {copied['psnr']:.2f}")
     if options.json:
         settings = {"images": options.images, "people": options.people, "overrides": options.overrides,
                     "python": platform.python_version(), "torch": torch.__version__}
-        result = [{"name": f"{name} {key}", "value": one[key], "unit": UNITS.get(key, "1"),
+        result = [{"name": f"{name} {key}", "value": one[key], "unit": MEASURES[key],
                    "settings": settings | {"seed": seed, "model": VARIANTS[name]}}
                   for name, found in rows.items() for seed, one in enumerate(found) for key in MEASURES]
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,9 @@ from pgpis_models.metrics import part_colour, psnr, ssim_gauss, texel_error
 from training.world.bank import Bank
 from training.world.wardrobe import BACKGROUND
 
+# what `score` measures, each with its unit
+MEASURES = {"mask_iou": "", "legs": "", "part_colour": "", "sharpness": "", "eyes": "", "texel_error_seen": "",
+            "texel_error_hidden": "", "psnr": "dB", "ssim": ""}
 SOURCE_VIEW, TARGET_VIEW = 0, 1   # of a bank with two views
 GROUND_DISTANCE = 0.07            # Euclidean RGB, 0..1: nearer to the ground's colour is ground
 LEGS = (7, 8, 9, 10, 11, 12, 13, 14)   # DensePose parts of the thighs and shanks

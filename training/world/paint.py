@@ -27,6 +27,13 @@ _IS_BACK[24] = True   # of the head's two parts, the flag says left
 HEM = 0.0075          # breadth of hems and cuffs, body heights
 _TORSO_V = (TORSO_RINGS[-1] - np.array(TORSO_RINGS[::-1])) / (TORSO_RINGS[-1] - TORSO_RINGS[0])
 
+# way around the trunk, as a share of its girth, at angles from the left over the front to the right: an ellipse's arc, so
+# that dots stay round and stripes equally wide
+_HALF = np.linspace(0, 1, 65)
+_STEPS = np.hypot(np.diff(0.088 * np.cos(np.pi * _HALF)), np.diff(0.058 * np.sin(np.pi * _HALF)))
+_ARC = np.concatenate([[0.0], np.cumsum(_STEPS)])
+_ARC *= 0.5 / _ARC[-1]
+
 
 def _fabric(pattern: int, period: float, girth: float, around: np.ndarray, along: np.ndarray, shift: float) -> np.ndarray:
     """True where the second colour shows.
@@ -66,7 +73,8 @@ class _Painter:
         return low + v * (high - low)
 
     def torso(self, out, u, v, back):
-        who, around = self.who, np.where(back, 1.0 - 0.5 * u, 0.5 * u)
+        who, around = self.who, np.interp(u, _HALF, _ARC)
+        around = np.where(back, 1.0 - around, around)
         low, high = self.spans["torso"]
         depth = v * (high - low)  # below the collar
         above = v < who.waistline

@@ -79,8 +79,8 @@ class MultiFocalEmbedding(io.ComfyNode):
             latent = None if read is None else model.model.process_latent_in(vae.encode((read.movedim(1, -1) + 1) / 2))
             clip = None if clip_vision is None else lambda pictures: embeds(clip_vision, pictures, config.prompt_width)
             device = method.load()
-            image = image_tokens(module, photo.to(device), "image", clip)
-            tokens = None if flat is None else image_tokens(module, flat.to(device), "texture", clip)
+            image = image_tokens(module, photo.to(device), clip)
+            tokens = None if flat is None else image_tokens(module, flat.to(device), clip)
             # Again, since CLIP may have taken their place; and before the reference network, which may do the same.
             device = method.load()
             pose = module.encode_pose(pose_pictures(densepose, config.image_size).to(device))

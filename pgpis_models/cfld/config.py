@@ -64,12 +64,12 @@ class CFLDConfig(SwinSourceConfig):
 
 CONFIGS: Mapping[str, CFLDConfig] = {
     "full": CFLDConfig(),
-    # The mannequin world at 128x96: the source is read at full size, so the biases come from the three deeper maps.
-    "demo": CFLDConfig(image_size=(128, 96), window=(8, 6), swin_width=32, swin_depths=(2, 2, 4, 2),
+    # The drawn world at 256x192: the source is read at full size, so the biases come from the three deeper maps.
+    "demo": CFLDConfig(image_size=(256, 192), window=(8, 6), swin_width=32, swin_depths=(2, 2, 4, 1),
                        swin_heads=(1, 2, 4, 8), drop_path=0.0, appearance_features=(1, 2, 3),
                        appearance_widths=(32, 48, 64), appearance_heads=(1, 2, 2), appearance_depth=1,
-                       prompt_width=64, decoder_depth=4, decoder_heads=2, pose_unshuffle=16, unet_widths=(64, 64, 64),
-                       prompt_drop=0.1, appearance_zero_in=False),
+                       prompt_width=64, decoder_depth=4, decoder_heads=2, pose_unshuffle=8, unet_widths=(64, 64, 64),
+                       appearance_zero_in=False),
     "tiny": CFLDConfig(image_size=(64, 64), window=4, swin_width=8, swin_depths=(2, 2, 2, 2), swin_heads=(2, 2, 4, 4),
                        appearance_widths=(16, 24, 32), appearance_heads=(2, 3, 4), appearance_depth=2, prompt_tokens=5,
                        prompt_width=24, decoder_depth=3, decoder_heads=3, unet_widths=(32, 64, 32)),

@@ -105,14 +105,12 @@ class FPDMConfig:
 
 CONFIGS: Mapping[str, FPDMConfig] = {
     "full": FPDMConfig(),
-    # The mannequin world at 128x96: both towers are small, poses are drawn at twice that size. The source tower has the
-    # sizes of the demo's CFLD (backbone and decoder), so that it can start from that.
-    "demo": FPDMConfig(FUSION_CONFIGS["demo"], source_size=(128, 96), source_hidden=256, image_size=(128, 96),
+    # The drawn world at 256x192: both towers are small, the source tower with the backbone of the other methods.
+    "demo": FPDMConfig(FUSION_CONFIGS["demo"], source_size=(256, 192), source_hidden=256, image_size=(256, 192),
                        pose_canvas=(256, 192), pose_widths=(16, 32, 48, 64), class_hidden=128,
                        unet_widths=(64, 64, 64, 64), context=64, linear_projection=False, source_dropout=0.0,
-                       pose_drop=0.1, source_drop=0.1, fusion_drop=0.1, source_swin=SwinSizes(
-                           (128, 96), window=(8, 6), width=32, depths=(2, 2, 4, 2), heads=(1, 2, 4, 8), tokens=16,
-                           token_width=64, decoder_depth=4, decoder_heads=2)),
+                       source_swin=SwinSizes((256, 192), window=(8, 6), width=32, depths=(2, 2, 4, 1), heads=(1, 2, 4, 8),
+                                             tokens=32, token_width=64, decoder_depth=4, decoder_heads=2, reads="all")),
     "tiny": FPDMConfig(FUSION_CONFIGS["tiny"], TowerSizes((70, 70), 14, 32, 2, 2, 48), source_size=(64, 64),
                        source_hidden=20, image_size=(64, 48), pose_widths=(4, 8, 8, 12), class_hidden=16,
                        unet_widths=(32, 32, 32, 32), context=24),

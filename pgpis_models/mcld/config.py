@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..parts.source import lists_to_tuples
+from ..parts.swin_tower import SwinSizes
 from ..surface.layout import LAYOUTS
 
 FACE_WEIGHT = 0.5      # lambda of the face branch, constant in training and sampling; that of the other branch is 1
@@ -29,9 +30,9 @@ class MCLDConfig:
     schedule: "authors" samples on the authors' noise schedule, "base" on that of the base model.
     texture_layout: of the texture map, "smpl" (512 x 512 texels) or "atlas" (1200 x 800).
     trained_unet: patterns of the denoising UNet's weights that are trained and stored.
-    vision_widths: where the checkpoint brings small image encoders in place of CLIP and face recognition: their channels
-        at each halving; none when empty. vision_width, vision_depth, vision_heads: of the decoder that makes tokens of
-        their maps. face_pixels: side of the face crop that the third of them reads.
+    vision: a Swin tower that the checkpoint brings in place of CLIP, for photo and texture map alike; its tokens are
+        image_tokens, prompt_width wide. With it comes a small face encoder in place of face recognition, of channels
+        face_widths at each halving of a face crop with face_pixels at a side. None: both come from outside.
     """
 
     image_size: tuple[int, int] = (512, 512)
@@ -55,10 +56,8 @@ class MCLDConfig:
     schedule: str = "authors"
     texture_layout: str = "smpl"
     trained_unet: tuple[str, ...] = ("*",)
-    vision_widths: tuple[int, ...] = ()
-    vision_width: int = 64
-    vision_depth: int = 2
-    vision_heads: int = 4
+    vision: SwinSizes | None = None
+    face_widths: tuple[int, int, int] = (16, 32, 48)
     face_pixels: int = 32
 
     def __post_init__(self) -> None:
@@ -69,6 +68,11 @@ class MCLDConfig:
         if any(side % self.pose_stride for side in self.image_size):
             raise ValueError(f"image_size is {self.image_size}; expected multiples of {self.pose_stride}, the pixels per "
                              "latent pixel")
+        if self.vision and (self.vision.tokens, self.vision.token_width, self.vision.image) != (
+                self.image_tokens, self.prompt_width, self.image_size):
+            raise ValueError(f"vision reads {self.vision.image} into {self.vision.tokens} tokens of "
+                             f"{self.vision.token_width}; expected image_size {self.image_size}, image_tokens "
+                             f"{self.image_tokens} and prompt_width {self.prompt_width}")
         for name, options in CHOICES.items():
             if getattr(self, name) not in options:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(options)}")
@@ -86,17 +90,19 @@ class MCLDConfig:
     @property
     def own_vision(self) -> bool:
         """Whether the checkpoint brings its image encoders; otherwise CLIP and face recognition come from outside."""
-        return bool(self.vision_widths)
+        return self.vision is not None
 
 
 CONFIGS: Mapping[str, MCLDConfig] = {
     "full": MCLDConfig(),
-    # The mannequin world at 128x96. Its base is told what to draw by 16 caption tokens, so photo and texture map become
-    # 16 tokens each rather than one; both UNets together take 17 MB in half precision.
-    "demo": MCLDConfig(image_size=(128, 96), unet_widths=(64, 64, 64, 64), unet_heads=2, prompt_width=64,
+    # The drawn world at 256x192. Its base was told what to draw by 16 tokens, so photo and texture map become 16 tokens
+    # each rather than one; both UNets together take 17 MB in half precision.
+    "demo": MCLDConfig(image_size=(256, 192), unet_widths=(64, 64, 64, 64), unet_heads=1, prompt_width=64,
                        pose_widths=(16, 32, 48, 64), face_width=64, face_tokens=4, face_dim=64, face_depth=2, face_heads=2,
                        face_head_width=32, face_ff=2, image_tokens=16, schedule="base", texture_layout="atlas",
-                       vision_widths=(24, 40, 64)),
+                       face_pixels=48, vision=SwinSizes(
+                           (256, 192), window=(8, 6), width=32, depths=(2, 2, 4, 1), heads=(1, 2, 4, 8), tokens=16,
+                           token_width=64, decoder_depth=2, decoder_heads=2, reads="all")),
     "tiny": MCLDConfig(image_size=(64, 64), unet_widths=(8, 16, 24, 24), unet_heads=2, unet_groups=4, prompt_width=20,
                        pose_widths=(4, 6, 8, 10), face_width=12, face_dim=24, face_depth=2, face_heads=3,
                        face_head_width=8),

@@ -131,13 +131,13 @@ def encode_faces(method: MCLD, crops: Tensor, found: Tensor) -> Tensor:
     return embedding * found.to(embedding)[:, None]
 
 
-def image_tokens(method: MCLD, pictures: Tensor, which: str, clip: Clip | None = None) -> Tensor:
+def image_tokens(method: MCLD, pictures: Tensor, clip: Clip | None = None) -> Tensor:
     """Pictures (B, 3, *image_size) in -1..1 -> tokens (B, N, X), by the checkpoint's own encoder or by `clip`.
 
-    which: "image" or "texture". Raises ValueError when the checkpoint needs CLIP and there is none.
+    Photos and texture maps alike. Raises ValueError when the checkpoint needs CLIP and there is none.
     """
     if method.config.own_vision:
-        return getattr(method.vision, which)(pictures)
+        return method.vision.tower(pictures)
     if clip is None:
         raise ValueError("this checkpoint reads pictures with CLIP ViT-L/14, which was not given; expected the image "
                          "encoder that MCLD was trained with (lambdalabs/sd-image-variations, image_encoder)")
@@ -162,10 +162,10 @@ def encode_pictures(method: MCLD, sources: Tensor, poses: Sequence[Any], device:
     if source_densepose is not None and faces is None and config.own_vision:
         crops, found = face_crops(sources, source_densepose, config.face_pixels)
         faces = encode_faces(method, crops, found)
-    image, texture, latent = image_tokens(method, sources, "image", clip), None, None
+    image, texture, latent = image_tokens(method, sources, clip), None, None
     if textures is not None:
         flat = as_input(squashed_textures(config, textures)).to(device)
-        texture = image_tokens(method, flat, "texture", clip)
+        texture = image_tokens(method, flat, clip)
     read = flat if textures is not None and config.aggregation != "image" else \
         sources if config.aggregation == "image" else None
     if read is not None:

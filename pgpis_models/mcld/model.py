@@ -75,7 +75,7 @@ class MCLD(nn.Module):
                                             config.face_head_width, config.face_heads, config.face_tokens, config.face_ff)
         self.face_attention = FaceAttention(config.unet_widths, config.prompt_width)
         self.reference_unet = WeightTree(self.reference_weight_shapes())
-        if config.vision_widths:
+        if config.vision:
             self.vision = Vision(config)
 
     # --- encoding -------------------------------------------------------------------------------------------

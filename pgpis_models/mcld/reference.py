@@ -66,7 +66,9 @@ class ReferenceWriter:
         """latent (B, 4, h, w) of the texture map, already scaled; context (B, N, C) -> site -> (B, HW', C_site)."""
         self._features = {}
         try:
-            self.unet(latent, REFERENCE_TIMESTEP, encoder_hidden_states=context, return_dict=False)
+            # a tensor made on the device: of a number diffusers would copy one there, and wait for it
+            time = torch.full((len(latent),), REFERENCE_TIMESTEP, device=latent.device)
+            self.unet(latent, time, encoder_hidden_states=context, return_dict=False)
             return {site: self._features[site] for site in SITES}
         finally:
             self._features = None

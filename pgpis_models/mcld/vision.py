@@ -1,7 +1,7 @@
 """Small image encoders that an MCLD checkpoint may bring, for worlds without CLIP and face recognition (the demo).
 
-They stand where the authors' frozen encoders stand: source photo -> tokens I, texture map -> tokens A, face crop -> the
-face embedding. They are trained with the method. Published sizes have none.
+They stand where the authors' frozen encoders stand: one tower for source photo -> tokens I and texture map -> tokens A, and
+face crop -> the face embedding. They are trained with the method. Published sizes have none.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..unet.attention import attend
+from ..parts.swin_tower import SwinTower
 from .config import MCLDConfig
 
 CELL = 8            # pixels of a picture per cell of its map
@@ -26,7 +26,7 @@ class PictureMap(nn.Module):
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
         if len(widths) != 3:
-            raise ValueError(f"vision_widths is {tuple(widths)}; expected three, one per halving to 1/{CELL}")
+            raise ValueError(f"face_widths is {tuple(widths)}; expected three, one per halving to 1/{CELL}")
         self.steps = nn.ModuleList()
         for before, after in zip((3, *widths[:-1]), widths, strict=True):
             self.steps.append(nn.Conv2d(before, after, 3, stride=2, padding=1))
@@ -41,58 +41,6 @@ class PictureMap(nn.Module):
             h = h + F.silu(same(h))
         h = torch.cat([h, F.avg_pool2d(picture, CELL)], dim=1)
         return h.flatten(2).transpose(1, 2)
-
-
-class Block(nn.Module):
-    """Queries look at the map, at each other, and think."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.look = nn.ModuleList(nn.Linear(width, width) for _ in range(4))
-        self.join = nn.ModuleList(nn.Linear(width, width) for _ in range(4))
-        self.think = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, queries: Tensor, cells: Tensor) -> Tensor:
-        """queries (B, N, D), cells (B, M, D) -> (B, N, D)."""
-        queries = queries + self._attend(self.look, self.norms[0](queries), cells)
-        own = self.norms[1](queries)
-        queries = queries + self._attend(self.join, own, own)
-        return queries + self.think(self.norms[2](queries))
-
-    def _attend(self, layers: nn.ModuleList, queries: Tensor, cells: Tensor) -> Tensor:
-        to_q, to_k, to_v, out = layers
-        return out(attend(to_q(queries), to_k(cells), to_v(cells), self.heads))
-
-
-class TokenReader(nn.Module):
-    """Picture of a fixed size to tokens: learnt queries on its map.
-
-    size: (height, width) in pixels. tokens, out_width: of the result.
-    """
-
-    def __init__(self, size: tuple[int, int], widths: tuple[int, ...], width: int, depth: int, heads: int, tokens: int,
-                 out_width: int) -> None:
-        super().__init__()
-        self.size = tuple(size)
-        self.map = PictureMap(widths)
-        self.enter = nn.Linear(self.map.width, width)
-        self.position = nn.Parameter(torch.randn(1, (size[0] // CELL) * (size[1] // CELL), width) * 0.5)
-        self.queries = nn.Parameter(torch.randn(1, tokens, width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.out = nn.Linear(width, out_width)
-
-    def forward(self, picture: Tensor) -> Tensor:
-        """picture (B, 3, H, W) in -1..1 of `size` -> (B, tokens, out_width). Raises ValueError for another size."""
-        if picture.ndim != 4 or tuple(picture.shape[1:]) != (3, *self.size):
-            raise ValueError(f"the picture to encode has shape {tuple(picture.shape)}; expected (B, 3, *{self.size}): "
-                             "squash it to the checkpoint's own size")
-        cells = self.enter(self.map(picture)) + self.position
-        queries = self.queries.expand(len(picture), -1, -1)
-        for block in self.blocks:
-            queries = block(queries, cells)
-        return self.out(queries)
 
 
 class FaceReader(nn.Module):
@@ -113,12 +61,9 @@ class FaceReader(nn.Module):
 
 
 class Vision(nn.Module):
-    """The three encoders of a checkpoint with `vision_widths`: image, texture, face."""
+    """What a checkpoint brings in place of CLIP (`tower`, for photo and texture map) and of face recognition (`face`)."""
 
     def __init__(self, config: MCLDConfig) -> None:
         super().__init__()
-        reader = (config.vision_widths, config.vision_width, config.vision_depth, config.vision_heads,
-                  config.image_tokens, config.prompt_width)
-        self.image = TokenReader(config.image_size, *reader)
-        self.texture = TokenReader(config.image_size, *reader)
-        self.face = FaceReader(config.face_pixels, tuple(width // 2 for width in config.vision_widths), config.face_width)
+        self.tower = SwinTower(config.vision, mean=(0.5,) * 3, std=(0.5,) * 3)   # takes pictures in -1..1 as they are
+        self.face = FaceReader(config.face_pixels, config.face_widths, config.face_width)

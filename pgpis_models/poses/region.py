@@ -42,18 +42,17 @@ def any_pool(mask: Tensor, size: tuple[int, int]) -> Tensor:
     return F.adaptive_max_pool2d((mask > 0.5).float(), tuple(size))
 
 
-def checked_region(mask: Tensor, size: tuple[int, int]) -> Tensor:
+def checked_region(mask: Tensor, size: tuple[int, int], warn: bool = True) -> Tensor:
     """A region of any size (B, 1, H, W) any-pooled to `size`; one without a pixel inside becomes everywhere, with a warning.
 
-    Raises ValueError when it is not such a tensor.
+    warn: False in training, since to know would wait for the device. Raises ValueError when it is not such a tensor.
     """
     if not isinstance(mask, Tensor) or mask.ndim != 4 or mask.shape[1] != 1 or 0 in mask.shape:
         what = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(f"the pose region is {what}; expected a mask (batch, 1, height, width) of any size")
     region = any_pool(mask, size)
     empty = region.amax((1, 2, 3)) == 0
-    if bool(empty.any()):
+    if warn and bool(empty.any()):
         log.warning("%d of %d pose masks have no person in them: attention is not masked there. Check the pose.",
                     int(empty.sum()), len(empty))
-        region = torch.where(empty[:, None, None, None], torch.ones_like(region), region)
-    return region
+    return region.masked_fill(empty[:, None, None, None], 1.0)

@@ -104,12 +104,14 @@ class QEN(nn.Module):
         """source (B, 3, H, W) in [-1, 1], of config.image_size -> Appearance. Compute it once for many poses."""
         return Appearance(self.fusion(self.backbone(source)), self.null_tokens)
 
-    def encode_pose(self, pose: Tensor | FactoredRasters, region: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
+    def encode_pose(self, pose: Tensor | FactoredRasters, region: Tensor | None = None,
+                    warn: bool = True) -> tuple[dict[str, Tensor], Tensor]:
         """pose (B, C, h, w) in [0, 1] of config.pose_size, whose first three channels are the skeleton's drawing
         -> (inputs of the control branch, pose region (B, 1, H, W)).
 
         region: (B or 1, 1, any, any) in place of the drawing's own. A region without a pixel inside becomes everywhere,
-        which is attention without a mask, with a warning. Raises ValueError for a raster of another size.
+        which is attention without a mask, with a warning unless `warn` is False. Raises ValueError for a raster of another
+        size.
         """
         config = self.config
         expected = (config.pose_channels, *config.pose_size)
@@ -119,7 +121,7 @@ class QEN(nn.Module):
         drawn = pose.picture if isinstance(pose, FactoredRasters) else pose[:, :3]
         if region is None:
             region = skeleton_region(drawn, config.image_size, config.mask_sigma, config.mask_threshold)
-        region = checked_region(region, config.image_size)
+        region = checked_region(region, config.image_size, warn)
         made = self.pose_encoder(pose)
         inputs = {"stem": made} if isinstance(made, Tensor) else {f"map_{level}": m for level, m in enumerate(made)}
         batches = (pose.shape[0], region.shape[0])
@@ -197,7 +199,7 @@ class QEN(nn.Module):
             raise ValueError(f"{len(source)} sources with {' source and '.join(str(len(pose)) for pose in poses)} target "
                              "poses; expected equal numbers")
         appearance = self.encode_appearance(source) if appearance is None else appearance
-        inputs, region = self.encode_pose(join(poses))
+        inputs, region = self.encode_pose(join(poses), warn=False)
         items = region.shape[0]
         if drop_u is None:
             drop_u = torch.rand(items, 2, device=source.device)

@@ -35,15 +35,17 @@ def run_control(control: Control, sample: Tensor, timestep: Tensor,
     """Runs a control network on the rows that have it; the others get zero residuals.
 
     sample (R, 4, H, W), timestep (R,) or scalar, rows as of `Rows.stacked`. Returns 12 skip residuals and the middle one,
-    all with R rows; None, without a call, when no row has it. Raises ValueError when the network gives another number.
+    all with R rows; None, without a call, when no row has it. Where gradients are wanted all rows run, and those without it
+    are zeroed: to pick them would wait for the device. Raises ValueError when the network gives another number.
     """
     time = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
     on = rows["control_on"].to(sample.device).bool() & running(control, time)
-    if not bool(on.any()):
+    training = torch.is_grad_enabled()
+    if not training and not bool(on.any()):
         return None
     inputs = {name.removeprefix("control."): value for name, value in rows.items() if name.startswith("control.")}
-    everywhere = bool(on.all())
-    if not everywhere:
+    everywhere = not training and bool(on.all())
+    if not everywhere and not training:
         inputs = {name: value[on] for name, value in inputs.items()}
         sample, time = sample[on], time[on]
     skips, middle = control.network(sample, time, **inputs)
@@ -54,6 +56,8 @@ def run_control(control: Control, sample: Tensor, timestep: Tensor,
         value = value * control.scale
         if everywhere:
             return value
+        if training:
+            return value.masked_fill(~on.view(-1, 1, 1, 1), 0)
         full = value.new_zeros(on.shape[0], *value.shape[1:])
         full[on] = value
         return full

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .attention import attend
 from .control_branch import ControlBranch, pose_inputs
+from .fitting import at_level, fitted_map
 from .masked_attention import pose_masked_attention
 from .sites import SITES
 
@@ -72,6 +73,10 @@ class DiffusersBranch:
         if branch.checkpointing != net.is_gradient_checkpointing:
             net.enable_gradient_checkpointing() if branch.checkpointing else net.disable_gradient_checkpointing()
         stem, maps = pose_inputs(pose)
+        latent = tuple(sample.shape[-2:])
+        stem = None if stem is None else fitted_map(stem, latent, "the pose")
+        maps = [None if value is None else fitted_map(value, at_level(latent, level), "the pose")
+                for level, value in enumerate(maps)]
         attention = {"seen": branch.sizes.seen(region, sample, tokens)}
         tokens = tokens.to(sample.dtype)
         emb = net.time_embedding(net.time_proj(timestep).to(sample.dtype))

@@ -16,6 +16,7 @@ from .attention import attend, cross_attention, lookup, self_attention
 from .control import run_control
 from .control_branch import ControlBranch
 from .control_diffusers import network_of
+from .fitting import fitted_rows
 from .guidance import Guidance
 from .injections import Control, Rows, harmonise
 from .sites import SITES, Site
@@ -94,7 +95,7 @@ class DiffusersBinding:
 
         encoder_hidden_states (R, N, C) is used at places that get no context. Returns the prediction (R, 4, H, W).
         """
-        rows = dict(rows)
+        rows = fitted_rows(rows, tuple(sample.shape[-2:]))
         text = encoder_hidden_states
         if text is None:
             text = next((value for name, value in rows.items() if name.startswith("context.")), None)

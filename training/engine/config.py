@@ -137,6 +137,7 @@ class TrainConfig:
     ema: float = within(0.998, "0 or more, and less than 1")     # decay of the weight average; 0 = none
     precision: str = one_of("auto", "auto", "no", "bf16", "fp16")   # auto = bf16 where the device is fast at it
     checkpointing: bool = False         # gradient checkpointing in the UNet
+    channels_last: bool = False         # convolutions in the layout that tensor cores read: for GPUs
     graphs: bool = False                # one GPU: a step is recorded once and replayed as a CUDA graph; for small networks
     threads: int = within(0, "0 or more")                 # CPU threads; 0 = as torch chooses
     seed: int = within(3407, "0 or more")

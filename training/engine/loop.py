@@ -7,6 +7,7 @@ interrupted and resumed sees the same batches, noise and drops as one that was n
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from training.engine.ema import Ema
 from training.engine.measures import Batch, hash_seed, in_words, measure
 from training.engine.states import States
 from training.engine.step import computing, make_step
+from training.engine.stopping import StopRequest
 
 
 class Task(Protocol):
@@ -100,9 +102,15 @@ def precision(config: TrainConfig) -> str:
 def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Task]) -> Path:
     """Trains `make_task(config, device)` and returns the path of the exported checkpoint.
 
-    Raises ValueError when the batch does not divide over processes and passes, FloatingPointError when loss or weights
-    stop being finite; the last state on disk is then intact.
+    SIGTERM and Ctrl+C save a state and end with SystemExit, which says so. Raises ValueError when the batch does not divide
+    over processes and passes, FloatingPointError when loss or weights stop being finite; the last state on disk is then
+    intact.
     """
+    with StopRequest() as stop:
+        return _run(config, make_task, stop)
+
+
+def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Task], stop: StopRequest) -> Path:
     if config.threads:
         torch.set_num_threads(config.threads)
     folder = Path(config.output) / config.name
@@ -122,6 +130,8 @@ def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Ta
     accelerator.init_trackers("tensorboard")
     with accelerator.local_main_process_first():  # one process draws or encodes what is cached, the others find it
         task = make_task(config, accelerator.device)
+    if config.channels_last:
+        task.model.to(memory_format=torch.channels_last)
     parameters = [p for p in task.model.parameters() if p.requires_grad]
     recorded = config.graphs and accelerator.device.type == "cuda"
     optimiser = torch.optim.AdamW(task.groups(config.lr), lr=config.lr, betas=config.betas,
@@ -160,6 +170,7 @@ def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Ta
         if main:
             bar.write(in_words(measured, progress.images))
             accelerator.log(measured, step=progress.images)
+            (folder / "measures.json").write_text(json.dumps({"images": progress.images, **measured}))
             _show(accelerator, task, model, folder, progress.images)
     model.train()
     for index, batch in enumerate(loader):
@@ -186,6 +197,11 @@ def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Ta
                                       "lr": float(optimiser.param_groups[0]["lr"])}, step=progress.images)
         if _passed(before, progress.images, config.save_every):
             states.save(progress.images)
+        if stop.asked:
+            bar.close()
+            states.save(progress.images)
+            raise SystemExit(f"{stop.asked}: stopped after {progress.images:,} images, whose state is saved below {folder}; "
+                             "the same command goes on from there")
         if _passed(before, progress.images, config.sample_every):
             shown = progress.images
             with ema or contextlib.nullcontext():

@@ -59,7 +59,7 @@ class RecordedStep:
     steps, then replayed on new batches of the same shapes. Random numbers follow the generator's seed as eagerly.
 
     One process and one pass a step; raises ValueError otherwise. A step that waits for the device, or copies to it, cannot
-    be recorded: it says so and goes on eagerly.
+    be recorded and raises CUDA's error.
     """
 
     def __init__(self, accelerator: Accelerator, model: nn.Module, optimiser: torch.optim.Optimizer,
@@ -74,7 +74,6 @@ class RecordedStep:
         self.parameters, self.clip, self.ema = parameters, clip, ema
         self.stream, self.done = torch.cuda.Stream(), 0
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.eager = False
         self.batch: dict[str, Any] = {}
         self.logs: Logs = {}
 
@@ -82,7 +81,7 @@ class RecordedStep:
         """As `Step`. What it returns is overwritten by the next call."""
         if self.ema:
             self.ema.prepare()
-        if self.done < EAGER_STEPS or self.eager:
+        if self.done < EAGER_STEPS:
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
                 logs = self._run(batch)
@@ -90,13 +89,7 @@ class RecordedStep:
             self.done += 1
             return logs
         if self.graph is None:
-            try:
-                self._record(batch)
-            except RuntimeError as error:
-                torch.cuda.synchronize()
-                self.eager, self.graph = True, None
-                self.accelerator.print(f"this step cannot be recorded as a CUDA graph, going on eagerly: {error}")
-                return self._run(batch)
+            self._record(batch)
         else:
             for name, value in self.batch.items():
                 value.copy_(batch[name], non_blocking=True)
@@ -105,10 +98,10 @@ class RecordedStep:
 
     def _record(self, batch: dict[str, Any]) -> None:
         self.batch = {name: value.clone() for name, value in batch.items()}
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        self.graph = torch.cuda.CUDAGraph()
+        # thread_local: the loader's thread goes on pinning memory meanwhile, which the default forbids
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.logs = self._run(self.batch)
-        self.graph = graph
 
     def _run(self, batch: dict[str, Any]) -> Logs:
         self.optimiser.zero_grad(set_to_none=True)

@@ -36,6 +36,7 @@ from training.engine.task import (
     as_unit,
     configured,
     grid_scale,
+    load_backbone,
     noisy_timesteps,
     start_from,
     trained_weights,
@@ -154,7 +155,7 @@ class MCLDTraining(nn.Module):
     def tokens(self, batch: dict[str, Tensor], name: str, rows: Tensor) -> Tensor:
         """(B, N, X) of source or texture; rows (B,) bool that are not kept see a picture of CLIP's mean colour."""
         pictures = torch.where(rows[:, None, None, None], as_unit(batch[name]), self.mean_colour)
-        tokens = image_tokens(self.method, pictures, "image" if name == "source" else "texture", self.clip)
+        tokens = image_tokens(self.method, pictures, self.clip)
         return tokens if tokens.ndim == 3 else tokens[:, None]
 
     def _reference_latents(self, batch: dict[str, Tensor]) -> Tensor:
@@ -197,6 +198,8 @@ def start(method: MCLD, unet: nn.Module, settings: MethodConfig, more: MCLDTrain
         # Part numbers reach 24 / 255 where U and V reach 1; without this it takes long until parts are told apart.
         with torch.no_grad():
             method.pose_guider.conv_in.weight[:, 2] *= 255 / 24
+        if settings.backbone:
+            load_backbone(method.vision.tower.backbone, settings.backbone)
     return set()
 
 
@@ -225,7 +228,5 @@ def freeze_unused(method: MCLD, train_reference: bool = True) -> None:
         unused += ["face_projector.", "face_attention.", "vision.face."]
     elif config.aggregation == "concat":
         unused += ["face_attention."]
-    if config.aggregation == "image":
-        unused += ["vision.texture."]
     for name, parameter in method.named_parameters():
         parameter.requires_grad_(name not in frozen and not name.startswith(tuple(unused)))

@@ -1,1 +1,1 @@
-"""The demo world: drawn people, their autoencoder and base. Without this folder full-size training is whole."""
+"""The demo world: drawn people of whom everything is known, and what stands for its giants: autoencoder, reader, base."""

@@ -1,18 +1,21 @@
-"""A bank of drawn mannequins: every person in several poses, kept as arrays and cached on disk.
+"""A bank of drawn people: every person in several poses, kept as arrays and cached on disk.
 
 People are numbered by identity seed; the poses of a person follow from the seed too, so a bank is a function of its
 settings. Held-out people start at HELD_OUT and are never drawn for training; those that a run watches itself on, at WATCHED.
+
+It is drawn in chunks of people. A chunk writes its own bytes of the files and is marked when they are all there, so a run
+that was killed goes on where it stopped, a larger bank goes on from a smaller one, and runs that draw at the same time write
+the same bytes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import secrets
-import shutil
+import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +25,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pgpis_models.poses.keypoints import Keypoints
-from training.data.arrays import ArrayFile
 from training.engine.config import DataConfig
-from training.world import drawing as mannequins
-from training.world.captions import caption
+
+from .captions import caption
+from .drawing import render
+from .poses import sample_pose
+from .wardrobe import sample_identity
 
 HELD_OUT = 1_000_000   # first identity seed of people that are never trained on
 WATCHED = 1_100_000    # first of those that a run shows and measures itself on: not the people of `make demo`
-DRAWING = 2            # raise when the renderer's pictures change, so that old caches are not used
+DRAWING = 3            # raise when the renderer's pictures change, so that old caches are not used
+CHUNK = 64             # people that are drawn and marked together
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class Bank:
     """Arrays over N people and V views.
 
     image (N, V, H, W, 3) uint8 RGB; part (N, V, H, W) uint8 DensePose part; uv (N, V, H, W, 2) uint8, 0..255 for
-    0..1; keypoints (N, V, 18, 2) float32 pixels x, y; detected (N, V, 18) bool; caption (N, T, C) float32.
+    0..1; keypoints (N, V, 18, 2) float32 pixels x, y; detected (N, V, 18) bool; eyes (N, V, 2, 2) float32 pixels x, y of the
+    right and the left eye; eyes_visible (N, V, 2) bool; zoom (N, V) float32, 1 for full figures. first: seed of person 0.
     """
 
     image: np.ndarray
@@ -45,7 +52,15 @@ class Bank:
     uv: np.ndarray
     keypoints: np.ndarray
     detected: np.ndarray
-    caption: np.ndarray
+    eyes: np.ndarray
+    eyes_visible: np.ndarray
+    zoom: np.ndarray
+    first: int
+
+    @cached_property
+    def caption(self) -> np.ndarray:
+        """What is told of each person, (N, T, C) float32; made when asked for, since few tasks do."""
+        return np.stack([caption(sample_identity(self.first + n)) for n in range(self.people)])
 
     @property
     def people(self) -> int:
@@ -85,7 +100,7 @@ class Bank:
 def open_bank(data: DataConfig, held_out: int = 0, start: int = HELD_OUT) -> Bank:
     """The bank of a config, drawn on first use. held_out: that many people never trained on, instead, from `start` on.
 
-    The cache appears under its final name only when it is complete. Raises ValueError for other kinds of data.
+    Raises ValueError for other kinds of data.
     """
     if data.kind != "mannequins":
         raise ValueError(f"data.kind is {data.kind!r}; this task is made for mannequins")
@@ -93,14 +108,15 @@ def open_bank(data: DataConfig, held_out: int = 0, start: int = HELD_OUT) -> Ban
     if not held_out and first + people > HELD_OUT:
         raise ValueError(f"data.seed {first} with {people} identities reaches into the held-out people, who start at "
                          f"{HELD_OUT}; expected seed + identities up to that")
-    key = json.dumps([DRAWING, list(data.size), people, first, data.views])
-    folder = Path(data.cache) / f"mannequins-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    if not folder.is_dir():
-        _draw(folder, data, people, first)
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in
-              ("image", "part", "uv", "keypoints", "detected")}
-    captions = np.stack([caption(mannequins.sample_identity(first + n)) for n in range(people)])
-    return Bank(**arrays, caption=captions)
+    # the number of people is no part of the key: a larger bank goes on from a smaller one
+    key = json.dumps([DRAWING, list(data.size), first, data.views, CHUNK])
+    folder = Path(data.cache) / f"people-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    missing = [chunk for chunk in _chunks(people) if not _is_done(folder, *chunk)]
+    if missing:
+        _draw(folder, data, missing, people, first)
+    arrays = {name: np.memmap(folder / f"{name}.bin", kind, "r", shape=(people, data.views, *shape))
+              for name, (shape, kind) in _arrays(data.size).items()}
+    return Bank(**arrays, first=first)
 
 
 def pose_seed(identity: int, view: int) -> int:
@@ -108,43 +124,70 @@ def pose_seed(identity: int, view: int) -> int:
     return identity * 64 + view
 
 
-def _draw(folder: Path, data: DataConfig, people: int, first: int) -> None:
-    height, width = data.size
-    part = folder.with_suffix(f".{secrets.token_hex(4)}.part")
-    part.mkdir(parents=True)
-    shapes = {"image": ((height, width, 3), np.uint8), "part": ((height, width), np.uint8),
-              "uv": ((height, width, 2), np.uint8), "keypoints": ((18, 2), np.float32), "detected": ((18,), bool)}
-    try:
-        with contextlib.ExitStack() as files:   # closed before the folder moves
-            arrays = {name: files.enter_context(ArrayFile(part / f"{name}.npy", (people, data.views, *shape), kind))
-                      for name, (shape, kind) in shapes.items()}
-            jobs = ((first + n, data.views, data.size) for n in range(people))
-            with ProcessPoolExecutor(max(1, data.workers)) as pool:
-                drawn = pool.map(_draw_person, *zip(*jobs, strict=True), chunksize=8)
-                for n, views in enumerate(tqdm(drawn, total=people, desc="drawing people", unit="person")):
-                    for view, values in enumerate(views):
-                        for name, value in values.items():
-                            arrays[name][n, view] = value
-        _move(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def _arrays(size: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
+    """Shape and kind of what is kept of one picture."""
+    height, width = size
+    return {"image": ((height, width, 3), np.uint8), "part": ((height, width), np.uint8),
+            "uv": ((height, width, 2), np.uint8),
+            "keypoints": ((18, 2), np.float32), "detected": ((18,), np.bool_), "eyes": ((2, 2), np.float32),
+            "eyes_visible": ((2,), np.bool_), "zoom": ((), np.float32)}
 
 
-def _move(part: Path, folder: Path) -> None:
-    """Gives a complete folder its name, unless another run has made the same one meanwhile."""
-    try:
-        part.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
+def _chunks(people: int) -> list[tuple[int, int]]:
+    """Where each chunk starts and how many people of it are asked for."""
+    return [(start, min(CHUNK, people - start)) for start in range(0, people, CHUNK)]
+
+
+def _marker(folder: Path, start: int, count: int) -> Path:
+    return folder / f"done-{start:06d}-{count}"
+
+
+def _is_done(folder: Path, start: int, count: int) -> bool:
+    return any(_marker(folder, start, ready).is_file() for ready in range(count, CHUNK + 1))
+
+
+def _draw(folder: Path, data: DataConfig, missing: list[tuple[int, int]], people: int, first: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _arrays(data.size):
+        (folder / f"{name}.bin").touch()
+    with ProcessPoolExecutor(max(1, data.workers)) as pool:
+        jobs = [pool.submit(_draw_chunk, folder, start, count, first, data.views, data.size) for start, count in missing]
+        with tqdm(total=people, initial=people - sum(count for _, count in missing), desc="drawing people",
+                  unit="person") as bar:
+            try:
+                for job, (_, count) in zip(jobs, missing, strict=True):
+                    job.result()
+                    bar.update(count)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _draw_chunk(folder: Path, start: int, count: int, first: int, views: int, size: tuple[int, int]) -> None:
+    """Draws `count` people from number `start` on into their place in the files, and marks them when all is written."""
+    if _is_done(folder, start, count):   # by another run meanwhile
+        return
+    kept = {name: np.empty((count, views, *shape), kind) for name, (shape, kind) in _arrays(size).items()}
+    for n in range(count):
+        for view, values in enumerate(_draw_person(first + start + n, views, size)):
+            for name, value in values.items():
+                kept[name][n, view] = value
+    for name, array in kept.items():
+        with open(folder / f"{name}.bin", "r+b") as file:   # grows where it is written past its end
+            file.seek(start * array[0].nbytes)
+            file.write(array.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+    _marker(folder, start, count).touch()
 
 
 def _draw_person(identity: int, views: int, size: tuple[int, int]) -> list[dict[str, np.ndarray]]:
-    who = mannequins.sample_identity(identity)
+    who = sample_identity(identity)
     result = []
     for view in range(views):
-        drawn = mannequins.render(who, mannequins.sample_pose(pose_seed(identity, view)), size)
+        drawn = render(who, sample_pose(pose_seed(identity, view)), size)
         iuv = drawn.iuv()
-        result.append({"image": drawn.image, "part": iuv[..., 0], "uv": iuv[..., 1:],
-                       "keypoints": drawn.keypoints, "detected": drawn.detected})
+        result.append({"image": drawn.image, "part": iuv[..., 0], "uv": iuv[..., 1:], "keypoints": drawn.keypoints,
+                       "detected": drawn.detected, "eyes": drawn.eyes, "eyes_visible": drawn.eyes_visible,
+                       "zoom": drawn.zoom})
     return result

@@ -1,4 +1,4 @@
-"""The caption of a mannequin: what its demo base is told, as text is to Stable Diffusion.
+"""The caption of a drawn person: what the demo base is told, as text is to Stable Diffusion.
 
 A caption lists the person part by part (skin, hair, cloth on torso, arms and legs, shoes, letter, build) as 16 tokens of
 64 numbers, by a fixed rule that is never trained. It knows nothing of pose, camera or picture.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.world.drawing import Identity
+from .wardrobe import Identity
 
 TOKENS = 16
 WIDTH = 64
@@ -32,8 +32,9 @@ class Kind:
 
 
 KINDS = {
-    "hair": Kind(1, slice(28, 34)),
+    "hair": Kind(1, slice(28, 36)),
     "top": Kind(2, slice(22, 27), size=2.0),
+    "collar": Kind(2, slice(29, 33)),
     "bottom": Kind(3, slice(22, 27), size=2.0),
     "cut": Kind(3, slice(29, 34)),                 # of the bottom: trousers, skirt, ...
     "letter": Kind(10, slice(29, 41), only=28),
@@ -52,27 +53,29 @@ def caption(identity: Identity) -> np.ndarray:
     pattern_bottom = _pattern(who.bottom, who.bottom_second, who.bottom_pattern, who.bottom_period)
     sleeve = 2.0 * who.sleeve  # of the upper arm, then of the lower arm
     leg = 2.0 * who.leg
+    ease, fit, waistline = 2.0 * who.ease - 1.0, 2.0 * who.fit - 1.0, 20.0 * (who.waistline - 0.645)
     socks = _colour(who.sock or who.skin)
-    hair_style, bottom_kind = _one_hot(who.hair_style, 6), _one_hot(who.bottom_kind, 5)
+    hair_style, bottom_kind = _one_hot(who.hair_style, 8), _one_hot(who.bottom_kind, 5)
     letter = np.concatenate([[float(who.letter >= 0)], _one_hot(who.letter, 12)]) if who.letter >= 0 else np.zeros(13)
     build = 8.0 * (np.array([getattr(who.build, name) for name in sorted(vars(who.build))]) - 1.0)
+    belted = float(who.belt is not None)
     rows = [
         (skin, []),                                                       # 0 skin
         (_colour(who.hair), hair_style),                                  # 1 hair
-        (pattern_top, [who.waistline]),                                   # 2 upper torso
-        (pattern_bottom, [who.waistline, *bottom_kind]),                  # 3 lower torso
-        (_worn(pattern_top, skin, sleeve), [sleeve]),                     # 4 upper arm
-        (_worn(pattern_top, skin, sleeve - 1.0), [sleeve - 1.0]),         # 5 lower arm
+        (pattern_top, [waistline, *_one_hot(who.collar, 4)]),             # 2 upper torso
+        (pattern_bottom, [waistline, *bottom_kind, belted]),              # 3 lower torso
+        (_worn(pattern_top, skin, sleeve), [sleeve, ease]),               # 4 upper arm
+        (_worn(pattern_top, skin, sleeve - 1.0), [sleeve - 1.0, ease]),   # 5 lower arm
         (skin, []),                                                       # 6 hand
-        (_worn(pattern_bottom, skin, leg), [leg, *bottom_kind]),          # 7 upper leg
-        (_worn(pattern_bottom, skin, leg - 1.0), [leg - 1.0]),            # 8 lower leg
-        (np.concatenate([_colour(who.shoe), socks[:3]]), [2.0 * who.sock_length]),  # 9 foot and sock
+        (_worn(pattern_bottom, skin, leg), [leg, *bottom_kind, fit]),     # 7 upper leg
+        (_worn(pattern_bottom, skin, leg - 1.0), [leg - 1.0, fit]),       # 8 lower leg
+        (np.concatenate([_colour(who.shoe), socks]), [2.0 * who.sock_length, *_colour(who.sole)]),   # 9 foot and sock
         (np.concatenate([_colour(who.letter_rgb), _colour(who.top)]), letter),      # 10 letter
         (np.zeros(0), build),                                             # 11 build
         (np.concatenate([_colour(who.hair), skin]), hair_style),          # 12 head from behind
-        (np.concatenate([skin, _colour(who.eyes)]), []),                  # 13 face
-        (_colour(who.top), _colour(who.bottom)),                          # 14 the two cloths together
-        (np.zeros(0), [1.0]),                                             # 15 register, the same for everybody
+        (np.concatenate([skin, _colour(who.eyes)]), [2.0 * who.beard, *_colour(who.lips)]),   # 13 face
+        (np.concatenate([_colour(who.top), _colour(who.bottom)]), []),    # 14 the two cloths together
+        (_colour(who.belt or who.bottom), [1.0, belted]),                 # 15 belt; its 1 is the same for everybody
     ]
     tokens = np.zeros((TOKENS, WIDTH), np.float32)
     for slot, (colours, rest) in enumerate(rows):
@@ -91,9 +94,9 @@ def _one_hot(index: int, count: int) -> np.ndarray:
 
 
 def _pattern(main: tuple, second: tuple, pattern: int, period: float) -> np.ndarray:
-    """Main colour, second colour (the main one again when plain), pattern, period: 12 numbers."""
+    """Main colour, second colour (the main one again when plain), pattern, period (0 when plain): 12 numbers."""
     return np.concatenate([_colour(main), _colour(second if pattern else main), 2.0 * _one_hot(pattern, 5),
-                           [15.0 * (period - 0.2)]]).astype(np.float32)
+                           [30.0 * (period - 0.082) if pattern else 0.0]]).astype(np.float32)
 
 
 def _worn(cloth: np.ndarray, skin: np.ndarray, cover: float) -> np.ndarray:

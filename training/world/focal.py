@@ -33,7 +33,7 @@ class Pairs:
     def __init__(self, config: TrainConfig, method: MCLDConfig, device: torch.device) -> None:
         if not method.own_vision:
             raise ValueError("mannequins have no CLIP and no face recognition; expected a preset that brings its own "
-                             "encoders (method.preset: demo, or method.model.vision_widths)")
+                             "encoders (method.preset: demo, or method.model.vision)")
         if config.data.size != method.image_size:
             raise ValueError(f"data.size is {config.data.size}, the method makes pictures of {method.image_size} (height, "
                              "width); set data.size to that, or method.model.image_size")

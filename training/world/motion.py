@@ -1,14 +1,16 @@
-"""A mannequin that moves: the poses of a short walk with a wave, for sequences."""
+"""A drawn person who moves: the poses of a short walk with a wave, for sequences."""
 
 from __future__ import annotations
 
 import json
 import math
 
-from pgpis_models.poses.formats import to_pose_keypoint
 from pgpis_models.poses.keypoints import Keypoints
-from training.world import drawing as mannequins
-from training.world.drawing import Arm, Identity, Leg, Pose
+from pgpis_models.poses.formats import to_pose_keypoint
+
+from .body import Arm, Leg, Pose
+from .drawing import Rendering, render
+from .wardrobe import Identity
 
 FORWARD, UP = (0.0, 0.0, 1.0), (0.0, 1.0, 0.0)   # where a forearm bends to, as (outwards, up, forward)
 
@@ -24,12 +26,13 @@ def walking_pose(phase: float) -> Pose:
     right = Arm(0.35, -1.25 * math.sin(turn), 0.3, FORWARD)
     left = Arm(1.75 + 0.15 * wave, 0.1, 1.2 + 0.45 * wave, UP)
     return Pose(math.radians(25 * math.sin(turn)), lean=0.05, tilt=0.04 * math.sin(turn), head_turn=0.2 * math.sin(turn),
-                head_nod=0.05, arms=(right, left), legs=legs, scale=0.84, x=0.01 * math.sin(turn), y=0.0)
+                head_nod=-0.05, arms=(right, left), legs=legs, scale=0.84, x=0.01 * math.sin(turn), y=0.0,
+                twist=-0.12 * math.sin(turn))
 
 
-def walk(identity: Identity, frames: int, size: tuple[int, int]) -> list:
-    """Renderings of one cycle, as mannequins.render gives them; frames: of the cycle, size: (height, width)."""
-    return [mannequins.render(identity, walking_pose(n / frames), size) for n in range(frames)]
+def walk(identity: Identity, frames: int, size: tuple[int, int]) -> list[Rendering]:
+    """Renderings of one cycle; frames: of the cycle, size: (height, width)."""
+    return [render(identity, walking_pose(n / frames), size) for n in range(frames)]
 
 
 def walk_keypoints(identity: Identity, frames: int, size: tuple[int, int]) -> list[Keypoints]:

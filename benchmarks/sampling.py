@@ -57,7 +57,7 @@ def build(widths, heads, context, dtype):
     import comfy.supported_models
     import torch
     from pgpis_pack.nodes.loaders import unet_config
-    from pgpis_pack.pgpis_models.base import BaseSizes
+    from pgpis_pack.pgpis_models.unet.base import BaseSizes
     config = comfy.supported_models.SD15(unet_config(BaseSizes(widths, heads=heads, cross_attention_dim=context)))
     config.unet_config["num_heads"] = heads
     config.set_inference_dtype(dtype, None)
@@ -70,8 +70,8 @@ def build(widths, heads, context, dtype):
 def injections(widths, context, latent, pictures):
     """CFLD's two ends, nothing and everything: (rows, replaced weights)."""
     import torch
-    from pgpis_pack.pgpis_models.injections import Injections, everywhere, harmonise
-    from pgpis_pack.pgpis_models.sites import SITES
+    from pgpis_pack.pgpis_models.unet.injections import Injections, everywhere, harmonise
+    from pgpis_pack.pgpis_models.unet.sites import SITES
     h, w = latent
     grids = [(-(-h // 2**level), -(-w // 2**level)) for level in range(4)]
     ups = {name: site for name, site in SITES.items() if site.stage == "up"}
@@ -88,8 +88,8 @@ def injections(widths, context, latent, pictures):
 def injections_mcld(widths, context, latent, pictures):
     """MCLD's two terms: (rows, no replaced weights, which cost nothing per step)."""
     import torch
-    from pgpis_pack.pgpis_models.injections import ExtraAttention, Injections, harmonise
-    from pgpis_pack.pgpis_models.sites import SITES
+    from pgpis_pack.pgpis_models.unet.injections import ExtraAttention, Injections, harmonise
+    from pgpis_pack.pgpis_models.unet.sites import SITES
     h, w = latent
     tokens = {name: -(-h // 2**site.level) * -(-w // 2**site.level) for name, site in SITES.items()}
     faces = {name: ExtraAttention(torch.randn(pictures, 16, context), 0.02 * torch.randn(widths[site.level], context),

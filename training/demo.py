@@ -24,42 +24,19 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from pgpis_models.checkpoint import read_metadata  # noqa: E402
-from pgpis_models.metrics import part_colour, psnr, ssim_gauss, texel_error  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
-from pgpis_models.poses.drawing import cfld_rasters  # noqa: E402
+from pgpis_models.poses.drawing import draw_openpose  # noqa: E402
 from pgpis_models.unet.autoencoder import decode_latents, encode_latents, load_vae  # noqa: E402
 from training.engine.config import DataConfig  # noqa: E402
-from training.engine.picture import grid  # noqa: E402
 from training.world.bank import Bank, open_bank  # noqa: E402
+from training.world.closeups import sheet  # noqa: E402
 from training.world.focal import iuvs  # noqa: E402
+from training.world.measures import SOURCE_VIEW, TARGET_VIEW, pictures, score  # noqa: E402
 
 METHODS = ("cfld", "mcld", "fpdm", "qen")
-SIZE = (128, 96)
-SOURCE_VIEW, TARGET_VIEW = 0, 1
+SIZE = (256, 192)
 GRID_PEOPLE = 16
-
-
-def score(made: Tensor, bank: Bank) -> dict[str, float]:
-    """Measures of pictures (N, 3, H, W) in 0..1 against the targets of a bank, each a mean over the pictures."""
-    target = pictures(bank, TARGET_VIEW)
-    (part, u, v), (source_part, source_u, source_v) = (maps(bank, view) for view in (TARGET_VIEW, SOURCE_VIEW))
-    seen, hidden = texel_error(made, target, part, u, v, source_part, source_u, source_v)
-    return {"ssim": float(ssim_gauss(made, target).mean()), "psnr": float(psnr(made, target).mean()),
-            "ssim_person": float(ssim_gauss(made, target, part > 0).mean()),
-            "psnr_person": float(psnr(made, target, part > 0).mean()),
-            "part_colour": part_colour(made, target, source_part, part),
-            "texel_error_seen": seen, "texel_error_hidden": hidden}
-
-
-def maps(bank: Bank, view: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Part, u and v of one view of everybody, each (N, H, W)."""
-    uv = torch.from_numpy(bank.uv[:, view].astype(np.float64) / 255)
-    return torch.from_numpy(bank.part[:, view].astype(np.int64)), uv[..., 0], uv[..., 1]
-
-
-def pictures(bank: Bank, view: int) -> Tensor:
-    """One view of everybody, (N, 3, H, W) in 0..1."""
-    return bank.images(np.arange(bank.people), np.full(bank.people, view)) / 2 + 0.5
+STEPS = 16       # as people sample
 
 
 def quantised(made: Tensor) -> Tensor:
@@ -67,21 +44,15 @@ def quantised(made: Tensor) -> Tensor:
     return (made.clamp(0, 1) * 255).round() / 255
 
 
-def gaps(row: dict[str, float], copy: dict[str, float], autoencoder: dict[str, float]) -> dict[str, float]:
-    """How far a method comes from copying the source (0) to the autoencoder's own limit (1), in SSIM and PSNR."""
-    return {f"{name}_gap": (row[name] - copy[name]) / (autoencoder[name] - copy[name]) for name in ("ssim", "psnr")}
-
-
-def generate(path: Path, bank: Bank, batch: int, seed: int) -> Tensor:
+def generate(path: Path, bank: Bank, batch: int, seed: int, steps: int = STEPS) -> Tensor:
     """The method of a checkpoint, on the base beside it, on every person of the bank -> (N, 3, H, W) in 0..1."""
     generator = Generator(path, path.with_name("demo_base.safetensors"), path.with_name("demo_vae.safetensors"))
     made = []
-    steps = generator.defaults["steps"]
     with tqdm(total=bank.people * steps, desc=read_metadata(path).method, unit="step") as bar:
         for start in range(0, bank.people, batch):
             who = np.arange(start, min(start + batch, bank.people))
             source, target = np.full(len(who), SOURCE_VIEW), np.full(len(who), TARGET_VIEW)
-            made.append(generator(bank.images(who, source), bank.poses(who, target), seed=seed, first=start,
+            made.append(generator(bank.images(who, source), bank.poses(who, target), seed=seed, first=start, steps=steps,
                                   **extras(generator.meta.method, bank, who, source, target),
                                   callback=lambda *_, rows=len(who): bar.update(rows)).cpu())  # noqa: B008 - bound now
     return torch.cat(made)
@@ -94,14 +65,15 @@ def extras(method: str, bank: Bank, who: np.ndarray, source: np.ndarray, target:
     return {}
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "demo")
     parser.add_argument("--models", type=Path, default=DEMO_FOLDER, help="folder of demo_*.safetensors")
-    parser.add_argument("--people", type=int, default=64, help="identities never trained on")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--people", type=int, default=16, help="identities never trained on")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     bank = open_bank(DataConfig(size=SIZE, views=2, cache=str(options.out / "cache")), held_out=options.people)
@@ -109,23 +81,20 @@ def main() -> None:
     vae = load_vae(options.models / "demo_vae.safetensors")
     with torch.no_grad():
         decoded = quantised(decode_latents(vae, encode_latents(vae, target * 2 - 1)))
-    table = {"copy": score(source, bank), "autoencoder": score(decoded, bank)}
+    table = {"copy": score(source, bank, decoded), "autoencoder": score(decoded, bank, decoded)}
     people = np.arange(bank.people)
-    poses = cfld_rasters(bank.poses(people, np.full(bank.people, TARGET_VIEW)), bank.size)[:, :3]
-    columns = {"source": source, "pose": poses}
+    poses = [draw_openpose(pose, SIZE) for pose in bank.poses(people, np.full(bank.people, TARGET_VIEW))]
+    columns = {"source": source, "pose": torch.from_numpy(np.stack(poses)).permute(0, 3, 1, 2).float() / 255}
     for name in METHODS:
         path = options.models / f"demo_{name}.safetensors"
-        if not path.is_file():
-            continue
-        made = quantised(generate(path, bank, options.batch, options.seed))
-        row = score(made, bank)
-        table[name] = row | gaps(row, table["copy"], table["autoencoder"])
-        columns[name.upper()] = made
-    columns |= {"target": target, "autoencoder": decoded}
-    picture = grid([c[:GRID_PEOPLE] * 2 - 1 for c in columns.values()], list(columns), scale=2, per_row=2)
-    Image.fromarray(picture).save(options.out / "grid.png")
+        if path.is_file():
+            columns[name.upper()] = made = quantised(generate(path, bank, options.batch, options.seed, options.steps))
+            table[name] = score(made, bank, decoded)
+    columns["target"] = target
+    shown = {name: column[:GRID_PEOPLE] for name, column in columns.items()}
+    Image.fromarray(sheet(shown, bank)).save(options.out / "grid.png")
     methods = {name: row for name, row in table.items() if name in METHODS}
-    result = {"images": bank.people, "size": list(SIZE), "seed": options.seed, "copy": table["copy"],
+    result = {"images": bank.people, "size": list(SIZE), "seed": options.seed, "steps": options.steps, "copy": table["copy"],
               "autoencoder": table["autoencoder"], "methods": methods}
     (options.out / "metrics.json").write_text(json.dumps(result, indent=2))
     show(table)
@@ -137,7 +106,7 @@ def show(table: dict[str, dict[str, float]]) -> None:
     names = list(dict.fromkeys(name for row in table.values() for name in row))
     print(f"{'':12}" + "".join(f"{name.replace('texel_error', 'texel'):>14}" for name in names))
     for who, row in table.items():
-        print(f"{who:12}" + "".join(f"{row[name]:14.3f}" if name in row else f"{'':14}" for name in names))
+        print(f"{who:12}" + "".join(f"{row[name]:14.3f}" for name in names))
 
 
 if __name__ == "__main__":

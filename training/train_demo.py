@@ -3,8 +3,8 @@
     python training/train_demo.py                        everything that is not there yet; interrupted, it goes on
     python training/train_demo.py --stages cfld,qen      these stages alone
     python training/train_demo.py --full-size --scale 4 batch=128 lr=1e-3 warmup_images=12800
-                                                         as for a GPU: no half size, which saves nothing there, four times the
-                                                         images of every config, and settings for all runs
+                                                         as for a GPU: no half size, which saves nothing there, four times
+                                                         the images of every config, and settings for all runs
     python training/train_demo.py --install              copies the finished set to models/demo
 
 Each stage is one or two runs of training/train.py with a config of training/configs/demo: the base and the methods first see

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .wardrobe import Identity
+from .wardrobe import COLLARS, Identity
 
 TOKENS = 16
 WIDTH = 64
@@ -34,7 +34,7 @@ class Kind:
 KINDS = {
     "hair": Kind(1, slice(28, 36)),
     "top": Kind(2, slice(22, 27), size=2.0),
-    "collar": Kind(2, slice(29, 33)),
+    "collar": Kind(2, slice(29, 34)),
     "bottom": Kind(3, slice(22, 27), size=2.0),
     "cut": Kind(3, slice(29, 34)),                 # of the bottom: trousers, skirt, ...
     "letter": Kind(10, slice(29, 41), only=28),
@@ -50,6 +50,9 @@ def caption(identity: Identity) -> np.ndarray:
     who = identity
     skin = _colour(who.skin)
     pattern_top = _pattern(who.top, who.top_second, who.top_pattern, who.top_period)
+    torso = pattern_top.copy()
+    if COLLARS[who.collar] in ("shirt", "jacket"):   # there the second colour shows without a pattern
+        torso[3:6] = _colour(who.top_second)
     pattern_bottom = _pattern(who.bottom, who.bottom_second, who.bottom_pattern, who.bottom_period)
     sleeve = 2.0 * who.sleeve  # of the upper arm, then of the lower arm
     leg = 2.0 * who.leg
@@ -62,7 +65,7 @@ def caption(identity: Identity) -> np.ndarray:
     rows = [
         (skin, []),                                                       # 0 skin
         (_colour(who.hair), hair_style),                                  # 1 hair
-        (pattern_top, [waistline, *_one_hot(who.collar, 4)]),             # 2 upper torso
+        (torso, [waistline, *_one_hot(who.collar, 5)]),             # 2 upper torso
         (pattern_bottom, [waistline, *bottom_kind, belted]),              # 3 lower torso
         (_worn(pattern_top, skin, sleeve), [sleeve, ease]),               # 4 upper arm
         (_worn(pattern_top, skin, sleeve - 1.0), [sleeve - 1.0, ease]),   # 5 lower arm

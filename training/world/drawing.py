@@ -26,7 +26,7 @@ ASPECT = 0.75   # width of the frame per height
 MARGIN = 0.014  # of the frame height, kept free on every side of a full figure
 PITCH = 0.09    # radians that the camera looks down
 FINE = 3        # points per pixel and direction where edges are
-EDGE = 0.06     # step of a colour channel between neighbours that counts as an edge
+EDGE = 0.08     # step of a colour channel between neighbours that counts as an edge
 
 # DensePose parts per segment: (back, front); for the head (right, left)
 _PARTS = np.array([(1, 2), (23, 24), (16, 18), (20, 22), (3, 3), (15, 17), (19, 21), (4, 4),

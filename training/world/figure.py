@@ -23,10 +23,11 @@ SEGMENTS = 15
 ARM_CAP, LEG_CAP, ANKLE_RUN = 0.025, 0.036, 0.012   # how far limbs go on before their first and behind their last joint
 FOOT_SPAN = (-0.042, 0.100)
 
-_TORSO_WIDE = (0.001, 0.042, 0.080, 0.098, 0.1035, 0.0985, 0.089, 0.0795, 0.0745, 0.0745, 0.0785, 0.084, 0.088, 0.092,
-               0.0965, 0.1000, 0.1000, 0.0950, 0.080, 0.060, 0.042, 0.031)
+# half widths, half depths and shifts forwards of the trunk at the stations TORSO_RINGS
+TORSO_WIDE = (0.001, 0.042, 0.080, 0.098, 0.1035, 0.0985, 0.089, 0.0795, 0.0745, 0.0745, 0.0785, 0.084, 0.088, 0.092,
+              0.0965, 0.1000, 0.1000, 0.0950, 0.080, 0.059, 0.039, 0.0265)
 _TORSO_DEEP = (0.001, 0.036, 0.055, 0.0630, 0.0650, 0.062, 0.057, 0.053, 0.051, 0.051, 0.0535, 0.057, 0.059, 0.0585, 0.055,
-               0.0505, 0.0465, 0.043, 0.0395, 0.036, 0.033, 0.029)
+               0.0505, 0.0465, 0.043, 0.0395, 0.036, 0.031, 0.025)
 _TORSO_AHEAD = (-0.005, -0.005, -0.007, -0.008, -0.007, -0.004, -0.002, 0.0, 0.002, 0.003, 0.004, 0.004, 0.004, 0.003, 0.0,
                 -0.002, -0.003, -0.003, -0.002, -0.001, 0.0, 0.001)
 
@@ -79,7 +80,7 @@ def torso_section(build: Build, height: np.ndarray) -> tuple[np.ndarray, np.ndar
     # hips, waist and shoulders widen their own heights
     factor = smooth(height, (-0.08, 0.0, 0.10, 0.20, 0.25, 0.30), (
         build.hips, build.hips, build.waist, 0.5 + 0.5 * build.shoulders, build.shoulders, 1.0))
-    wide, deep, ahead = (np.interp(height, TORSO_RINGS, values) for values in (_TORSO_WIDE, _TORSO_DEEP, _TORSO_AHEAD))
+    wide, deep, ahead = (np.interp(height, TORSO_RINGS, values) for values in (TORSO_WIDE, _TORSO_DEEP, _TORSO_AHEAD))
     return wide * factor, deep * (0.5 + 0.5 * factor), ahead
 
 

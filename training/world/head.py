@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from .body import EAR_HEIGHT, HEAD_DEPTH, HEAD_WIDTH, Build, Skeleton, turn, unit
+from .body import EAR_HEIGHT, HEAD_WIDTH, Build, Skeleton, turn, unit
 from .mesh import Grids, columns, grid_normals, ring, smooth, tube
 
 HAIR_STYLES = ("cropped", "short", "swept", "bun", "ponytail", "bob", "long", "afro")
@@ -44,16 +44,26 @@ _HEIGHTS = (0.212, 0.2115, 0.2095, 0.205, 0.199, 0.191, 0.182, 0.173, 0.165, 0.1
 
 def hairline(style: str, angle: np.ndarray) -> np.ndarray:
     """Lowest hair above the neck joint, body heights at head size 1; angle as in charts: 0 left, 0.5 front, +-1 right."""
+    table = _hairline_table(style)
+    at = (angle + 1.0).astype(np.float32) % np.float32(2.0) * np.float32((len(table) - 2) / 2)
+    n = at.astype(np.int32)
+    at -= n
+    low = table[n]
+    return low + at * (table[n + 1] - low)
+
+
+@functools.lru_cache(maxsize=16)
+def _hairline_table(style: str) -> np.ndarray:
+    """The hairline at 1024 equal steps of the angle from -1 to 1, and one more."""
+    angle = np.linspace(-1, 1 + 2 / 1024, 1026)
     aside = np.abs((angle - 0.5 + 1.0) % 2.0 - 1.0)   # from the middle of the face, 0..1
-    line = np.interp(aside, _HAIRLINE_AT, _HAIRLINE[style]).astype(np.float32)
+    line = np.interp(aside, _HAIRLINE_AT, _HAIRLINE[style])
     # tufts: no hairline is a clean cut
     ragged = _TUFT.get(style, 0.0022) * np.clip((0.30 - aside) * 16, 0, 1)
-    line += (ragged * (np.sin(angle * 71) + 0.7 * np.sin(angle * 123 + 1.3))).astype(np.float32)
-    slope = _SWEEP.get(style, 0.0)
-    if slope:
-        signed = np.sin(np.pi * (angle - 0.5))   # negative on the person's left
-        line += np.where(aside < 0.30, slope * HEAD_WIDTH * signed * np.cos(aside * (np.pi / 0.60)), 0).astype(np.float32)
-    return line
+    line += ragged * (np.sin(angle * 71) + 0.7 * np.sin(angle * 123 + 1.3))
+    signed = np.sin(np.pi * (angle - 0.5))   # negative on the person's left
+    line += np.where(aside < 0.30, _SWEEP.get(style, 0.0) * HEAD_WIDTH * signed * np.cos(aside * (np.pi / 0.60)), 0)
+    return line.astype(np.float32)
 
 
 @functools.lru_cache(maxsize=32)
@@ -109,20 +119,15 @@ def _skull(style: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
 
 
 def _ear(side: float):
+    """An ear: a flat ellipsoid that stands off to the back."""
     t = np.array([0.03, 0.25, 0.6, 1.0, 1.4, 1.75, 1.97]) * np.pi / 2
-    radius = np.sin(t)
-    lean = np.array([side * 0.25, 0, 1.0])
-    middle = np.array([side * 0.0555, EAR_HEIGHT, -0.010])
-    centres = middle + np.stack([0 * t, 0.0185 * np.cos(t), 0.004 * np.cos(t) * 0], axis=1)
+    centres = np.array([side * 0.0555, EAR_HEIGHT, -0.010]) + np.stack([0 * t, 0.0185 * np.cos(t), 0 * t], axis=1)
     deep = unit(np.array([side * 0.55, 0.0, -0.83]))
-    along = np.array([0, -1.0, 0])
-    left = np.cross(deep, along)   # left x front = along
-    points = tube(centres, left, deep, 0.0055 * radius * (1 + 0 * lean[0]), 0.0125 * radius * (0.85 + 0.15 * np.cos(t)),
-                  ring(columns(10)))
-    v = (HEAD_SPAN[1] - points[..., 1].clip(0.100, 0.122)) / (HEAD_SPAN[1] - HEAD_SPAN[0])
-    # the chart of the skin before the ear, which no hair covers
+    left = np.cross(deep, np.array([0, -1.0, 0]))   # left x front = along
+    points = tube(centres, left, deep, 0.0055 * np.sin(t), 0.0125 * np.sin(t) * (0.85 + 0.15 * np.cos(t)), ring(columns(10)))
+    # its chart lies on the skin before the ear, which no hair covers
     angle = np.broadcast_to(0.5 - side * 0.30 + 0.02 * columns(10), points.shape[:2])
-    return points, grid_normals(points), angle, v * 0 + (HEAD_SPAN[1] - 0.105) / (HEAD_SPAN[1] - HEAD_SPAN[0])
+    return points, grid_normals(points), angle, np.full(len(t), (HEAD_SPAN[1] - 0.105) / (HEAD_SPAN[1] - HEAD_SPAN[0]))
 
 
 def _hair_grid(points: np.ndarray, strands: float, tied: bool):
@@ -195,6 +200,3 @@ def add_head(grids: Grids, segment: int, build: Build, skeleton: Skeleton, style
     # the neck's chart lies below the lowest hair of every style, squeezed where the skull has the same heights
     v = (HEAD_SPAN[1] - np.interp(y / build.head, (-0.030, 0.092), (-0.030, 0.024))) / (HEAD_SPAN[1] - HEAD_SPAN[0])
     grids.add(segment, points, grid_normals(points), angle, v)
-
-
-__all__ = ["COVERS_EARS", "HAIR_STYLES", "HEAD_DEPTH", "HEAD_SPAN", "TIED", "add_head", "hairline"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from .body import LOWER_ARM, SHANK, THIGH, TORSO_RINGS, UPPER_ARM
 from .emblems import inside_emblem
-from .figure import _TORSO_WIDE, chart_spans
+from .figure import TORSO_WIDE, chart_spans
 from .paint_head import paint_head
 from .wardrobe import COLLARS, EMBLEMS, Identity, clear
 
@@ -26,6 +26,13 @@ _IS_BACK = np.isin(np.arange(25), BACK_PARTS)
 _IS_BACK[24] = True   # of the head's two parts, the flag says left
 HEM = 0.0075          # breadth of hems and cuffs, body heights
 _TORSO_V = (TORSO_RINGS[-1] - np.array(TORSO_RINGS[::-1])) / (TORSO_RINGS[-1] - TORSO_RINGS[0])
+
+# way around the trunk, as a share of its girth, at angles from the left over the front to the right: an ellipse's arc, so
+# that dots stay round and stripes equally wide
+_HALF = np.linspace(0, 1, 65)
+_STEPS = np.hypot(np.diff(0.088 * np.cos(np.pi * _HALF)), np.diff(0.058 * np.sin(np.pi * _HALF)))
+_ARC = np.concatenate([[0.0], np.cumsum(_STEPS)])
+_ARC *= 0.5 / _ARC[-1]
 
 
 def _fabric(pattern: int, period: float, girth: float, around: np.ndarray, along: np.ndarray, shift: float) -> np.ndarray:
@@ -66,7 +73,8 @@ class _Painter:
         return low + v * (high - low)
 
     def torso(self, out, u, v, back):
-        who, around = self.who, np.where(back, 1.0 - 0.5 * u, 0.5 * u)
+        who, around = self.who, np.interp(u, _HALF, _ARC)
+        around = np.where(back, 1.0 - around, around)
         low, high = self.spans["torso"]
         depth = v * (high - low)  # below the collar
         above = v < who.waistline
@@ -74,10 +82,11 @@ class _Painter:
         # a dress runs on; other cloth starts at the waist
         dress = who.bottom_kind == 4
         self._dye(out, ~above, True, 0.52, around, depth - (0.0 if dress else who.waistline * (high - low)), shift=0.5)
-        x = np.cos(np.pi * u) * np.interp(v, _TORSO_V, _TORSO_WIDE[::-1])
+        x = np.cos(np.pi * u) * np.interp(v, _TORSO_V, TORSO_WIDE[::-1])
         if who.letter >= 0:
             # letters keep their size around the chest: its breadth is that of the charts at the nipples
-            inside = inside_emblem(EMBLEMS[who.letter], np.cos(np.pi * u) / 0.66, (0.40 - v) / 0.150)
+            middle = 0.44 if COLLARS[who.collar] == "vee" else 0.40
+            inside = inside_emblem(EMBLEMS[who.letter], np.cos(np.pi * u) / 0.66, (middle - v) / 0.150)
             out[~back & above & inside] = who.letter_rgb
         if dress:
             out[np.abs(v - who.waistline) < 0.012] *= np.float32(0.78)
@@ -108,6 +117,8 @@ class _Painter:
             edge = np.hypot(x / 0.047, depth / (0.047 * deep))
         elif kind == "vee":
             edge = side / 0.045 + depth / (0.098 * deep)
+        elif kind == "jacket":
+            edge = np.hypot(x / 0.046, depth / 0.050)
         else:
             edge = side / 0.034 + depth / 0.050
         edge = np.where(back, behind, edge)
@@ -129,9 +140,26 @@ class _Painter:
             out[leaf] *= np.float32(0.62)
             tone = np.array(who.top if who.top_pattern == 0 else who.top_second, np.float32)
             out[inner] = tone * np.float32(0.95)
+        elif kind == "jacket":
+            self._jacket(out, x, depth, edge, back)
         else:
             out[(edge >= 1) & (edge < 1.17)] *= np.float32(0.78)
         out[edge < 1] = self.skin
+
+    def _jacket(self, out, x, depth, edge, back):
+        """Two fronts with lapels; between them the second colour."""
+        who, side = self.who, np.abs(x)
+        worn = ~back & (depth < who.waistline * 0.382)
+        gap = 0.030 + 0.10 * np.maximum(depth - 0.13, 0)   # half of the opening
+        lapel = worn & (side > gap) & (side < gap + 0.026 * np.clip(1.35 - depth / 0.125, 0, 1)) & (depth < 0.125)
+        rim = worn & (side > gap) & (side < gap + 0.004 + 0.026 * np.clip(1.35 - depth / 0.125, 0, 1))
+        out[rim] *= np.float32(0.62)
+        out[lapel] = np.array(who.top, np.float32) * np.float32(0.90)
+        inner = worn & (side <= gap)
+        out[inner] = who.top_second
+        out[inner & (edge < 1.16)] *= np.float32(0.80)
+        out[inner & (side > gap - 0.005)] *= np.float32(0.82)   # the jacket's shadow
+        out[back & (edge >= 1) & (edge < 1.5)] *= np.float32(0.80)
 
     def head(self, out, u, v, back):
         out[:] = paint_head(self.who, u, v, back)

@@ -72,14 +72,16 @@ def _face(who: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     # cheeks
     _blend(out, 0.28 * np.exp(-((side - 0.032) / 0.012) ** 2 - ((y - 0.097) / 0.010) ** 2), skin * (1.0, 0.72, 0.68))
     _blend(out, 0.16 * np.exp(-(aside / 0.017) ** 2 - ((rise - 0.003) / 0.011) ** 2), skin * (0.70, 0.58, 0.56))   # eyelids
-    _blend(out, 0.25 * np.exp(-(x / 0.0100) ** 2 - ((y - 0.0925) / 0.0026) ** 2), skin * 0.55)   # under the nose
-    _blend(out, 0.80 * np.exp(-((side - 0.0052) / 0.0021) ** 2 - ((y - 0.0945) / 0.0013) ** 2), skin * (0.50, 0.36, 0.34))
     if who.beard:
         line = np.interp(side, (0.0, 0.024, 0.040, 0.056, 0.064), (0.0685, 0.0690, 0.092, 0.108, 0.140))
         jaw = _edge(y - line, 0.009) * np.clip((0.0735 - side) / 0.006, 0, 1)
         lip = _edge(np.hypot(x / 0.024, (y - 0.0875) / 0.0045) - 1, 0.5)
         _blend(out, who.beard * np.maximum(jaw, 0.9 * lip), np.array(who.hair) * 0.55 + skin * 0.20)
-    _mouth(out, who, x, y)
+    near = np.flatnonzero((side < 0.030) & (y > 0.058) & (y < 0.101))
+    if near.size:
+        part = out[near]
+        _nose_and_mouth(part, who, x[near], y[near])
+        out[near] = part
     near = np.flatnonzero((np.abs(aside) < 0.020) & (rise > -0.013) & (rise < 0.031))
     if near.size:
         part = out[near]
@@ -88,7 +90,10 @@ def _face(who: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return out
 
 
-def _mouth(out: np.ndarray, who: Identity, x: np.ndarray, y: np.ndarray) -> None:
+def _nose_and_mouth(out: np.ndarray, who: Identity, x: np.ndarray, y: np.ndarray) -> None:
+    skin, side = np.array(who.skin, np.float32), np.abs(x)
+    _blend(out, 0.25 * np.exp(-(x / 0.0100) ** 2 - ((y - 0.0925) / 0.0026) ** 2), skin * 0.55)   # under the nose
+    _blend(out, 0.80 * np.exp(-((side - 0.0052) / 0.0021) ** 2 - ((y - 0.0945) / 0.0013) ** 2), skin * (0.50, 0.36, 0.34))
     half, lips = 0.0205, np.array(who.lips, np.float32)
     share = np.clip(np.abs(x) / half, 0, 1)
     middle = 0.0752 + 0.0052 * share * share   # corners up: a faint smile

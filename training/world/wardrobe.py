@@ -14,7 +14,7 @@ from .head import HAIR_STYLES
 
 PATTERNS = ("plain", "horizontal stripes", "vertical stripes", "checks", "dots")
 BOTTOMS = ("shorts", "knee", "trousers", "skirt", "dress")
-COLLARS = ("round", "vee", "shirt", "roll")
+COLLARS = ("round", "vee", "shirt", "roll", "jacket")   # a jacket is open and shows the second colour beneath
 EMBLEMS = ("A", "E", "H", "K", "N", "T", "X", "Z", "heart", "star", "ring", "cross")
 BACKGROUND = (0.86, 0.86, 0.88)
 CLEARANCE = 0.125   # RGB distance that every colour keeps from the ground, however it is shaded
@@ -159,14 +159,18 @@ def sample_identity(seed: int) -> Identity:
     tone = uniform(0, len(_SKINS) - 1.001)
     low, mix = int(tone), tone - int(tone)
     skin = clear(tuple(a + mix * (b - a) for a, b in zip(_SKINS[low], _SKINS[low + 1], strict=True)))
-    hair = clear(pick(_DYES if rng.random() < 0.08 else _HAIRS))
+    # the darker the skin, the rarer is fair or red hair (indices 4 to 6)
+    fair = 0.45 * max(0.12, 1 - tone / 4)
+    natural = rng.choice(len(_HAIRS), p=[*[(0.9 - fair) / 4] * 4, *[fair / 3] * 3, 0.10])
+    dyed = rng.random() < 0.08
+    hair = clear(pick(_DYES) if dyed else _HAIRS[natural])
     odds = (0.05, 0.08, 0.07, 0.18, 0.18, 0.17, 0.22, 0.05) if womanly else (0.24, 0.32, 0.24, 0.03, 0.02, 0.02, 0.03, 0.10)
     style = int(rng.choice(len(HAIR_STYLES), p=odds))
     eyes = pick(_IRISES)
     red = np.array(((0.80, 0.20, 0.26), (0.86, 0.42, 0.44), (0.62, 0.16, 0.28))[rng.integers(3)])
     made_up = uniform(0.45, 0.75) if womanly and rng.random() < 0.5 else uniform(0.18, 0.32)
     lips = tuple(round(float(c), 4) for c in (1 - made_up) * np.array(skin) * (0.90, 0.66, 0.66) + made_up * red)
-    beard = uniform(0.35, 0.9) if not womanly and rng.random() < 0.35 else 0.0
+    beard = uniform(0.35, 0.9) if not womanly and not dyed and rng.random() < 0.35 else 0.0
 
     hue = _hue(uniform(0, 1))
     top, value = _cloth(rng, hue)
@@ -182,6 +186,8 @@ def sample_identity(seed: int) -> Identity:
     fit = (uniform(0.5, 1.0), uniform(0.2, 0.8), uniform(0.0, 1.0), uniform(0.0, 1.0), uniform(0.1, 1.0))[kind]
     sleeve = float(rng.choice((0.0, 0.34, 0.64, 1.0), p=(0.16, 0.38, 0.10, 0.36)))
     collar = int(rng.choice(4, p=(0.50, 0.22, 0.20, 0.08))) if sleeve > 0 else int(rng.choice(2, p=(0.7, 0.3)))
+    if sleeve > 0.6 and kind < 4 and top_pattern == 0 and rng.random() < 0.35:
+        collar = 4
     waistline = uniform(0.60, 0.69)
     belt = None
     if kind < 4 and rng.random() < 0.40:
@@ -189,7 +195,7 @@ def sample_identity(seed: int) -> Identity:
     if kind == 4:
         bottom, bottom_second, bottom_pattern, bottom_period = top, top_second, top_pattern, top_period
     letter, letter_rgb = -1, (1.0, 1.0, 1.0)
-    if top_pattern == 0 and collar != 2 and rng.random() < 0.35:
+    if top_pattern == 0 and collar not in (2, 4) and rng.random() < 0.35:
         letter = int(rng.integers(len(EMBLEMS)))
         bright = 0.3 * top[0] + 0.59 * top[1] + 0.11 * top[2]
         letter_rgb = clear(pick(((1.0, 0.97, 0.90), (0.98, 0.88, 0.30)))) if bright < 0.55 else \

@@ -29,7 +29,7 @@ import safetensors  # noqa: E402
 import torch  # noqa: E402
 
 from pgpis_models.cfld.convert import convert, published_layout  # noqa: E402
-from pgpis_models.checkpoint import load_checkpoint, read_metadata
+from pgpis_models.checkpoint import load_checkpoint, read_metadata  # noqa: E402
 from pgpis_models.unet.weights import open_safetensors  # noqa: E402
 
 MIB = 2 ** 20

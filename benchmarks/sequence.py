@@ -31,8 +31,8 @@ from pgpis_models.checkpoint import save_checkpoint  # noqa: E402
 from pgpis_models.fpdm.config import CONFIGS  # noqa: E402
 from pgpis_models.fpdm.model import FPDM  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
-from training.world import drawing as mannequins  # noqa: E402
 from training.world.motion import walk_keypoints  # noqa: E402
+from training.world.wardrobe import sample_identity  # noqa: E402
 
 BAR = 1.05            # of the sequence's UNet time over that of single pictures
 GROWTH_BAR = 1.05     # of the peak memory with the most frames over that with the fewest
@@ -54,7 +54,7 @@ def opened(folder: Path) -> Generator:
 
 def frames(count: int) -> list:
     """Poses of a walk that repeats itself."""
-    cycle = walk_keypoints(mannequins.sample_identity(1_000_000), 12, (128, 96))
+    cycle = walk_keypoints(sample_identity(1_000_000), 12, (256, 192))
     return [cycle[n % len(cycle)] for n in range(count)]
 
 

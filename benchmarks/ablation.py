@@ -1,0 +1,154 @@
+"""The papers' ablations in small: each row of a method's table trained and measured on drawn people.
+
+    python benchmarks/ablation.py METHOD [--images 24000] [--people 64] [--seeds 1] [--json FILE] [key=value ...]
+
+METHOD: cfld, mcld or qen (table 3 of their papers), or fpdm (with and without the fusion embedding). Every row starts from
+the same base, autoencoder and backbone, which `make train-demo` makes, and sees the same images in the same order at half
+the size; then it makes the same people, never trained on, in 20 steps from the same noise. key=value are settings of the
+training config, for all rows. A row that is in --out already, with the same settings and starts, is not trained again.
+
+"autoencoder" is the targets through the autoencoder at the same size, the best a row could do, "copy" the source as the
+answer. Networks are small and budgets short: differences that are smaller than those between seeds mean nothing, so give
+--seeds more than one. LPIPS needs downloaded weights and is left out; the papers' figures stand beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import platform
+import statistics
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+for folder in (str(HERE), str(ROOT)):   # this script's own parts, and the pack
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+import torch  # noqa: E402
+from ablation_parts.making import measured_task  # noqa: E402
+from ablation_parts.rows import ROWS, Row  # noqa: E402
+
+from training.engine.config import TrainConfig, as_json, load_config  # noqa: E402
+from training.engine.loop import run  # noqa: E402
+
+MEASURES = {"mask_iou": "", "legs": "", "part_colour": "", "sharpness": "", "eyes": "", "texel_error_seen": "",
+            "texel_error_hidden": "", "psnr": "dB", "ssim": ""}
+IMAGES_PER_PERSON = 4   # of a run: people that are drawn for it, at most as many as the config has
+Found = dict[str, float]
+
+
+def row_config(page: Path, row: Row, seed: int, images: int, out: Path, overrides: list[str]) -> TrainConfig:
+    """The training config of a row: half size, measured at its end."""
+    people = max(2, min(load_config(page, overrides).data.identities, images // IMAGES_PER_PERSON))
+    return load_config(page, ["method.halved=true", f"images={images}", f"data.identities={people}", "sample_every=0",
+                              f"seed={seed}", f"output={out}", *row.settings, *overrides])
+
+
+def made_of(config: TrainConfig, how: dict) -> str:
+    """Twelve letters for all settings of a row, how it is measured, and the files that it starts from."""
+    digest = hashlib.sha256((as_json(config) + json.dumps(how, sort_keys=True)).encode())
+    method = config.method
+    for name in (method.base, method.vae, method.backbone, method.init, config.fpdm.fusion):
+        digest.update(Path(name).read_bytes() if name and Path(name).is_file() else b"none")
+    return digest.hexdigest()[:12]
+
+
+def measured(name: str, row: Row, config: TrainConfig, options: argparse.Namespace) -> dict:
+    """What `measured_task` exports; trained only where it is not there."""
+    how = {"people": options.people, "steps": options.steps, "variant": row.variant and row.variant.__name__,
+           "shown": dict(row.shown), "also": {way: dict(shown) for way, shown in row.also.items()}}
+    path = Path(config.output) / f"{name}-{config.seed}-{made_of(config, how)}.json"
+    if not path.is_file():   # the name is the run's too, so that it goes on only from its own states
+        run(replace(config, export=str(path), name=path.stem),
+            measured_task(row, options.people, options.steps, options.batch))
+    return json.loads(path.read_text())
+
+
+def table(method: str, rows: Mapping[str, list[Found]]) -> str:
+    """Markdown: mean over seeds, and lowest to highest where there are several."""
+    lines = ["| | | " + " | ".join(name.replace("_", " ") for name in MEASURES) + " | paper |",
+             "| --- " * (len(MEASURES) + 3) + "|"]
+    for name, found in rows.items():
+        row = ROWS[method].get(name, Row(""))
+        cells = [said([one[measure] for one in found]) for measure in MEASURES]
+        lines.append(f"| {name} | {row.what} | {' | '.join(cells)} | {row.paper} |")
+    return "\n".join(lines)
+
+
+def said(values: list[float]) -> str:
+    """Mean of a measure over seeds, with its range; a dash where it means nothing, as eyes do without closer views."""
+    values = [value for value in values if math.isfinite(value)]
+    if not values:
+        return "-"
+    spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{spread}"
+
+
+def json_rows(method: str, rows: Mapping[str, list[Found]], settings: dict) -> list[dict]:
+    """A row per measure and seed. value: None where a measure means nothing."""
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    return [{"name": f"{method} {name}, {measure}", "value": one[measure] if math.isfinite(one[measure]) else None,
+             "unit": unit, "versions": versions,
+             "settings": settings | {"row": name, "what": ROWS[method].get(name, Row("")).what, "seed_number": number}}
+            for name, found in rows.items() for number, one in enumerate(found) for measure, unit in MEASURES.items()]
+
+
+def main(arguments: list[str] | None = None) -> dict[str, list[Found]]:
+    """Prints the table; returns row -> measures of each seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("method", choices=list(ROWS))
+    parser.add_argument("--images", type=int, default=24_000, help="training images of each row")
+    parser.add_argument("--people", type=int, default=64, help="people never trained on, to measure with")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each row")
+    parser.add_argument("--steps", type=int, default=20, help="sampling steps")
+    parser.add_argument("--rows", default="", metavar="ROW[,ROW]", help="these alone")
+    parser.add_argument("--batch", type=int, default=32, help="pictures made at once")
+    parser.add_argument("--config", type=Path, help="training/configs/demo/METHOD.yaml unless given")
+    parser.add_argument("--out", type=Path, help="output/ablation/METHOD unless given")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the training config, for all rows")
+    options = parser.parse_intermixed_args(arguments)
+    method, wrong = options.method, [name for name in options.overrides if "=" not in name]
+    names = [name for name in options.rows.split(",") if name] or list(ROWS[method])
+    unknown = [name for name in names if name not in ROWS[method]]
+    if unknown or wrong or min(options.images, options.people, options.seeds, options.steps, options.batch) < 1:
+        parser.error(f"rows {unknown}, settings {wrong}; expected rows of {', '.join(ROWS[method])}, settings as key=value, "
+                     "and numbers of 1 or more")
+    page = options.config or ROOT / "training" / "configs" / "demo" / f"{method}.yaml"
+    out = options.out or ROOT / "output" / "ablation" / method
+    out.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, list[Found]] = {}
+    for seed in range(options.seeds):
+        for name in names:
+            row = ROWS[method][name]
+            try:
+                config = row_config(page, row, seed, options.images, out, options.overrides)
+            except ValueError as error:
+                parser.error(str(error))
+            print(f"-- {name}, seed {seed}: {row.what}", flush=True)
+            found = measured(name, row, config, options)
+            for way, one in found["measures"].items():
+                rows.setdefault(f"{name}, {way}" if way else name, []).append(one)
+            for limit in ("copy", "autoencoder"):
+                rows.setdefault(limit, [found[limit]])
+    ordered = {name: rows[name] for name in sorted(rows, key=lambda name: name in ("copy", "autoencoder"))}
+    print(f"\n{options.images} images each, {options.people} people never trained on, {options.seeds} seed(s)\n\n"
+          f"{table(method, ordered)}")
+    if options.json:
+        settings = {"images": options.images, "people": options.people, "seeds": options.seeds, "steps": options.steps,
+                    "overrides": options.overrides, "size": list(config.data.size), "halved": config.method.halved,
+                    "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(json_rows(method, ordered, settings), indent=1) + "\n")
+    return ordered
+
+
+if __name__ == "__main__":
+    main()

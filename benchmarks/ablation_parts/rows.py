@@ -1,0 +1,71 @@
+"""The rows of each method's ablation: what differs in training and in sampling, and what the paper reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from .cfld import FeaturesAsKeys, MapAsPrompt, PromptAlone
+
+
+@dataclass(frozen=True)
+class Row:
+    """what: in words. settings: key=value of the training config. variant: in place of the method's class. shown: what of
+    the conditions is left out in sampling (`making.py`). also: other ways of sampling the same training, by name. paper:
+    what the paper reports of it."""
+
+    what: str
+    settings: tuple[str, ...] = ()
+    variant: type[nn.Module] | None = None
+    shown: Mapping[str, Any] = field(default_factory=dict)
+    also: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    paper: str = ""
+
+
+KEYS = "method.trainable_unet=[default]"   # keys and values on the way up, as in the paper
+ALL, SHARED = 20, 4                        # of QEN's queries: all rows have the same number
+
+
+def _qen(mask: str, shared: int, what: str, paper: str) -> Row:
+    model = {"mask": mask, "local_queries": ALL - shared, "global_queries": shared}
+    return Row(what, tuple(f"method.model.{name}={value}" for name, value in model.items()), paper=paper)
+
+
+ROWS: Mapping[str, Mapping[str, Row]] = {
+    # Table 3 of CFLD, LPIPS and SSIM at 256x176. B2 (CLIP's image encoder as the prompt) has no counterpart in the drawn
+    # world.
+    "cfld": {
+        "B1": Row("features as keys and values, no prompt", (KEYS,), FeaturesAsKeys, paper="LPIPS 0.2018, SSIM 0.6959"),
+        "B3": Row("decoder's prompt alone", (KEYS,), PromptAlone, paper="LPIPS 0.1615, SSIM 0.7293"),
+        "B4": Row("the same, queries trained as well", (
+            'method.trainable_unet=[default, "up_blocks.*attn2.to_q.weight"]',), PromptAlone,
+            paper="LPIPS 0.1742, SSIM 0.7198"),
+        "B5": Row("deepest map as the prompt, biases", (KEYS,), MapAsPrompt, paper="LPIPS 0.1912, SSIM 0.7038"),
+        "full": Row("decoder's prompt, biases", (KEYS,), paper="LPIPS 0.1519, SSIM 0.7378")},
+    # Table 3 of MCLD at 256x176. B1's reference network reads the photo, since it has no texture map; the paper does not
+    # state what it read.
+    "mcld": {
+        "B1": Row("photo", ("method.model.aggregation=image",), paper="LPIPS 0.1629, SSIM 0.7371"),
+        "B2": Row("photo, texture in one context", ("method.model.aggregation=concat", "method.model.use_face=false"),
+                  paper="LPIPS 0.1620, SSIM 0.7357"),
+        "B3": Row("photo, texture, face in one context", ("method.model.aggregation=concat",),
+                  paper="LPIPS 0.1536, SSIM 0.7340"),
+        "B4": Row("texture, face, stage by stage", ("mcld.image_drop=1.0",), shown={"image": False},
+                  paper="LPIPS 0.1619, SSIM 0.734"),
+        "B5": Row("photo, texture, stage by stage", ("method.model.use_face=false",), paper="LPIPS 0.1483, SSIM 0.7499"),
+        "full": Row("photo, texture, face, stage by stage", paper="LPIPS 0.1482, SSIM 0.7511")},
+    # The paper's ablations are not defined in code; this is its one idea, with and without.
+    "fpdm": {
+        "without": Row("trained without the fusion embedding", ("method.model.fusion_drop=1.0",), shown={"fusion": False}),
+        "full": Row("with the fusion embedding", also={"taken away": {"fusion": False}})},
+    # Table 3 of QEN at 256x176.
+    "qen": {
+        "B1": _qen("none", 0, "local queries", "LPIPS 0.161, SSIM 0.724"),
+        "B2": _qen("simple", 0, "local queries, eq. (9)", "LPIPS 0.154, SSIM 0.735"),
+        "B3": _qen("none", SHARED, "local and global queries", "LPIPS 0.158, SSIM 0.731"),
+        "B4": _qen("simple_local", SHARED, "local and global queries, eq. (9) on the local", "LPIPS 0.151, SSIM 0.741"),
+        "full": _qen("full", SHARED, "local and global queries, eq. (5)", "LPIPS 0.150, SSIM 0.747")},
+}

@@ -26,7 +26,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pgpis_models.surface.densepose import IUV  # noqa: E402
-from pgpis_models.surface.texture import have_smpl, surface, tiles, warp  # noqa: E402
+from pgpis_models.surface.layout import have_smpl, surface, tiles  # noqa: E402
+from pgpis_models.surface.texture import warp  # noqa: E402
 
 BARS = {"exact": 3.0, "fast": 40.0}
 FAST_MS = 25.0

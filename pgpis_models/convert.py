@@ -18,7 +18,7 @@ from pathlib import Path
 if not __package__:   # run as a file: as part of the package instead, whose folder must not be searched for other packages
     HERE = Path(__file__).resolve().parent
     sys.path[:] = [str(HERE.parent), *(entry for entry in sys.path if Path(entry).resolve() != HERE)]
-    from .convert import main
+    from pgpis_models.convert import main
     sys.exit(main())
 
 

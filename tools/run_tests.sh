@@ -18,7 +18,7 @@ run() {  # name, arguments of pytest
   rm -f "$log"
 }
 
-run "models and training" tests/models tests/training
+run "models and training" tests/pgpis_models tests/training
 if [ -d "${PGPIS_GOLDEN:-../shared/golden}" ]; then
   run "golden (parity with the authors' code)" tests/golden
 else

@@ -13,7 +13,7 @@ from pgpis_models.fpdm.fusion import FusionModel
 from pgpis_models.parts.swin_tower import SwinSizes, SwinTower
 from pgpis_models.qen.config import CONFIGS as QEN_CONFIGS
 from pgpis_models.qen.model import QEN
-from pgpis_models.settings import config_from_json
+from pgpis_models.settings import build
 from tests.helpers.fpdm_tiny import fpdm_config
 from tests.helpers.plain_fusion import plain_fusion
 from tests.helpers.tiny import SIZE, cfld_config, shaken
@@ -108,12 +108,12 @@ def test_towers_say_what_they_cannot():
 
 def test_configs_with_a_swin_tower_come_back_from_files(tmp_path):
     for config in (fpdm_config(), CONFIGS["demo"], CONFIGS["full"]):
-        assert config_from_json(FPDMConfig, json.loads(json.dumps(dataclasses.asdict(config))), "file") == config
+        assert build(FPDMConfig, json.loads(json.dumps(dataclasses.asdict(config))), "file") == config
     model = FusionModel(FusionConfig(embed=8, projection=8, hidden=8, swin=SwinSizes((64, 64), (4, 4), 8, (1, 1), (1, 1))))
     save_checkpoint(tmp_path / "a.safetensors", model, {}, base="demo", step=0, data="none", licence="none")
     loaded = load_checkpoint(tmp_path / "a.safetensors").method
     pixels = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert loaded.config == model.config and torch.equal(loaded.embed(pixels), model.eval().embed(pixels))
-    with pytest.raises(ValueError, match="swin: unknown key 'windw'"):
-        config_from_json(FusionConfig, {"swin": {"windw": 3}}, "file")
+    with pytest.raises(ValueError, match="unknown setting 'file.swin.windw'; did you mean 'file.swin.window'"):
+        build(FusionConfig, {"swin": {"windw": 3}}, "file")

@@ -17,6 +17,7 @@ from pgpis_models.qen.model import QEN
 from pgpis_models.unet.base import BaseSizes
 from pgpis_models.unet.control import run_control
 from pgpis_models.unet.control_branch import BranchSizes, ControlBranch, branch_shapes
+from pgpis_models.unet.control_diffusers import network_of
 from pgpis_models.unet.diffusers_binding import DiffusersBinding
 from pgpis_models.unet.injections import Control, harmonise
 from pgpis_models.unet.masked_attention import MASK_MODES
@@ -122,21 +123,23 @@ def test_the_branch_is_diffusers_controlnet_where_nothing_is_masked():
     assert {k: tuple(v.shape) for k, v in theirs.state_dict().items()} == branch_shapes(ours.sizes)
     theirs.load_state_dict(ours.state_dict())
     x, t, tokens, stem = torch.randn(2, 4, 12, 10), torch.tensor([3, 700]), torch.randn(2, 8, 24), torch.randn(2, 32, 12, 10)
-    skips, middle = ours(x, t, tokens, torch.ones(2, 1, 96, 80), stem=stem)
+    run = network_of(ours)
+    skips, middle = run(x, t, tokens, torch.ones(2, 1, 96, 80), stem=stem)
     expected, expected_middle = theirs(x, t, tokens, stem, return_dict=False)
     assert all((a - b).abs().max() < 1e-5 for a, b in zip([*skips, middle], [*expected, expected_middle], strict=True))
     maps = {f"map_{n}": torch.randn(2, w, -(-12 // 2 ** n), -(-10 // 2 ** n)) for n, w in enumerate((32, 32, 64))}
-    mapped = ours(x, t, tokens, None, **maps)[0]
-    assert torch.equal(mapped[1], ours(x, t, tokens)[0][1]) and not torch.equal(mapped[2], ours(x, t, tokens)[0][2])
+    mapped, plain = run(x, t, tokens, None, **maps)[0], run(x, t, tokens)[0]
+    assert torch.equal(mapped[1], plain[1]) and not torch.equal(mapped[2], plain[2])
     with pytest.raises(ValueError, match=r"\['hint'\]; expected pose inputs of \['stem'"):
-        ours(x, t, tokens, hint=stem)
+        run(x, t, tokens, hint=stem)
 
 
 def test_a_branch_that_starts_from_a_base_changes_nothing_yet():
     unet = BaseSizes((32, 32, 64, 64), heads=4, cross_attention_dim=24).build()
     ours = branch("full")
     ours.start_from(unet.state_dict())
-    skips, middle = ours(torch.randn(1, 4, 8, 8), torch.tensor([5]), torch.randn(1, 8, 24), torch.ones(1, 1, 64, 64))
+    skips, middle = network_of(ours)(torch.randn(1, 4, 8, 8), torch.tensor([5]), torch.randn(1, 8, 24),
+                                     torch.ones(1, 1, 64, 64))
     assert not any(value.any() for value in (*skips, middle))
     state, own = unet.state_dict(), ours.state_dict()
     assert all(torch.equal(own[name], state[name]) for name in own if not name.startswith("controlnet"))
@@ -171,6 +174,7 @@ def counting(calls):
     return network
 
 
+@torch.no_grad()
 def test_a_control_runs_on_its_rows_only_and_not_at_all_when_there_are_none():
     calls = []
     control = Control(counting(calls), {}, scale=0.5)
@@ -182,6 +186,22 @@ def test_a_control_runs_on_its_rows_only_and_not_at_all_when_there_are_none():
     assert len(calls) == 1
 
 
+def test_where_gradients_are_wanted_all_rows_run_and_those_without_it_get_zeros():
+    """Nothing waits for the device to say which; what an idle row would give is not even multiplied."""
+    calls = []
+    control = Control(counting(calls), {}, scale=0.5)
+    hint = torch.tensor([2.0, float("nan"), 6.0], requires_grad=True)
+    rows = {"control_on": torch.tensor([1, 0, 1]), "control.hint": hint}
+    skips, middle = run_control(control, torch.zeros(3, 4, 2, 2), torch.tensor(7), rows)
+    assert calls[0][:2] == (3, [7, 7, 7])
+    assert skips[3].flatten().tolist() == [1.0, 0.0, 3.0] and middle.flatten().tolist() == [2.0, 0.0, 6.0]
+    (sum(skip.sum() for skip in skips) + middle.sum()).backward()
+    assert hint.grad.tolist() == [7.0, 0.0, 7.0]
+    skips, _ = run_control(control, torch.zeros(3, 4, 2, 2), 7, rows | {"control_on": torch.zeros(3)})
+    assert len(calls) == 2 and not skips[0].any()
+
+
+@torch.no_grad()
 def test_a_control_runs_in_its_share_of_the_sampling():
     calls = []
     control = Control(counting(calls), {}, start=0.25, end=0.5)
@@ -211,8 +231,8 @@ def test_a_pose_without_a_person_gives_the_unmasked_result_with_a_warning(caplog
     assert "no person" in caplog.text
     x, t = torch.randn(2, 4, 8, 8), torch.tensor([100, 800])
     masked, unmasked = ({**nobody.pose, "region": nobody.region}, nobody.pose)
-    for a, b in zip(method.control(x, t, nobody.tokens, **masked)[0], method.control(x, t, nobody.tokens, **unmasked)[0],
-                    strict=True):
+    run = network_of(method.control)
+    for a, b in zip(run(x, t, nobody.tokens, **masked)[0], run(x, t, nobody.tokens, **unmasked)[0], strict=True):
         assert torch.equal(a, b)
     someone = method.encode(source, pose)
     assert 0 < someone.region.mean() < 1
@@ -322,7 +342,7 @@ def test_a_checkpoint_rebuilds_the_same_method(preset, tmp_path):
     encoded = [picture_encoder("qen")(m, sources, keypoints(2), CPU, strength=0.5) for m in (method, again.method)]
     assert torch.equal(encoded[0].tokens, encoded[1].tokens) and torch.equal(encoded[0].region, encoded[1].region)
     x, t = torch.randn(2, 4, 8, 8), torch.tensor([10, 20])
-    made = [m.control(x, t, e.tokens.expand(2, -1, -1), e.region, **e.pose) for m, e in
+    made = [network_of(m.control)(x, t, e.tokens.expand(2, -1, -1), e.region, **e.pose) for m, e in
             zip((method, again.method), encoded, strict=True)]
     assert torch.allclose(made[0][1], made[1][1], rtol=1e-4, atol=1e-5)   # memory that is mapped is aligned otherwise
 

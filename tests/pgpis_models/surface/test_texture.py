@@ -5,8 +5,8 @@ import pytest
 
 from pgpis_models.surface import layout as texture_layout
 from pgpis_models.surface.densepose import GROUPS, IUV
-from pgpis_models.surface.layout import from_tiles, smpl_table, tiles
-from pgpis_models.surface.texture import ATLAS, SMPL, Texture, edit, have_smpl, part_map, render, to_atlas, to_smpl, warp
+from pgpis_models.surface.layout import ATLAS, SMPL, from_tiles, have_smpl, smpl_table, tiles
+from pgpis_models.surface.texture import Texture, edit, part_map, render, to_atlas, to_smpl, warp
 from training.world.drawing import render as draw
 from training.world.drawing import sample_identity, sample_pose, texture_atlas
 

@@ -21,7 +21,6 @@ if not __package__:   # run as a file: as part of the package instead, whose fol
     from pgpis_models.convert import main
     sys.exit(main())
 
-
 CONVERTERS = ("cfld", "mcld", "fpdm")
 
 
@@ -44,6 +43,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # Under -m this file is the module __main__; the converters import it by its own name, so run that one.
-    from .convert import main as canonical_main
-    sys.exit(canonical_main())
+    sys.exit(main())

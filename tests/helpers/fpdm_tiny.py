@@ -15,6 +15,7 @@ from pgpis_models.parts.swin_tower import SwinTower
 from pgpis_models.settings import build
 from tests.helpers.tiny import SIZE, Files, shaken
 from training.engine.config import TrainConfig
+from training.engine.step import attention_for
 from training.engine.task import configured
 
 SWIN = {"image": [64, 64], "window": [4, 4], "width": 8, "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2]}
@@ -73,12 +74,13 @@ def write_fpdm(folder: Path, seed: int = 3, base: str = "demo") -> Path:
 
 def steps(task, count, lr=1e-3, batch=None, seed=None):
     """The losses of `count` steps on one batch; each with its own noise, or all with that of `seed`."""
-    optimiser, losses = torch.optim.Adam(task.groups(lr)), []
+    optimiser, losses = torch.optim.Adam(task.groups(lr), fused=True), []
     task.model.train()
     batch = task.batch(np.random.default_rng(0), 4) if batch is None else batch
     for number in range(count):
         torch.manual_seed(number if seed is None else seed)
-        loss, _ = task.model(batch)
+        with attention_for(task.device):
+            loss, _ = task.model(batch)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

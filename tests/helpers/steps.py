@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pgpis_models.checkpoint import load_checkpoint
 from tests.helpers.tiny import shaken
+from training.engine.step import attention_for
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
@@ -23,13 +24,14 @@ def changed(module: nn.Module, before: dict[str, Tensor]) -> set[str]:
 
 
 def adam(task, lr: float = 1e-3) -> torch.optim.Optimizer:
-    return torch.optim.Adam(task.groups(lr))
+    return torch.optim.Adam(task.groups(lr), fused=True)
 
 
 def step(task, batch: dict[str, Tensor], optimiser: torch.optim.Optimizer, seed: int = 0) -> tuple[float, dict]:
-    """One step with its own noise; returns the loss and its parts."""
+    """One step with its own noise, in the attention of training on a CPU; returns the loss and its parts."""
     torch.manual_seed(seed)
-    loss, logs = task.model(batch)
+    with attention_for(task.device):
+        loss, logs = task.model(batch)
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()

@@ -15,7 +15,7 @@ from pgpis_models.surface.densepose import IUV, NobodyFound, pose_pictures
 from pgpis_models.surface.texture import warp
 from tests.helpers.steps import adam, changed, step, weights
 from tests.helpers.tiny import train_config
-from training.data.focal import PhotoFocal, usable_pairs
+from training.data.focal import Pairs, usable_pairs
 from training.prepare_mcld import prepare
 from training.tasks.mcld import MCLDTask
 
@@ -75,20 +75,20 @@ def test_photos_are_read_with_their_conditions(tmp_path):
             photo.save(tmp_path / f"{split}_highres" / f"{stem}.jpg")
     options = SimpleNamespace(data=SimpleNamespace(root=str(tmp_path), workers=0))
     with pytest.raises(FileNotFoundError, match="2 of 4 files.*train_densepose/b.png.*prepare_mcld"):
-        PhotoFocal(options, sizes)
+        Pairs(options, sizes)
     part = rng.integers(0, 25, (40, 30), dtype=np.uint8)
     iuv = IUV(part, *(rng.integers(0, 256, (40, 30)).astype(np.float32) / np.float32(255) for _ in "uv"))
     texture = rng.integers(0, 256, (512, 512, 3), dtype=np.uint8)
     for split in ("train", "test"):
         Image.fromarray(iuv.to_picture("v,u,part")).save(tmp_path / f"{split}_densepose" / "b.png")
         Image.fromarray(texture).save(tmp_path / f"{split}_texture" / "a.png")
-    pairs = PhotoFocal(options, sizes)
+    pairs = Pairs(options, sizes)
     batch = pairs.batch(rng, 2)
     assert torch.equal(batch["pose"][0], pose_pictures([iuv], (512, 512))[0])
     assert torch.equal(batch["texture"][1], as_input(texture[None])[0])
     assert batch["face"].shape == (2, 512) and not batch["face"].any()
     assert batch["source"].shape == batch["target_image"].shape == (2, 3, 512, 512)
-    unseen = PhotoFocal(options, sizes).unseen().batch(rng, 2)
+    unseen = Pairs(options, sizes).unseen().batch(rng, 2)
     test_photo = Image.open(tmp_path / "test_highres" / "a.jpg").resize((512, 512), Image.Resampling.BICUBIC)
     expected = torch.from_numpy(np.array(test_photo)).permute(2, 0, 1) / 127.5 - 1
     assert torch.allclose(unseen["source"][0], expected, atol=1e-6)

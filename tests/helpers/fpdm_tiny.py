@@ -61,7 +61,7 @@ def fpdm_config(folder: Path = Path()) -> FPDMConfig:
 
 
 def write_fpdm(folder: Path, seed: int = 3, base: str = "demo") -> Path:
-    """demo_fpdm.safetensors beside the files of `tests.helpers.tiny.write_files`. base: what it says that it was trained on."""
+    """demo_fpdm.safetensors beside the files of `tiny.write_files`. base: what it says that it was trained on."""
     torch.manual_seed(seed)
     method = shaken(FPDM(fpdm_config()), 0.1)
     for value in method.pose_guider.parameters():   # poses are to be seen in the pictures

@@ -16,14 +16,13 @@ from pgpis_models.poses.drawing import cfld_raster
 from pgpis_models.poses.formats import CFLD_FRAME
 from pgpis_models.unet.autoencoder import load_vae
 from tests.helpers.tiny import RASTER, SIZE, SIZES, Files, cfld_config, train_config, write_diffusers, write_files
-from training.data import pairs as pairs_module
 from training.data.arrays import NewArray
+from training.data.kinds import pairs_class
 from training.data.latents import draw, posterior
-from training.data.pairs import DeepFashionPairs, open_pairs
+from training.data.pairs import Pairs
 from training.engine.loop import run
 from training.tasks.cfld import CFLDTask
 from training.world.drawing import render, sample_identity, sample_pose
-from training.world.latents import bank_latents
 
 CPU = torch.device("cpu")
 PEOPLE = {"train": (0, 1), "test": (2,)}
@@ -69,15 +68,15 @@ def config(root, vae_folder, tmp_path_factory):
     sizes = dataclasses.replace(SIZES, prediction="epsilon")
     files = Files(write_diffusers(folder / "base", sizes), vae_folder, folder / "none")
     return train_config(folder, files, data={"kind": "deepfashion", "root": str(root), "flip": True, "workers": 1},
-                        method={"foreground": 1.0}, batch=4, images=8)
+                        batch=4, images=8)
 
 
 def changed(config, part, **changes):
     return dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **changes)})
 
 
-def opened(config) -> DeepFashionPairs:
-    return open_pairs(config, cfld_config(), CPU)
+def opened(config) -> Pairs:
+    return pairs_class(config.data.kind, "pairs")(config, cfld_config(), CPU)
 
 
 def picture(root, split, name, size):
@@ -106,7 +105,7 @@ def test_a_batch_holds_both_pictures_both_poses_and_the_encoders_source(config, 
 
 def test_sizes_of_encoder_picture_and_pose_are_the_methods(config):
     method = cfld_config(image_size=[32, 32], window=[2, 2], patch=2, pose_unshuffle=4)   # latents stay 8x8
-    batch = open_pairs(config, method, CPU).batch(np.random.default_rng(0), 1)
+    batch = Pairs(config, method, CPU).batch(np.random.default_rng(0), 1)
     shapes = {name: tuple(value.shape[1:]) for name, value in batch.items()}
     assert shapes == {"source": (3, 32, 32), "source_image": (3, 64, 64), "target_image": (3, 64, 64),
                       "source_pose": (21, 32, 32), "target_pose": (21, 32, 32)}
@@ -242,21 +241,6 @@ def test_no_map_of_an_array_file_is_open_when_it_gets_its_name(tmp_path, monkeyp
     assert mapped == [False] and np.load(tmp_path / "a.npy").sum() == 5000
 
 
-def test_latents_of_a_bank_are_the_autoencoders_and_cached_by_its_encoder(tmp_path):
-    from training.world.bank import open_bank
-    files = write_files(tmp_path)
-    data = dataclasses.replace(train_config(tmp_path, files).data, identities=2, views=2)
-    bank = open_bank(data)
-    latents = bank_latents(bank, str(files.vae), data, CPU)
-    with torch.no_grad():
-        expected = load_vae(files.vae).encode(bank.images(np.array([1]), np.array([0]))).latents
-    assert latents.shape == (2, 2, 4, 8, 8) and torch.allclose(latents[1, 0], expected[0], atol=1e-6)
-    assert torch.equal(bank_latents(bank, str(files.vae), data, CPU), latents)
-    assert len(list((tmp_path / "cache").glob("latents-*.npy"))) == 1
-    with pytest.raises(ValueError, match="no autoencoder at .*nowhere.*demo_vae.yaml"):
-        bank_latents(bank, str(tmp_path / "nowhere"), data, CPU)
-
-
 # --- the whole way ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -280,15 +264,12 @@ def test_a_run_on_photos_trains_with_the_autoencoder_outside_the_model(config, t
 
 
 def test_what_photos_cannot_give_is_refused(config, root, tmp_path):
-    for changes, message in (({"caption_loss": 0.1}, r"\['caption_loss'\] need captions or person masks"),
-                             ({"foreground": 3.0}, r"\['foreground'\] need captions"),
-                             ({"encoder_only": True}, r"\['encoder_only'\] need captions")):
-        with pytest.raises(ValueError, match=message):
-            CFLDTask(changed(config, "method", **changes), CPU)
+    with pytest.raises(ValueError, match="data.cache_latents keeps latents of full size, but method.halved wants others"):
+        opened(changed(changed(config, "method", halved=True), "data", cache_latents=True))
     with pytest.raises(ValueError, match=r"data.size is \(128, 128\), the method makes pictures of \(64, 64\)"):
         opened(changed(config, "data", size=(128, 128)))
-    with pytest.raises(ValueError, match="data.kind is 'video'; expected mannequins or deepfashion"):
-        opened(changed(config, "data", kind="video"))
+    with pytest.raises(ValueError, match="data.kind is 'video'; expected one of mannequins, deepfashion"):
+        dataclasses.replace(config, data=dataclasses.replace(config.data, kind="video"))
     with pytest.raises(FileNotFoundError, match="has neither fasion-resize-pairs-train.csv nor fashion"):
         opened(changed(config, "data", root=str(tmp_path)))
     for path in root.iterdir():
@@ -297,30 +278,6 @@ def test_what_photos_cannot_give_is_refused(config, root, tmp_path):
     (tmp_path / "fasion-resize-pairs-test.csv").write_text("from,to\n")
     with pytest.raises(ValueError, match="12 training and 0 test pairs; expected at least one of each"):
         opened(changed(config, "data", root=str(tmp_path)))
-
-
-def test_mannequin_pairs_are_two_views_of_one_person_at_the_methods_size(tmp_path):
-    files = write_files(tmp_path)
-    pairs = open_pairs(train_config(tmp_path, files), cfld_config(), CPU)
-    bank = pairs.bank
-    batch = pairs.batch(np.random.default_rng(2), 6)
-    for row in range(6):
-        found = [(who, view) for who in range(bank.people) for view in range(bank.views)
-                 if torch.equal(bank.images(np.array([who]), np.array([view]))[0], batch["source"][row])]
-        targets = [(who, view) for who in range(bank.people) for view in range(bank.views)
-                   if torch.equal(pairs.latents[who, view], batch["target_latents"][row])]
-        (person, view), (same, other) = found[0], targets[0]
-        assert person == same and view != other
-        assert torch.equal(batch["caption"][row], torch.from_numpy(bank.caption[person]))
-        assert torch.equal(batch["target_pose"].full()[row], cfld_raster(bank.poses([same], [other])[0], RASTER))
-    assert batch["person"].shape == (12, 1, 8, 8)   # sources, then targets
-    held = pairs.held_out()
-    assert held["source"].shape == (pairs_module.HELD_OUT_GRID, 3, *SIZE)
-    assert not torch.equal(held["source"], held["target"])
-    wider = cfld_config(image_size=[128, 128], patch=8, window=[4, 4])   # the same latents from larger sources
-    with pytest.raises(ValueError, match=r"drawn once, at data.size \(64, 64\), but the method reads sources of "
-                                         r"\(128, 128\)"):
-        open_pairs(train_config(tmp_path, files), wider, CPU)
 
 
 def test_unseen_photos_are_those_of_the_test_split(config, root):

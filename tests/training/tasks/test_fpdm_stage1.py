@@ -1,7 +1,5 @@
 """FPDM's first training stage: what it changes, what its loss is, which pairs it sees, and what it shows."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,6 @@ from tests.helpers.steps import changed, weights
 from training.tasks.fpdm_fusion import FusionTask
 
 CPU = torch.device("cpu")
-CONFIG_FOLDER = Path(__file__).resolve().parents[3] / "training" / "configs"
 
 
 def test_stage_1_trains_everything_and_its_loss_falls(folder, files):

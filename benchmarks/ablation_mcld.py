@@ -68,7 +68,7 @@ def markdown(table: dict[str, dict[str, list[float]]]) -> str:
 
 def main(arguments: list[str] | None = None) -> dict[str, dict[str, list[float]]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default=str(ROOT / "training/configs/demo_mcld.yaml"))
+    parser.add_argument("--config", default=str(ROOT / "training/configs/demo/mcld.yaml"))
     parser.add_argument("--images", type=int, default=24_000, help="training images of each row")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each row")
     parser.add_argument("--people", type=int, default=64, help="people never trained on, to measure with")

@@ -75,7 +75,7 @@ def train(name: str, options: argparse.Namespace, seed: int, backbone: Path | No
     settings = [f"method.model={json.dumps(VARIANTS[name])}", f"images={options.images}", f"seed={seed}", "sample_every=0",
                 f"output={options.out / 'runs'}", "save_every=0", f"method.init_encoder='{backbone or ''}'",
                 *options.overrides]
-    config = load_config(ROOT / "training" / "configs" / "demo_qen.yaml", settings)
+    config = load_config(ROOT / "training" / "configs" / "demo/qen.yaml", settings)
     path = options.out / f"{name}-{seed}-{options.images}-{start_of(config)}.safetensors"
     return path if path.is_file() else run(replace(config, export=str(path), name=path.stem), task_class("qen"))
 

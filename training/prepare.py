@@ -188,10 +188,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if options.command == "deepfashion":
             prepare_deepfashion(options.root)
-            config, out = "cfld_deepfashion.yaml", options.root
+            config, out = "deepfashion/cfld.yaml", options.root
         else:
             prepare_folder(options.root, options.out, options.test_share, options.detect, options.skip)
-            config, out = "cfld_photos.yaml", options.out
+            config, out = "photos/cfld.yaml", options.out
     except (ValueError, OSError) as error:
         parser.exit(2, f"prepare.py: {error}\n")
     print(f"train with: python training/train.py --config training/configs/{config} data.root={out}")

@@ -37,7 +37,7 @@ def task_class(name: str) -> type:
 
 def main(arguments: list[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default=str(ROOT / "training/configs/demo_cfld.yaml"),
+    parser.add_argument("--config", default=str(ROOT / "training/configs/demo/cfld.yaml"),
                         help="YAML file; default: the demo's CFLD")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
     options = parser.parse_args(arguments)

@@ -13,8 +13,8 @@ from pgpis_models.pipeline import Generator
 from pgpis_models.poses.formats import to_pose_keypoint
 from pgpis_models.qen.config import CONFIGS, QENConfig
 from pgpis_models.qen.model import QEN
-from tests.pgpis_models.command.test_generate import command, folder, opened, pose  # noqa: F401 - folder is a fixture
 from tests.helpers.tiny import SIZE, shaken
+from tests.pgpis_models.command.test_generate import command, folder, opened, pose  # noqa: F401 - folder is a fixture
 from training.engine.config import build
 
 MODEL = {"image_size": [64, 64], "window": [4, 4], "swin_width": 8, "swin_depths": [1, 1, 1, 1], "swin_heads": [1, 1, 2, 2],

@@ -11,8 +11,8 @@ from pgpis_models.checkpoint import save_checkpoint
 from pgpis_models.mcld.model import MCLD
 from pgpis_models.pipeline import Generator
 from pgpis_models.poses.formats import parse_cfld_annotation
-from tests.pgpis_models.mcld.test_mcld_demo import SIZES, densepose
 from tests.helpers.tiny import shaken
+from tests.pgpis_models.mcld.test_mcld_demo import SIZES, densepose
 from training.evaluate import pairs as measured_pairs
 from training.generate_split import main, runs
 

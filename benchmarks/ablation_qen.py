@@ -2,8 +2,8 @@
 
     python benchmarks/ablation_qen.py [--images 24000] [--seeds 1] [--json FILE] [key=value ...]
 
-Each row is trained from the same start (the demo base, its pose adapter, the backbone of an encoder run) on the same
-images in the same order, then makes the same pictures from the same noise. key=value are settings of the training config,
+Each row is trained from the same start (the demo base, and the backbone of --backbone) on the same images in the same order,
+then makes the same pictures from the same noise. key=value are settings of the training config,
 for all rows. A row whose checkpoint is in --out already is not trained again. LPIPS needs downloaded weights: left out.
 
 B1 local queries only    B2 local, eq. (9)    B3 local + global, no mask    B4 local + global, eq. (9) on the local ones
@@ -29,11 +29,9 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
-from pgpis_models.unet.weights import write_atomically  # noqa: E402
 from training.demo import SIZE, SOURCE_VIEW, TARGET_VIEW, pictures, quantised, score  # noqa: E402
 from training.engine.config import DataConfig, TrainConfig, load_config  # noqa: E402
 from training.world.bank import Bank, open_bank  # noqa: E402
-from training.world.base import companion  # noqa: E402
 
 ALL, SHARED = 20, 4
 LOCAL_ONLY = {"local_queries": ALL, "global_queries": 0}
@@ -47,33 +45,23 @@ MEASURES = ("ssim", "psnr", "ssim_person", "psnr_person", "part_colour", "texel_
 UNITS = {"psnr": "dB", "psnr_person": "dB"}
 
 
-def backbone_of(encoder: Path, out: Path) -> Path:
-    """The backbone alone of an encoder run: its fusion fits one number of queries only."""
-    from safetensors.torch import load_file
-    path = out / "backbone.safetensors"
-    state = {name: value for name, value in load_file(encoder).items() if name.startswith("backbone.")}
-    write_atomically(path, state, {"pgpis.format": "1", "pgpis.kind": '"encoder"'})
-    return path
-
-
 def start_of(config: TrainConfig) -> str:
     """Eight letters for all settings of a row and the files that it starts from, so that no other run's checkpoint is taken
     for it."""
     method = config.method
     found = hashlib.sha256(json.dumps(asdict(config), sort_keys=True, default=str).encode())
-    for name in (method.base, method.vae, method.init, method.init_encoder, method.init_pose,
-                 str(companion(Path(method.init_pose))) if method.init_pose else "", method.backbone):
+    for name in (method.base, method.vae, method.init, method.backbone):
         path = Path(name)
         found.update(path.read_bytes() if name and path.is_file() else b"none")
     return found.hexdigest()[:8]
 
 
-def train(name: str, options: argparse.Namespace, seed: int, backbone: Path | None) -> Path:
+def train(name: str, options: argparse.Namespace, seed: int) -> Path:
     """The checkpoint of a row, trained if it is not there."""
     from training.engine.loop import run
     from training.train import task_class
     settings = [f"method.model={json.dumps(VARIANTS[name])}", f"images={options.images}", f"seed={seed}", "sample_every=0",
-                f"output={options.out / 'runs'}", "save_every=0", f"method.init_encoder='{backbone or ''}'",
+                f"output={options.out / 'runs'}", "save_every=0", f"method.backbone='{options.backbone or ''}'",
                 *options.overrides]
     config = load_config(ROOT / "training" / "configs" / "demo/qen.yaml", settings)
     path = options.out / f"{name}-{seed}-{options.images}-{start_of(config)}.safetensors"
@@ -114,28 +102,25 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=64, help="held-out identities to measure on")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
-    parser.add_argument("--encoder", type=Path, help="encoder run whose backbone all rows start from",
-                        default=ROOT / "output/train/demo_qen_encoder/demo_qen_encoder.safetensors")
+    parser.add_argument("--backbone", type=Path, help="file with backbone.* that all rows start from; a fresh one without")
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "ablation_qen")
     parser.add_argument("--json", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the training config, for all rows")
     options = parser.parse_intermixed_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    backbone = backbone_of(options.encoder, options.out) if options.encoder.is_file() else None
-    if backbone is None:
-        print(f"no encoder run at {options.encoder}: all rows start from a fresh backbone")
     bank = open_bank(DataConfig(size=SIZE, views=2, cache=str(options.out / "cache")), held_out=options.people)
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(options.seeds):
         for name in options.only:
-            path = train(name, options, seed, backbone)
+            path = train(name, options, seed)
             rows.setdefault(name, []).append(measure(path, bank, options.batch))
             print(f"{name}, seed {seed}: " + ", ".join(f"{key} {rows[name][-1][key]:.3f}" for key in MEASURES), flush=True)
     copied = score(pictures(bank, SOURCE_VIEW), bank)
     print(f"\n{table(rows)}\n\ncopy of the source: SSIM {copied['ssim']:.3f}, PSNR {copied['psnr']:.2f}")
     if options.json:
         settings = {"images": options.images, "people": options.people, "overrides": options.overrides,
-                    "encoder": backbone is not None, "python": platform.python_version(), "torch": torch.__version__}
+                    "backbone": options.backbone is not None, "python": platform.python_version(),
+                    "torch": torch.__version__}
         result = [{"name": f"{name} {key}", "value": one[key], "unit": UNITS.get(key, "1"),
                    "settings": settings | {"seed": seed, "model": VARIANTS[name]}}
                   for name, found in rows.items() for seed, one in enumerate(found) for key in MEASURES]

@@ -30,7 +30,7 @@ from pgpis_models.pipeline import DEMO_FOLDER  # noqa: E402
 from training.data.fpdm_pairs import fusion_tensors  # noqa: E402
 from training.engine.config import DataConfig  # noqa: E402
 from training.world.bank import Bank, open_bank  # noqa: E402
-from training.world.pictures import MannequinPictures  # noqa: E402
+from training.world.fpdm_pairs import Pairs  # noqa: E402
 
 BAR = 5.0
 CHUNK = 32   # pairs at once
@@ -39,7 +39,7 @@ CHUNK = 32   # pairs at once
 def queries(model: FusionModel, bank: Bank, poses: int, canvas: tuple[int, int]) -> dict[str, Tensor]:
     """fusion, source and target embeddings (people * poses, E) of length 1. The photo of a query is the bank's last view."""
     made: dict[str, list[Tensor]] = {"fusion": [], "source": [], "target": []}
-    pairs = [MannequinPictures.pair(bank, who, poses, view) for who in range(bank.people) for view in range(poses)]
+    pairs = [Pairs.pair(bank, who, poses, view) for who in range(bank.people) for view in range(poses)]
     for start in range(0, len(pairs), CHUNK):
         tensors = fusion_tensors(pairs[start:start + CHUNK], model.config, canvas)
         with torch.no_grad():

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pgpis_models.checkpoint import save_checkpoint  # noqa: E402
-from pgpis_models.fpdm.config import CONFIGS
+from pgpis_models.fpdm.config import CONFIGS  # noqa: E402
 from pgpis_models.fpdm.model import FPDM  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
 from training.world import drawing as mannequins  # noqa: E402

@@ -23,3 +23,12 @@ def folder(tmp_path_factory):
 def fusion(folder, files):
     """A run of two steps of FPDM's stage 1."""
     return str(run(train_config(folder, files, "fpdm_fusion", fpdm={"pairs_per_person": 2}), FusionTask))
+
+
+@pytest.fixture
+def small_grids(monkeypatch):
+    """Sample grids at the end of a run are most of its cost."""
+    for place, people in (("data.pairs.HELD_OUT_PHOTOS", 2), ("world.pairs.HELD_OUT_GRID", 2),
+                          ("data.focal.HELD_OUT_GRID", 4), ("world.focal.HELD_OUT_GRID", 2), ("tasks.fpdm.SHOWN", 2),
+                          ("tasks.fpdm_fusion.SHOWN", 2)):
+        monkeypatch.setattr(f"training.{place}", people)

@@ -73,7 +73,7 @@ def test_photos_are_read_with_their_conditions(tmp_path):
         for stem in "ab":
             photo = Image.fromarray(rng.integers(0, 256, (40, 30, 3), dtype=np.uint8))
             photo.save(tmp_path / f"{split}_highres" / f"{stem}.jpg")
-    options = SimpleNamespace(data=SimpleNamespace(root=str(tmp_path), workers=0))
+    options = SimpleNamespace(data=SimpleNamespace(root=str(tmp_path), workers=0, size=(512, 512)))
     with pytest.raises(FileNotFoundError, match="2 of 4 files.*train_densepose/b.png.*prepare_mcld"):
         Pairs(options, sizes)
     part = rng.integers(0, 25, (40, 30), dtype=np.uint8)
@@ -88,6 +88,8 @@ def test_photos_are_read_with_their_conditions(tmp_path):
     assert torch.equal(batch["texture"][1], as_input(texture[None])[0])
     assert batch["face"].shape == (2, 512) and not batch["face"].any()
     assert batch["source"].shape == batch["target_image"].shape == (2, 3, 512, 512)
+    with pytest.raises(ValueError, match=r"data.size is \(512, 512\), the method makes pictures of \(256, 256\)"):
+        Pairs(options, dataclasses.replace(sizes, image_size=(256, 256)))
     unseen = Pairs(options, sizes).unseen().batch(rng, 2)
     test_photo = Image.open(tmp_path / "test_highres" / "a.jpg").resize((512, 512), Image.Resampling.BICUBIC)
     expected = torch.from_numpy(np.array(test_photo)).permute(2, 0, 1) / 127.5 - 1

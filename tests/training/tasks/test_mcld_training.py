@@ -14,32 +14,18 @@ from pgpis_models.mcld.loss import mcld_loss, training_schedule
 from pgpis_models.pipeline import Generator
 from pgpis_models.surface.densepose import IUV, pose_pictures
 from pgpis_models.surface.layout import TILE, tiles
+from tests.helpers.configs import MCLD_MODEL as MODEL
+from tests.helpers.configs import MCLD_SIZE as SIZE
+from tests.helpers.configs import mcld_config as config
 from tests.helpers.steps import adam, step, weights
-from tests.helpers.tiny import shaken, train_config
+from tests.helpers.tiny import shaken
 from training.engine.loop import run
 from training.tasks.mcld import MCLDTask
 from training.train import task_class
 from training.world.focal import iuvs, poses
 
 CPU = torch.device("cpu")
-SIZE = (128, 64)   # with 8 x 8 latents the middle of the UNet would be one pixel, whose norms hide their weights
-# Overrides of the preset "demo" that fit the tiny base.
-MODEL = {"image_size": [128, 64], "unet_widths": [32, 32, 32, 32], "pose_widths": [4, 6, 8, 10],
-         "face_dim": 16, "face_depth": 1, "face_heads": 1, "face_head_width": 16, "face_width": 8, "face_pixels": 16,
-         "vision_widths": [8, 8, 8], "vision_width": 16, "vision_depth": 1, "vision_heads": 2}
-METHOD = {"preset": "demo", "model": MODEL}
-
-
-def config(folder, files, method=None, mcld=None, **changes):
-    data = {"size": list(SIZE), "views": 2}
-    return train_config(folder, files, task="mcld", data=data, method=METHOD | {"model": MODEL} | (method or {}),
-                        **{"mcld": {"drop": "tokens"} | (mcld or {})}, **changes)
-
-
-@pytest.fixture(autouse=True)
-def small_grids(monkeypatch):
-    """Sample grids at the end of a run are most of its cost."""
-    monkeypatch.setattr("training.world.focal.HELD_OUT_GRID", 2)
+pytestmark = pytest.mark.usefixtures("small_grids")
 
 
 def make(folder, files, **changes) -> MCLDTask:

@@ -13,25 +13,20 @@ from pgpis_models.pipeline import Generator
 from pgpis_models.poses.factored import FactoredRasters
 from pgpis_models.unet.base import load_unet
 from pgpis_models.unet.control_diffusers import network_of
+from tests.helpers.configs import qen_config
 from tests.helpers.steps import adam, changed, exported, shown_pairs, step, weights
-from tests.helpers.tiny import SIZE, SIZES, shaken, train_config, write_base
+from tests.helpers.tiny import SIZE, SIZES, shaken, write_base
 from training.engine.loop import run
 from training.tasks.pair_task import draw_pairs
 from training.tasks.qen import QENTask
 from training.train import task_class
 
 CPU = torch.device("cpu")
-MODEL = {"image_size": [64, 64], "window": [4, 4], "swin_width": 8, "swin_depths": [1, 1, 1, 1], "swin_heads": [1, 1, 2, 2],
-         "fusion_depth": 1, "unet_widths": [32, 32, 32, 32], "prompt_drop": 0.5, "pose_drop": 0.0}
-
-
-def config_of(folder, files, method=None, model=None, **changes):
-    return train_config(folder, files, task="qen", method={"model": MODEL | (model or {}), **(method or {})}, **changes)
 
 
 def make(folder, files, **changes) -> QENTask:
     torch.manual_seed(0)
-    return QENTask(config_of(folder, files, **changes), CPU)
+    return QENTask(qen_config(folder, files, **changes), CPU)
 
 
 def test_steps_change_the_method_and_the_declared_unet_weights_and_nothing_else(folder, files):
@@ -138,7 +133,7 @@ def test_the_exported_file_makes_the_picture_that_training_showed(folder, files,
 
 
 def test_a_whole_run_shows_grids_and_exports_its_average(folder, files, tmp_path):
-    config = config_of(folder, files, output=str(tmp_path), images=8, sample_every=8, ema=0.9,
+    config = qen_config(folder, files, output=str(tmp_path), images=8, sample_every=8, ema=0.9,
                        export=str(tmp_path / "x" / "qen.safetensors"))
     assert task_class("qen") is QENTask
     path = run(config, QENTask)

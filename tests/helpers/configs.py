@@ -10,12 +10,13 @@ from training.engine.config import TrainConfig
 
 MCLD_SIZE = (128, 64)   # with 8 x 8 latents the middle of the UNet would be one pixel, whose norms hide their weights
 # Overrides of the presets "demo" that fit the tiny base.
-MCLD_MODEL = {"image_size": [128, 64], "unet_widths": [32, 32, 32, 32], "pose_widths": [4, 6, 8, 10],
+MCLD_MODEL = {"image_size": [128, 64], "unet_widths": [32, 32, 32, 32], "unet_heads": 2, "pose_widths": [4, 6, 8, 10],
               "face_dim": 16, "face_depth": 1, "face_heads": 1, "face_head_width": 16, "face_width": 8, "face_pixels": 16,
-              "vision_widths": [8, 8, 8], "vision_width": 16, "vision_depth": 1, "vision_heads": 2}
+              "face_widths": [4, 4, 4], "vision": {"image": [128, 64], "window": [4, 2], "width": 8, "depths": [1, 1, 1, 1],
+                                                   "heads": [1, 1, 2, 2], "decoder_depth": 1}}
 QEN_MODEL = {"image_size": [64, 64], "window": [4, 4], "swin_width": 8, "swin_depths": [1, 1, 1, 1],
-             "swin_heads": [1, 1, 2, 2], "fusion_depth": 1, "unet_widths": [32, 32, 32, 32], "prompt_drop": 0.5,
-             "pose_drop": 0.0}
+             "swin_heads": [1, 1, 2, 2], "fusion_depth": 1, "unet_widths": [32, 32, 32, 32], "unet_heads": 2,
+             "prompt_drop": 0.5, "pose_drop": 0.0}
 METHODS = ("cfld", "mcld", "fpdm", "qen")
 
 

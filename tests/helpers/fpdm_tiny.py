@@ -21,9 +21,9 @@ from training.engine.task import configured
 SWIN = {"image": [64, 64], "window": [4, 4], "width": 8, "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2]}
 # Overrides of FPDM's preset "demo" that fit the tiny sizes.
 FUSION = {"swin": SWIN, "embed": 24, "projection": 16, "hidden": 16}
-MODEL = {"fusion": FUSION, "source_swin": SWIN | {"decoder_depth": 1}, "source_size": [64, 64], "source_hidden": 32,
-         "image_size": [64, 64], "pose_canvas": [128, 128], "pose_widths": [4, 4, 8, 8], "class_hidden": 16,
-         "unet_widths": [32, 32, 32, 32]}
+MODEL = {"fusion": FUSION, "source_swin": SWIN | {"decoder_depth": 1, "tokens": 16, "reads": "deepest"},
+         "source_size": [64, 64], "source_hidden": 32, "image_size": [64, 64], "pose_canvas": [128, 128],
+         "pose_widths": [4, 4, 8, 8], "class_hidden": 16, "unet_widths": [32, 32, 32, 32]}
 
 
 def tree(folder: Path, files: Files, task: str, **changes) -> dict:

@@ -20,7 +20,7 @@ from training.engine.config import TrainConfig
 from training.world.autoencoder import colour_identity
 
 SIZE = (64, 64)   # pictures and photos
-RASTER = (128, 128)   # pose rasters
+RASTER = (64, 64)   # pose rasters
 SIZES = BaseSizes((32, 32, 32, 32), layers_per_block=2, heads=2, cross_attention_dim=64, prediction="v_prediction",
                   caption_tokens=16)
 # Overrides of CFLD's preset "demo" that fit these sizes.

@@ -13,16 +13,19 @@ from pgpis_models.mcld.config import CONFIGS
 from pgpis_models.mcld.inputs import as_input, encode_faces, encode_pictures, face_crops, image_tokens, texture_maps
 from pgpis_models.mcld.loss import sampling_schedule
 from pgpis_models.mcld.model import MCLD
-from pgpis_models.mcld.vision import FaceReader, TokenReader
+from pgpis_models.mcld.vision import FaceReader
+from pgpis_models.parts.swin_tower import SwinSizes
 from pgpis_models.pipeline import METHOD_DEFAULTS, Generator
 from pgpis_models.surface.densepose import IUV
 from tests.helpers.tiny import shaken, write_files
 
 # With 8 x 8 latents the middle of the UNet would be one pixel, which GroupNorm refuses.
+VISION = SwinSizes((128, 64), (4, 2), 8, (1, 1, 1, 1), (1, 1, 2, 2), tokens=3, token_width=64, decoder_depth=1,
+                   decoder_heads=2, reads="all")
 SIZES = dataclasses.replace(
-    CONFIGS["demo"], image_size=(128, 64), unet_widths=(32, 32, 32, 32), pose_widths=(4, 6, 8, 10), face_dim=16,
-    face_depth=1, face_heads=1, face_head_width=16, face_width=8, face_pixels=16, vision_widths=(8, 8, 8), vision_width=16,
-    vision_depth=1, vision_heads=2, image_tokens=3)
+    CONFIGS["demo"], image_size=(128, 64), unet_widths=(32, 32, 32, 32), unet_heads=2, pose_widths=(4, 6, 8, 10),
+    face_dim=16, face_depth=1, face_heads=1, face_head_width=16, face_width=8, face_pixels=16, face_widths=(4, 4, 4),
+    vision=VISION, image_tokens=3)
 CPU = torch.device("cpu")
 
 
@@ -66,19 +69,21 @@ def test_published_sizes_bring_no_encoders_and_the_demo_stays_in_its_budget():
 
 def test_tokens_depend_on_where_things_are_and_on_absolute_colour():
     torch.manual_seed(1)
-    reader = TokenReader((64, 48), (8, 8, 8), 16, 2, 2, 3, 20).eval()
-    picture = torch.zeros(1, 3, 64, 48)
-    picture[:, 0, :, :24] = 0.8   # red on the left
+    reader = MCLD(SIZES).vision.tower.eval()
+    picture = torch.zeros(1, 3, 128, 64)
+    picture[:, 0, :, :32] = 0.8   # red on the left
     with torch.no_grad():
         made = [reader(one) for one in (picture, picture.flip(-1), picture - 0.5, picture.repeat(2, 1, 1, 1))]
-    assert made[0].shape == (1, 3, 20) and torch.allclose(made[3][1:], made[0], atol=1e-5)
+    assert made[0].shape == (1, 3, 64) and torch.allclose(made[3][1:], made[0], atol=1e-5)
     assert not torch.allclose(made[0], made[1], atol=1e-3) and not torch.allclose(made[0], made[2], atol=1e-3)
-    with pytest.raises(ValueError, match="\\(1, 3, 48, 64\\); expected \\(B, 3, \\*\\(64, 48\\)\\)"):
-        reader(torch.zeros(1, 3, 48, 64))
+    with pytest.raises(ValueError, match=r"\(1, 3, 64, 128\); expected \(B, 3, 128, 64\)"):
+        reader(torch.zeros(1, 3, 64, 128))
     with pytest.raises(ValueError, match="face crop has shape"):
         FaceReader(16, (4, 4, 4), 8)(torch.zeros(1, 3, 16, 24))
-    with pytest.raises(ValueError, match="expected three"):
-        TokenReader((64, 48), (8, 8), 16, 2, 2, 3, 20)
+    with pytest.raises(ValueError, match="face_widths is .8, 8.; expected three"):
+        FaceReader(16, (8, 8), 8)
+    with pytest.raises(ValueError, match=r"vision reads \(128, 64\) into 3 tokens of 64; expected .* image_tokens 4"):
+        dataclasses.replace(SIZES, image_tokens=4)
 
 
 def encoded_by(method, **given):
@@ -146,10 +151,10 @@ def test_what_is_not_given_is_the_null(method, folder):
     assert torch.equal(bare.image, full.image) and torch.equal(bare.pose, full.pose)
     with pytest.raises(ValueError, match="through the autoencoder, which was not given"):
         encode_pictures(method, source, [None], CPU, densepose=target, source_densepose=[iuv])
-    published = MCLD(dataclasses.replace(SIZES, vision_widths=(), image_tokens=1))
+    published = MCLD(dataclasses.replace(SIZES, vision=None, image_tokens=1))
     with pytest.raises(ValueError, match="CLIP ViT-L/14, which was not given"):
-        image_tokens(published, source, "image")
-    assert image_tokens(published, source, "image", lambda pictures: torch.full((len(pictures), 64), 2.0)).shape == (1, 64)
+        image_tokens(published, source)
+    assert image_tokens(published, source, lambda pictures: torch.full((len(pictures), 64), 2.0)).shape == (1, 64)
 
 
 def test_a_methods_own_schedule_and_settings_are_used(folder):

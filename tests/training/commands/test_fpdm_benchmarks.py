@@ -14,8 +14,8 @@ from pgpis_models.checkpoint import save_checkpoint
 from pgpis_models.fpdm.fusion import FusionModel
 from pgpis_models.poses.formats import from_pose_keypoint
 from tests.helpers.fpdm_tiny import fpdm_config
-from training.world import drawing as mannequins
 from training.world.motion import walk_keypoints, walk_text
+from training.world.wardrobe import sample_identity
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
 retrieval, sequence = importlib.import_module("retrieval"), importlib.import_module("sequence")
@@ -71,7 +71,7 @@ def test_the_sequence_benchmark_fails_when_a_bar_is_missed(monkeypatch, capsys, 
 
 
 def test_a_walk_comes_back_to_its_start_and_never_jumps():
-    identity = mannequins.sample_identity(5)
+    identity = sample_identity(5)
     poses = walk_keypoints(identity, 12, (128, 96))
     xy = np.stack([pose.xy for pose in poses] + [poses[0].xy])
     assert all(pose.present[:14].sum() > 10 for pose in poses)

@@ -22,7 +22,9 @@ from training.data.latents import draw, posterior
 from training.data.pairs import Pairs
 from training.engine.loop import run
 from training.tasks.cfld import CFLDTask
-from training.world.drawing import render, sample_identity, sample_pose
+from training.world.drawing import render
+from training.world.poses import sample_pose
+from training.world.wardrobe import sample_identity
 
 CPU = torch.device("cpu")
 PEOPLE = {"train": (0, 1), "test": (2,)}

@@ -166,7 +166,7 @@ def test_mean_pixels_replace_dropped_pictures_where_asked(folder, files):
     grey = torch.tensor((0.48145466, 0.4578275, 0.40821073)).view(1, 3, 1, 1).expand(1, 3, *SIZE) * 2 - 1
     with torch.no_grad():
         found = task.model.tokens(batch, "source", rows)
-        expected = task.model.method.vision.image(torch.cat([batch["source"][:1] / 127.5 - 1, grey]))
+        expected = task.model.method.vision.tower(torch.cat([batch["source"][:1] / 127.5 - 1, grey]))
     assert torch.allclose(found, expected, atol=1e-6)
 
 
@@ -247,7 +247,7 @@ def test_dropped_conditions_reach_the_unet_as_nothing(folder, files, drop):
 
 
 @pytest.mark.parametrize("aggregation, use_face, silent", [
-    ("image", False, ("method.vision.texture", "method.face_", "method.vision.face")),
+    ("image", False, ("method.face_", "method.vision.face")),
     ("concat", True, ("method.face_attention",)), ("stages", False, ("method.face_", "method.vision.face"))])
 def test_each_ablation_trains_exactly_what_it_uses(folder, files, aggregation, use_face, silent):
     model = MODEL | {"aggregation": aggregation, "use_face": use_face}

@@ -18,7 +18,7 @@ run() {  # name, arguments of pytest
   rm -f "$log"
 }
 
-run "models, training and benchmarks" tests/models tests/training tests/benchmarks
+run "rules, models, training and benchmarks" tests/test_*.py tests/pgpis_models tests/training tests/benchmarks
 if [ -d "${PGPIS_GOLDEN:-../shared/golden}" ]; then
   run "golden (parity with the authors' code)" tests/golden
 else

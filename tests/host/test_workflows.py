@@ -38,9 +38,9 @@ from tools.picture_workflows import (
     runs,
     thumbnail,
 )
-from training.world import drawing as mannequins
 from training.world.bank import HELD_OUT
 from training.world.motion import walk_text
+from training.world.wardrobe import sample_identity
 
 SD15_FILES = CACHE / "random_sd15"
 SD15_VERSION = 1      # raise when random_models.py makes other files
@@ -326,7 +326,7 @@ def test_the_input_pictures_are_the_drawings_they_say(server):
         prompt = to_api(workflow(name), server.object_info)
         assert prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"] == pose_text(picture), name
     prompt = to_api(workflow("fpdm_sequence"), server.object_info)
-    walker = mannequins.sample_identity(HELD_OUT + DRESSED)
+    walker = sample_identity(HELD_OUT + DRESSED)
     assert prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"] == walk_text(walker, FRAMES, (128, 96))
 
 

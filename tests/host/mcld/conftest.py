@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from tests.host.mcld.helpers import SIZE, shaken
-from training.world import drawing as mannequins
 from training.world.bank import HELD_OUT, pose_seed
+from training.world.drawing import render
+from training.world.poses import sample_pose
+from training.world.wardrobe import sample_identity
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +63,8 @@ def method(nodes, files):
 def people(pack):
     """Drawn people with their true DensePose: image (1, H, W, 3) in 0..1 and a DENSEPOSE of one."""
     def person(number, view):
-        identity = mannequins.sample_identity(HELD_OUT + number)
-        drawn = mannequins.render(identity, mannequins.sample_pose(pose_seed(HELD_OUT + number, view)), SIZE)
+        identity = sample_identity(HELD_OUT + number)
+        drawn = render(identity, sample_pose(pose_seed(HELD_OUT + number, view)), SIZE)
         return SimpleNamespace(image=torch.from_numpy(drawn.image).float()[None] / 255, raw=drawn.image,
                                densepose=(pack.densepose.IUV.from_picture(drawn.iuv()),), iuv=drawn.iuv())
     return [person(118, 1), person(118, 0), person(104, 5)]

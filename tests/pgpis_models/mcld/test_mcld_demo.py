@@ -1,0 +1,200 @@
+"""MCLD with encoders of its own: sizes, aggregations, what is left out, its schedule, and the command line."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
+from pgpis_models.generate import main
+from pgpis_models.mcld.config import CONFIGS
+from pgpis_models.mcld.inputs import as_input, encode_faces, encode_pictures, face_crops, image_tokens, texture_maps
+from pgpis_models.mcld.loss import sampling_schedule
+from pgpis_models.mcld.model import MCLD
+from pgpis_models.mcld.vision import FaceReader
+from pgpis_models.parts.swin_tower import SwinSizes
+from pgpis_models.pipeline import METHOD_DEFAULTS, Generator
+from pgpis_models.surface.densepose import IUV
+from tests.helpers.tiny import shaken, write_files
+
+# With 8 x 8 latents the middle of the UNet would be one pixel, which GroupNorm refuses.
+VISION = SwinSizes((128, 64), (4, 2), 8, (1, 1, 1, 1), (1, 1, 2, 2), tokens=3, token_width=64, decoder_depth=1,
+                   decoder_heads=2, reads="all")
+SIZES = dataclasses.replace(
+    CONFIGS["demo"], image_size=(128, 64), unet_widths=(32, 32, 32, 32), unet_heads=2, pose_widths=(4, 6, 8, 10),
+    face_dim=16, face_depth=1, face_heads=1, face_head_width=16, face_width=8, face_pixels=16, face_widths=(4, 4, 4),
+    vision=VISION, image_tokens=3)
+CPU = torch.device("cpu")
+
+
+def densepose(seed, size=(128, 64)):
+    rng = np.random.default_rng(seed)
+    part = np.zeros(size, np.uint8)
+    part[10:60, 20:44] = 2
+    part[4:14, 26:38] = 23
+    return IUV(part, *(rng.integers(0, 256, size).astype(np.float32) / np.float32(255) * (part > 0) for _ in "uv"))
+
+
+@pytest.fixture(scope="module")
+def method():
+    torch.manual_seed(0)
+    return shaken(MCLD(SIZES)).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, method):
+    """Checkpoint with base and autoencoder, a photo with its DensePose, two poses."""
+    folder = tmp_path_factory.mktemp("work")
+    write_files(folder)
+    weights = {name: 0.1 * torch.randn(shape) for name, shape in method.unet_weight_shapes().items()}
+    save_checkpoint(folder / "demo_mcld.safetensors", method, weights, base="demo", step=0, data="none", licence="test")
+    photo = np.random.default_rng(0).integers(1, 256, (128, 64, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(folder / "person.png")
+    (folder / "poses").mkdir()
+    for path, seed in ((folder / "person_iuv.png", 1), (folder / "poses" / "a.png", 2), (folder / "poses" / "b.png", 3)):
+        Image.fromarray(densepose(seed).to_picture("v,u,part")).save(path)
+    return folder
+
+
+def test_published_sizes_bring_no_encoders_and_the_demo_stays_in_its_budget():
+    assert not CONFIGS["full"].own_vision and CONFIGS["full"].image_tokens == 1
+    with torch.device("meta"):
+        demo = MCLD(CONFIGS["demo"])
+    numbers = sum(value.numel() for value in demo.parameters())
+    numbers += sum(int(np.prod(shape)) for shape in demo.unet_weight_shapes().values())
+    assert 2 * numbers < 20e6   # bytes in half precision
+
+
+def test_tokens_depend_on_where_things_are_and_on_absolute_colour():
+    torch.manual_seed(1)
+    reader = MCLD(SIZES).vision.tower.eval()
+    picture = torch.zeros(1, 3, 128, 64)
+    picture[:, 0, :, :32] = 0.8   # red on the left
+    with torch.no_grad():
+        made = [reader(one) for one in (picture, picture.flip(-1), picture - 0.5, picture.repeat(2, 1, 1, 1))]
+    assert made[0].shape == (1, 3, 64) and torch.allclose(made[3][1:], made[0], atol=1e-5)
+    assert not torch.allclose(made[0], made[1], atol=1e-3) and not torch.allclose(made[0], made[2], atol=1e-3)
+    with pytest.raises(ValueError, match=r"\(1, 3, 64, 128\); expected \(B, 3, 128, 64\)"):
+        reader(torch.zeros(1, 3, 64, 128))
+    with pytest.raises(ValueError, match="face crop has shape"):
+        FaceReader(16, (4, 4, 4), 8)(torch.zeros(1, 3, 16, 24))
+    with pytest.raises(ValueError, match="face_widths is .8, 8.; expected three"):
+        FaceReader(16, (8, 8), 8)
+    with pytest.raises(ValueError, match=r"vision reads \(128, 64\) into 3 tokens of 64; expected .* image_tokens 4"):
+        dataclasses.replace(SIZES, image_tokens=4)
+
+
+def encoded_by(method, **given):
+    generator = torch.Generator().manual_seed(4)
+    inputs = {"image": torch.randn(2, 3, 64, generator=generator), "texture": torch.randn(2, 3, 64, generator=generator),
+              "face": torch.randn(2, 8, generator=generator), "pose": torch.rand(2, 3, 128, 64, generator=generator)} | given
+    with torch.no_grad():
+        return method.encode(**inputs)
+
+
+@pytest.mark.parametrize("aggregation, use_face, tokens", [
+    ("stages", True, {"down": 3, "mid": 6, "up": 3}), ("stages", False, {"down": 3, "mid": 6, "up": 3}),
+    ("image", True, {"down": 3, "mid": 3, "up": 3}), ("concat", True, {"down": 10, "mid": 10, "up": 10}),
+    ("concat", False, {"down": 6, "mid": 6, "up": 6})])
+def test_each_aggregation_shows_its_tokens_and_its_null_row_shows_zeros(aggregation, use_face, tokens):
+    torch.manual_seed(0)
+    method = MCLD(dataclasses.replace(SIZES, aggregation=aggregation, use_face=use_face))
+    encoded = encoded_by(method)
+    shown, null = method.injections(encoded), method.null_injections(encoded)
+    for stage, count in tokens.items():
+        assert shown.context[stage].shape == (2, count, 64)
+        assert null.context[stage].shape[1:] == (count, 64) and not null.context[stage].any()
+        expected = {"down": [encoded.image], "mid": [encoded.image, encoded.texture], "up": [encoded.texture]}[stage]
+        if aggregation == "image":
+            expected = [encoded.image]
+        elif aggregation == "concat":
+            expected = [encoded.image, encoded.texture, *([encoded.face] if use_face else [])]
+        assert torch.equal(shown.context[stage], torch.cat(expected, 1))
+    assert bool(shown.extra_attention) == (aggregation == "stages" and use_face) == bool(null.extra_attention)
+
+
+def test_unknown_choices_are_refused():
+    for name in ("aggregation", "schedule", "texture_layout"):
+        with pytest.raises(ValueError, match=f"{name} is 'other'; expected one of"):
+            dataclasses.replace(SIZES, **{name: "other"})
+
+
+def test_fewer_unet_weights_may_belong_to_the_method():
+    method = MCLD(dataclasses.replace(SIZES, trained_unet=("*attn1*", "conv_in.*")))
+    names = set(method.unet_weight_shapes())
+    assert names == {name for name in MCLD(SIZES).unet_weight_shapes() if "attn1" in name or name.startswith("conv_in.")}
+    assert len(method.reference_weight_shapes()) == len(MCLD(SIZES).reference_weight_shapes())
+
+
+def test_the_reference_networks_weights_can_be_taken_out():
+    torch.manual_seed(0)
+    method = shaken(MCLD(SIZES))
+    before = {name: value.detach().clone() for name, value in method.reference_unet.named().items()}
+    taken = method.take_reference()
+    assert taken.keys() == before.keys() and all(torch.equal(taken[name], before[name]) for name in taken)
+    assert not list(method.reference_unet.parameters())
+
+
+def test_what_is_not_given_is_the_null(method, folder):
+    generator = Generator(*(folder / f"demo_{name}.safetensors" for name in ("mcld", "base", "vae")))
+    photo = np.asarray(Image.open(folder / "person.png"))
+    iuv, target, source = densepose(1), [densepose(2)], as_input(photo[None])
+    with torch.no_grad():
+        bare = encode_pictures(method, source, [None], CPU, densepose=target)
+        full = encode_pictures(method, source, [None], CPU, densepose=target, vae=generator.vae, source_densepose=[iuv])
+        crops, found = face_crops(source, [iuv], 16)
+        assert torch.equal(full.face, method.encode_face(encode_faces(method, crops, found)))
+        assert torch.equal(bare.face, method.encode_face(None))
+    assert not bare.texture.any() and not bare.reference and len(full.reference) == 16
+    assert torch.equal(bare.image, full.image) and torch.equal(bare.pose, full.pose)
+    with pytest.raises(ValueError, match="through the autoencoder, which was not given"):
+        encode_pictures(method, source, [None], CPU, densepose=target, source_densepose=[iuv])
+    published = MCLD(dataclasses.replace(SIZES, vision=None, image_tokens=1))
+    with pytest.raises(ValueError, match="CLIP ViT-L/14, which was not given"):
+        image_tokens(published, source)
+    assert image_tokens(published, source, lambda pictures: torch.full((len(pictures), 64), 2.0)).shape == (1, 64)
+
+
+def test_a_methods_own_schedule_and_settings_are_used(folder):
+    files = [folder / f"demo_{name}.safetensors" for name in ("mcld", "base", "vae")]
+    generator = Generator(*files)
+    assert generator.schedule == generator.sizes.schedule() and generator.defaults["weights"]["appearance"] == 1.2
+    own = load_checkpoint(files[0])
+    method = MCLD(dataclasses.replace(SIZES, schedule="authors"))
+    method.load_state_dict(own.method.state_dict())
+    save_checkpoint(folder / "authors.safetensors", method, own.unet_weights, base="sd15", step=0, data="none", licence="-")
+    other = Generator(folder / "authors.safetensors", *files[1:])
+    assert other.schedule == sampling_schedule() and other.defaults == METHOD_DEFAULTS["mcld"]
+
+
+def test_the_command_line_makes_the_generators_pictures(folder, method, capsys):
+    def command(*more, out="made.png", pose="poses/b.png"):
+        main(["--checkpoint", str(folder / "demo_mcld.safetensors"), "--base", str(folder / "demo_base.safetensors"),
+              "--vae", str(folder / "demo_vae.safetensors"), "--source", str(folder / "person.png"),
+              "--pose", str(folder / pose), "--source-densepose", str(folder / "person_iuv.png"),
+              "--out", str(folder / out), "--steps", "1", "--device", "cpu", *more])
+    command("--seed", "3")
+    generator = Generator(*(folder / f"demo_{name}.safetensors" for name in ("mcld", "base", "vae")))
+    photo = np.asarray(Image.open(folder / "person.png"))
+    made = generator(as_input(photo[None]), [None], steps=1, seed=3, densepose=[densepose(3)],
+                     source_densepose=[densepose(1)])
+    expected = (made[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    assert np.abs(np.asarray(Image.open(folder / "made.png")).astype(int) - expected).max() <= 1
+    command(pose="poses", out="all")
+    assert sorted(path.name for path in (folder / "all").iterdir()) == ["a.png", "b.png"]
+    Image.fromarray(texture_maps(SIZES, photo[None], [densepose(1)])[0]).save(folder / "texture.png")
+    command("--seed", "3", "--texture", str(folder / "texture.png"), out="same.png")
+    assert np.array_equal(np.asarray(Image.open(folder / "same.png")), np.asarray(Image.open(folder / "made.png")))
+    with pytest.raises(SystemExit):
+        command(pose="person.png")   # no IUV picture
+    (folder / "poses" / "a.json").write_text("{}")   # as from the keypoints of the same photo
+    command(pose="poses", out="again")
+    assert sorted(path.name for path in (folder / "again").iterdir()) == ["a.png", "b.png"]
+    capsys.readouterr()
+    for more, message in ((("--frame", "1", "--person", "0"), "--frame, --person came with a checkpoint of mcld"),
+                          (("--sequence",), "'mcld' cannot make a sequence of one source")):
+        with pytest.raises(SystemExit):
+            command(*more)
+        assert message in capsys.readouterr().err

@@ -130,7 +130,7 @@ def measure(case, dtype, rounds: int, method: str = "cfld") -> dict:
     """Median seconds of a step without and with the pack, and the median of their ratio round by round."""
     import comfy.samplers
     import torch
-    from pgpis_pack.nodes.binding import apply_injections, conditionings
+    from pgpis_pack.nodes.binding.model import apply_injections, conditionings
     name, widths, heads, context, latent, pictures = case
     model = build(widths, heads, context, dtype)
     make = {"cfld": injections, "mcld": injections_mcld}[method]

@@ -84,7 +84,10 @@ def waiting_lines(call: Callable[[], Any], device: torch.device) -> list[str]:
 
 def add(report: Report, case: str, call: Callable[[], Any], **settings: Any) -> None:
     """The rows of one step."""
-    found = counts(call, report.device, 2 if report.device.type == "cuda" else 0)
+    on_gpu = report.device.type == "cuda"
+    found = counts(call, report.device, 2 if on_gpu else 0)
+    if on_gpu and not found["kernels"]:   # then copies are not seen either, and zeros would be taken for good news
+        raise RuntimeError("the profiler saw no kernel start; expected some: it may not be allowed to watch this device")
     where = waiting_lines(call, report.device)
     for what, count in found.items():
         report.add("profile", case, what, count, "events", where=where, **settings)

@@ -20,10 +20,10 @@ from .unet.base import check_prediction, load_unet
 from .unet.diffusers_binding import DiffusersBinding, swap_weights
 
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / "demo"
-# What a generation uses when nothing is asked for: the authors' settings, and what suits the demo's v-prediction.
+# What a generation uses when nothing is asked for: the authors' settings, and what suits the demo.
 DEFAULTS = {"sd15": {"steps": 50, "sampler": "ddpm", "spacing": "leading", "weights": {"pose": 2.0, "appearance": 2.0}},
-            "demo": {"steps": 1, "sampler": "ddim", "spacing": "trailing",   # its conditions leave next to nothing open
-                     "weights": {"pose": 1.0, "appearance": 1.0, "source": 1.0, "fusion": 1.0}},
+            "demo": {"steps": 16, "sampler": "ddim", "spacing": "trailing",
+                     "weights": {"pose": 1.0, "appearance": 1.5, "source": 1.5, "fusion": 1.5}},
             "sd21": {"steps": 20, "sampler": "ddpm", "spacing": "leading", "weights": {"source": 2.0, "fusion": 2.0}}}
 # Published settings of a method where they differ.
 METHOD_DEFAULTS = {"mcld": {"steps": 20, "sampler": "ddim", "spacing": "trailing", "weights": {"appearance": 3.5}}}

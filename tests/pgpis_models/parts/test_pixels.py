@@ -17,7 +17,7 @@ from pgpis_models.pipeline import Generator, read_photo
 from pgpis_models.surface.densepose import IUV, pose_picture
 
 BICUBIC = Image.Resampling.BICUBIC
-# Of the photo below at 512x512, width first with 8 bits between the passes: what versions of Pillow make in one call that go over rows first.
+# Of the photo below at 512x512, width first, with 8 bits between the passes.
 DIGEST = "f5b4e3ea739f3730"
 
 

@@ -10,7 +10,7 @@ from . import densepose, loaders
 
 # Files of nodes in the order of the menu, each with its classes in NODES.
 FILES = ["loaders", "demo", "pose", "densepose", "texture", "face", "appearance", "multifocal", "fusion", "queries",
-         "sampling", "sequence", "image"]
+         "framing", "sampling", "sequence", "image"]
 
 
 class PGPISExtension(ComfyExtension):

@@ -56,7 +56,7 @@ def test_a_batch_shows_what_the_nodes_would_make_of_the_same_pictures(folder, fi
 
 
 def test_a_texture_map_is_reduced_by_the_mean_of_its_texels():
-    sizes = dataclasses.replace(CONFIGS["demo"], image_size=(120, 80), vision=None)   # 20 x 20 cells of 10 x 10 texels per tile
+    sizes = dataclasses.replace(CONFIGS["demo"], image_size=(120, 80), vision=None)   # 20 x 20 cells of 10 x 10 texels
     atlas = np.random.default_rng(0).integers(0, 256, (1, 1200, 800, 3), dtype=np.uint8)
     small = squashed_textures(sizes, atlas)[0]
     expected = tiles(atlas[0]).reshape(24, 20, TILE // 20, 20, TILE // 20, 3).astype(np.float64).mean((2, 4))

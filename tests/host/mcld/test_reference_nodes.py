@@ -39,7 +39,7 @@ def test_encoders_and_reference_network_run_once_and_the_unet_once_per_step(node
     source, target, _ = people
     network = nodes.reference.reference_of(method, base.model)
     modules = {name: method.checkpoint.method.get_submodule(name)
-               for name in ("vision.image", "vision.texture", "vision.face", "face_projector", "pose_guider")}
+               for name in ("vision.tower", "vision.face", "face_projector", "pose_guider")}
     modules |= {"reference": network.patcher.model.diffusion_model, "unet": base.model.model.diffusion_model}
     counts = dict.fromkeys(modules, 0)
 
@@ -50,7 +50,7 @@ def test_encoders_and_reference_network_run_once_and_the_unet_once_per_step(node
     hooks = [module.register_forward_pre_hook(counted(name)) for name, module in modules.items()]
     try:
         cond = embed(nodes, method, base, source, target)
-        once = dict.fromkeys(modules, 1) | {"unet": 0}
+        once = dict.fromkeys(modules, 1) | {"unet": 0, "vision.tower": 2}   # for photo and texture map
         assert counts == once
         sampled(nodes, base, cond, steps=3)
         assert counts == once | {"unet": 3}

@@ -45,7 +45,8 @@ class FitPerson(io.ComfyNode):
                     io.Combo.Input("padding", options=list(PADDINGS), default=PADDINGS[0], optional=True, tooltip="What "
                                    "lies beyond the photo repeats its border, or is the colour of its ground."),
                     io.Boolean.Input("movement", default=False, optional=True, tooltip="The target poses are frames of one "
-                                     "movement: all are brought in as the first one is, so that jumps stay jumps.")],
+                                     "movement: all are brought in as the first one is, so that jumps stay jumps; one that "
+                                     "shows nobody takes the pose before it.")],
             outputs=[io.Image.Output(display_name="image", tooltip="The framed photo(s)."),
                      PoseKeypointType.Output(display_name="pose", tooltip="The photo's pose in the frame."),
                      DenseposeType.Output(display_name="densepose", tooltip="The photo's DensePose in the frame."),
@@ -60,7 +61,8 @@ class FitPerson(io.ComfyNode):
     def execute(cls, method, image, pose=None, densepose=None, mask=None, target_pose=None, target_densepose=None, person=-1,
                 padding=PADDINGS[0], movement=False) -> io.NodeOutput:
         photos = pixels(image, "the IMAGE")
-        targets = None if target_pose is None else on_canvas(from_pose_keypoint(target_pose))
+        empty = "hold" if movement else "error"   # a frame of a movement without the person takes the pose before it
+        targets = None if target_pose is None else on_canvas(from_pose_keypoint(target_pose, empty=empty), empty)
         iuvs = None if target_densepose is None else checked_densepose(target_densepose)
         fits = fitted(photos, layout_of(method.checkpoint.method.config), pose=pose, densepose=densepose, mask=mask,
                       targets=targets, target_denseposes=iuvs, person=person, padding=padding, together=movement)

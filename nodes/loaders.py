@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 
 import comfy.model_base
@@ -29,6 +30,7 @@ FOLDER = "pgpis"
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / "demo"
 DEMO_BASE, DEMO_VAE = "demo_base.safetensors", "demo_vae.safetensors"
 EXTENSIONS = set(ENDINGS)
+WATCHED = 0.5   # seconds between looks at a file that is being written
 log = logging.getLogger(__name__)
 NO_METHOD = (DEMO_BASE, DEMO_VAE, "_adapter.safetensors")   # the last is what training a base leaves beside it
 
@@ -72,21 +74,30 @@ def own_file(path: Path) -> Path:
 
 @contextmanager
 def growing(path: Path, size: int):
-    """A progress bar for a file of about `size` bytes that is written beside `path`, under a name that begins like it."""
-    bar, done = comfy.utils.ProgressBar(size), threading.Event()
+    """A progress bar for a file of about `size` bytes that is written beside `path`, under a name that begins like it. An
+    interruption meanwhile is raised when the file is whole."""
+    bar, done, stopped = comfy.utils.ProgressBar(size), threading.Event(), []
 
     def watch() -> None:
-        while not done.wait(0.5):
-            parts = [part.stat().st_size for part in path.parent.glob(f"{path.name}.*.part") if part.exists()]
-            bar.update_absolute(min(max(parts, default=0), size), size)
-    thread = threading.Thread(target=watch, daemon=True)
+        while not done.wait(WATCHED):
+            try:
+                parts = [part.stat().st_size for part in path.parent.glob(f"{path.name}.*.part")]
+                bar.update_absolute(min(max(parts, default=0), size), size)
+            except OSError:   # renamed between the two looks
+                continue
+            except comfy.model_management.InterruptProcessingException as error:
+                stopped.append(error)
+                return
+    thread = threading.Thread(target=copy_context().run, args=(watch,), daemon=True)   # the host asks who is running
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
-        bar.update_absolute(size, size)
+    if stopped:
+        raise stopped[0]
+    bar.update_absolute(size, size)
 
 
 def load_method(path: Path, name: str) -> Method:

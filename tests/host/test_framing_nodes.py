@@ -129,6 +129,16 @@ def test_batches_of_photos_have_a_frame_each(nodes, method, scene):
         nodes.PasteBack.execute(torch.rand(3, 256, 192, 3), frames, both)
 
 
+def test_a_movement_keeps_its_length_over_frames_without_anybody(nodes, method, scene):
+    one, other = scene
+    frames = to_pose_keypoint([other.people[0], other.people[0].shifted(30, 0)])
+    frames.insert(1, frames[0] | {"people": []})
+    targets = fit(nodes, method, one.picture, target_pose=frames, movement=True)[4]
+    assert len(targets) == 3 and targets[0] == targets[1] != targets[2]
+    with pytest.raises(ValueError, match="frame 2 of 3"):
+        fit(nodes, method, one.picture, target_pose=frames)
+
+
 @pytest.mark.parametrize(("inputs", "said"), [
     ({"pose": [{"people": [], "canvas_height": 1536, "canvas_width": 1024}]}, "the pose of photo 1 shows nobody"),
     ({"mask": torch.zeros(1, *SIZE)}, "the MASK of the photo is black"),

@@ -55,6 +55,31 @@ def test_a_retrained_compiled_model_of_accelerate_loads(loaders):
     assert loaded.checkpoint.meta.method == "cfld" and (folder / "model.cfld.safetensors").is_file()
 
 
+def test_a_conversion_shows_its_progress_and_an_interruption_is_not_lost(loaders, monkeypatch):
+    import time
+
+    import comfy.model_management
+    import comfy.utils
+    loaders, folder = loaders
+    folder.mkdir(parents=True)
+    output, seen = folder / "big.safetensors", []
+    monkeypatch.setattr(loaders, "WATCHED", 0.01)
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *_, **__: seen.append((value, total)))
+    with loaders.growing(output, 1000):
+        (folder / "big.safetensors.ab12.part").write_bytes(b"0" * 400)
+        time.sleep(0.2)
+    assert (400, 1000) in seen and seen[-1] == (1000, 1000)
+
+    def stop(*_, **__):
+        raise comfy.model_management.InterruptProcessingException
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", stop)
+    reached = False
+    with pytest.raises(comfy.model_management.InterruptProcessingException), loaders.growing(output, 1000):
+        time.sleep(0.2)
+        reached = True
+    assert reached, "the writing was cut off"
+
+
 def test_what_cannot_be_converted_says_why_and_leaves_nothing(loaders):
     loaders, folder = loaders
     files = as_torch(folder, cfld_states())

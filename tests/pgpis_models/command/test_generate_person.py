@@ -12,7 +12,7 @@ from pgpis_models.framing.boxes import layout_of
 from pgpis_models.framing.fitting import fit_person
 from pgpis_models.framing.pasting import pasted_picture
 from pgpis_models.generate import main
-from pgpis_models.pipeline import Generator
+from pgpis_models.pipeline import DEMO_FOLDER, Generator
 from pgpis_models.poses.formats import to_pose_keypoint
 from tests.helpers.photos import figure, photo
 from tests.helpers.tiny import write_files
@@ -80,6 +80,18 @@ def test_a_movement_is_pasted_frame_by_frame(folder):
     assert len(frames) == 3 and all(frame.shape == one.picture.shape for frame in frames)
     assert all(np.array_equal(frame[:800], one.picture[:800]) for frame in frames)
     assert not np.array_equal(frames[0], frames[2])
+
+
+def test_mclds_densepose_and_target_come_in_the_same_frame(folder):
+    """With the shipped checkpoint: texture map and face are taken out of the framed photo, and the result goes back."""
+    folder, one, other = folder
+    for name, iuv in (("own", one.iuv), ("target", other.iuv)):
+        Image.fromarray(iuv.to_picture("v,u,part")).save(folder / f"{name}_iuv.png")
+    main(["--checkpoint", str(DEMO_FOLDER / "demo_mcld.safetensors"), "--source", str(folder / "photo.png"),
+          "--source-densepose", str(folder / "own_iuv.png"), "--pose", str(folder / "target_iuv.png"), "--paste",
+          "--out", str(folder / "mcld.png"), "--steps", "2", "--device", "cpu"])
+    changed = np.nonzero((opened(folder / "mcld.png") != one.picture).any(-1))
+    assert 800 < changed[0].min() and changed[0].max() < 1400 and changed[1].max() < 420 and len(changed[0]) > 10000
 
 
 @pytest.mark.parametrize(("more", "said"), [

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .boxes import TOP, Frame
+from .boxes import SIDE, TOP, Frame
 
 FEATHER = 24          # pixels of the photo
 SHAPE = 0.02          # a result of another shape than the frame's is another picture
@@ -74,16 +74,15 @@ def edge_weight(frame: Frame, feather: int) -> np.ndarray:
         raise ValueError(f"feather is {feather}; expected 0 or more pixels")
     x0, y0, x1, y1 = frame.box
     height, width = y1 - y0, x1 - x0
-    feather = min(feather, int(TOP * height), width // 4)
     ramps = []
-    for length, low_inside, high_inside in ((height, y0 > 0, y1 < frame.original[0]),
-                                            (width, x0 > 0, x1 < frame.original[1])):
-        place = np.arange(length, dtype=np.float32) + 1
+    for length, free, low_inside, high_inside in ((height, TOP, y0 > 0, y1 < frame.original[0]),
+                                                  (width, SIDE, x0 > 0, x1 < frame.original[1])):
+        place, fade = np.arange(length, dtype=np.float32) + 1, min(feather, int(free * length)) + 1
         ramp = np.ones(length, np.float32)
         if low_inside:
-            ramp = np.minimum(ramp, place / (feather + 1))
+            ramp = np.minimum(ramp, place / fade)
         if high_inside:
-            ramp = np.minimum(ramp, place[::-1] / (feather + 1))
+            ramp = np.minimum(ramp, place[::-1] / fade)
         ramps.append(ramp)
     weight = np.minimum(ramps[0][:, None], ramps[1][None])
     return weight * weight * (3 - 2 * weight)

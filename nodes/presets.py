@@ -19,9 +19,10 @@ BASE_FOLDERS = ("checkpoints", "diffusion_models")
 
 
 def _files(folder: str) -> list[Path]:
-    """The files of one of the host's folders, the newest first."""
+    """The files of one of the host's folders, wherever that is, the newest first. Of a name that is there twice both."""
     names = folder_paths.get_filename_list(folder)
-    paths = [Path(path) for name in names if (path := folder_paths.get_full_path(folder, name))]
+    roots = dict.fromkeys(folder_paths.get_folder_paths(folder))
+    paths = [path for name in names for root in roots if (path := Path(root) / name).is_file()]
     return sorted(paths, key=lambda path: (-path.stat().st_mtime_ns, str(path)))
 
 

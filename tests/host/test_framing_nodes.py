@@ -46,20 +46,19 @@ def fit(nodes, method, picture, **inputs):
 def test_a_small_person_at_one_side_is_made_anew_in_place_and_the_rest_stays_bit_for_bit(host, scene):
     one, _ = scene
     prompt = {
-        "base": {"class_type": "PGPISLoadDemoBase", "inputs": {}},
-        "method": {"class_type": "PGPISLoadCheckpoint", "inputs": {"file": CHECKPOINT}},
+        "load": {"class_type": "PGPISLoadPreset", "inputs": {"preset": "Demo CFLD"}},
         "photo": {"class_type": "LoadImage", "inputs": {"image": "framing.png"}},
         "pose": {"class_type": "PGPISLoadPose", "inputs": {"file": "framing_target.json", "text": "", "canvas_width": 0,
                                                           "canvas_height": 0}},
-        "fit": {"class_type": "PGPISFitPerson", "inputs": {"method": ["method", 0], "image": ["photo", 0],
+        "fit": {"class_type": "PGPISFitPerson", "inputs": {"method": ["load", 2], "image": ["photo", 0],
                                                            "target_pose": ["pose", 0]}},
-        "embed": {"class_type": "PGPISAppearanceEmbedding", "inputs": {"method": ["method", 0], "source": ["fit", 0],
+        "embed": {"class_type": "PGPISAppearanceEmbedding", "inputs": {"method": ["load", 2], "source": ["fit", 0],
                                                                        "pose": ["fit", 4], "person": -1}},
-        "apply": {"class_type": "PGPISApply", "inputs": {"model": ["base", 0], "cond": ["embed", 0]}},
+        "apply": {"class_type": "PGPISApply", "inputs": {"model": ["load", 0], "cond": ["embed", 0]}},
         "sample": {"class_type": "KSampler", "inputs": {
             "model": ["apply", 0], "positive": ["apply", 1], "negative": ["apply", 2], "latent_image": ["apply", 3],
             "seed": 1, "steps": 3, "cfg": 1.5, "sampler_name": "ddim", "scheduler": "sgm_uniform", "denoise": 1.0}},
-        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["base", 1]}},
+        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["load", 1]}},
         "paste": {"class_type": "PGPISPasteBack", "inputs": {"image": ["decode", 0], "frame": ["fit", 6],
                                                              "original": ["photo", 0], "feather": 12,
                                                              "match_colours": True}},

@@ -12,7 +12,8 @@ from training import train_demo
 from training.engine.config import DataConfig
 from training.world.bank import open_bank
 
-FEW = ["images=16", "batch=8", "data.identities=16", "data.workers=0", "warmup_images=8", "save_every=0", "log_every=1"]
+FEW = ["images=16", "batch=8", "data.identities=16", "data.workers=0", "warmup_images=8", "save_every=0", "log_every=1",
+       "precision=no"]
 
 
 def in_two_steps(*args, **settings):

@@ -68,5 +68,5 @@ def warn_of_photo(method: Method, photos: torch.Tensor) -> None:
     values = (resized(photos, (height, width)) * 255).round().to(torch.int64)
     codes = ((values[:, 0] * 256 + values[:, 1]) * 256 + values[:, 2]).flatten(1)   # (B, H W)
     if any(len(one.unique()) > MANY_COLOURS * one.numel() for one in codes):
-        notice(f"{method.name} knows drawn mannequins alone, and this looks like a photo: expect a mannequin in its clothes' "
-               "colours at best. For photos load weights that were trained on them, with the base that they name.")
+        notice(f"{method.name} knows drawn mannequins alone, and this looks like a photo: expect a mannequin in its "
+               "clothes' colours at best. For photos load weights that were trained on them, with the base that they name.")

@@ -33,8 +33,8 @@ class PoseTransfer(io.ComfyNode):
             node_id="PGPISPoseTransfer", display_name="Pose Transfer", category="PGPIS",
             description="Makes the person of a photo stand in another pose, with any checkpoint of this pack: it takes the "
                         "place of that method's embedding node and of Apply PGPIS. Connect its outputs to any KSampler, "
-                        "whose cfg weighs person and pose; which settings suit the checkpoint is shown here after a run. LoRAs, "
-                        "ControlNets and other patches on the MODEL keep working.",
+                        "whose cfg weighs person and pose; which settings suit the checkpoint is shown here after a run. "
+                        "LoRAs, ControlNets and other patches on the MODEL keep working.",
             inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or "
                                    "LoRA of it."),
                     *around_inputs(),
@@ -48,7 +48,8 @@ class PoseTransfer(io.ComfyNode):
                     DenseposeType.Input("densepose", optional=True, tooltip="Target pose(s) as DensePose of the person to "
                                         "be drawn: for MCLD."),
                     DenseposeType.Input("source_densepose", optional=True, tooltip="For MCLD: DensePose of the photo "
-                                        "itself. Texture map and face are then made of the photo, where they are not connected."),
+                                        "itself. Texture map and face are then made of the photo, where they are not "
+                                        "connected."),
                     io.Image.Input("texture", optional=True, tooltip="For MCLD: texture map(s) from Warp to Texture Map or "
                                    "Edit Texture. Needs vae."),
                     FaceEmbedsType.Input("face", optional=True, tooltip="For MCLD: from Face Embedding or Load Face "

@@ -1,11 +1,12 @@
-# make demo: pictures and a table from the shipped models.  make test: the tests.  make host: ComfyUI with the pack in it.
+# make demo: pictures and a table from the shipped models.  make train-demo: trains that set from nothing, hours on a CPU.
+# make test: the tests.  make host: ComfyUI with the pack in it.
 PYTHON ?= python3
 export PYTHON
 COMFYUI ?= $(or $(COMFYUI_PATH),$(HOME)/comfy/ComfyUI)
 PACK = $(COMFYUI)/custom_nodes/comfyui-pgpis
 PORT ?= 8188
 
-.PHONY: demo test host train lint venv
+.PHONY: demo train-demo test host train lint venv
 
 venv:
 	@tools/make_venv.sh
@@ -15,6 +16,9 @@ demo: venv
 
 test: venv
 	@tools/run_tests.sh
+
+train-demo: venv
+	.venv/bin/python training/train_demo.py
 
 train: venv
 	.venv/bin/python training/train.py

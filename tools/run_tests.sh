@@ -24,7 +24,6 @@ if [ -d "${PGPIS_GOLDEN:-../shared/golden}" ]; then
 else
   said+=("golden: NOT RUN, no golden data at ${PGPIS_GOLDEN:-../shared/golden} (set PGPIS_GOLDEN)")
 fi
-run "the tree, and a new method" tests/test_rules.py tests/test_new_method_page.py
 if [ -f "$host/main.py" ]; then
   run "host (ComfyUI at $host)" tests/host
   if command -v chromium >/dev/null && command -v node >/dev/null; then

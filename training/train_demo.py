@@ -87,8 +87,7 @@ def runs_of(stage: str, scale: float, output: str, overrides: Sequence[str], ful
     halved, work = STAGES[stage]
     halved = halved and not full_size
     page = CONFIGS / f"{stage}.yaml"
-    places = [f"{name}={output}{value.removeprefix('output/train')}" for name, value in _places(load_config(page)).items()]
-    usual = [*places, f"output={output}", *overrides]
+    usual = [*_starts(load_config(page), output), f"output={output}", *overrides]
     images = load_config(page, overrides).images
     images = max(1, round(images * scale))
     full = [*usual, f"images={images}"]
@@ -101,11 +100,11 @@ def runs_of(stage: str, scale: float, output: str, overrides: Sequence[str], ful
     return [first, Run(load_config(page, [*full, f"{start}={first.checkpoint}"]), work * images)]
 
 
-def _places(config: TrainConfig) -> dict[str, str]:
-    """The settings of a config that name files of other stages."""
-    named = {"method.base": config.method.base, "method.vae": config.method.vae, "method.backbone": config.method.backbone,
-             "fpdm.fusion": config.fpdm.fusion}
-    return {name: value for name, value in named.items() if value}
+def _starts(config: TrainConfig, output: str) -> list[str]:
+    """Overrides that point the starts which a config names at the stages that make them here."""
+    named = {"method.base": (config.method.base, "base"), "method.vae": (config.method.vae, "autoencoder"),
+             "method.backbone": (config.method.backbone, "reader"), "fpdm.fusion": (config.fpdm.fusion, "fpdm_fusion")}
+    return [f"{name}={output}/demo_{stage}/demo_{stage}.safetensors" for name, (value, stage) in named.items() if value]
 
 
 def install(output: str) -> list[Path]:

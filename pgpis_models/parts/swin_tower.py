@@ -1,26 +1,20 @@
-"""A Swin transformer as a tower of FPDM: the demo's, where pictures are small and towers are trained from nothing.
+"""A Swin transformer as a vision tower: of the demo, where pictures are small and towers are trained in minutes.
 
-The published model has vision transformers of 300 million parameters here. A small Swin learns the same in minutes, and its
-backbone and decoder are those of CFLD's demo, or of QEN's, so that one may start from the other.
+Published models have CLIP or DINOv2 here, of 300 million parameters. The decoders are CFLD's and QEN's.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ..unet.weights import difference, shapes_of
 from .perception_decoder import PerceptionRefinedDecoder
 from .pixels import IMAGENET_MEAN, IMAGENET_STD
 from .query_fusion import SCALES, QueryFusionTransformer
 from .swin import SwinBackbone
 
-BLOCK = re.compile(r"backbone\.layers\.(\d+)\.blocks\.(\d+)\.")   # stage and block in the names of a backbone's weights
-FUSION_BLOCK = re.compile(r"fusion\.blocks\.(\d+)\.")      # block in the names of a query fusion's weights
 READS = ("deepest", "all")   # which of the backbone's maps a decoder reads
 
 
@@ -110,28 +104,3 @@ class SwinTower(nn.Module):
             raise ValueError("this Swin tower has no tokens; set tokens, token_width, decoder_depth and decoder_heads")
         maps = self.maps(pixels)
         return self.decoder(maps if self.sizes.reads == "all" else maps[-1])
-
-    def _too_deep(self, name: str) -> bool:
-        """Whether an entry belongs to a block that this tower has not, of a stage of the backbone or of the query fusion."""
-        staged, fused = BLOCK.match(name), FUSION_BLOCK.match(name)
-        if staged:
-            return int(staged[1]) < len(self.sizes.depths) and int(staged[2]) >= self.sizes.depths[int(staged[1])]
-        return bool(fused) and int(fused[1]) >= self.sizes.decoder_depth
-
-    def load_parts(self, state: Mapping[str, Tensor], what: str) -> None:
-        """Starts from the `backbone.*` and, where there is one, the decoder of another model: `decoder.*`, such as CFLD's;
-        of a tower that reads all maps `fusion.*`, such as QEN's. Leaves its other entries, the last blocks of stages and
-        fusions that are deeper there, and global queries. Raises ValueError, beginning with `what`, when they are of other
-        sizes."""
-        parts = {"backbone": "backbone"}
-        if self.decoder is not None:
-            parts["decoder"] = "fusion" if self.sizes.reads == "all" else "decoder"
-        for part, theirs in parts.items():
-            given = {name.removeprefix(f"{theirs}."): value for name, value in state.items()
-                     if name.startswith(f"{theirs}.") and not self._too_deep(name) and name != "fusion.global_queries"}
-            module = getattr(self, part)
-            wrong = difference(shapes_of(module.state_dict()), shapes_of(given))
-            if wrong:
-                raise ValueError(f"{what} does not fit the {part} of the Swin tower: {wrong}; use a file of the same sizes, "
-                                 "or none")
-            module.load_state_dict(given)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 PACK = Path(__file__).resolve().parents[2]
+SIZE = (128, 96)   # of the demo's presets here: a quarter of their work
 COMFY = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI")
 
 
@@ -82,10 +83,12 @@ def host(tmp_path_factory):
 def demo(host, tiny):
     """Tiny random files in models/pgpis: cfld_tiny.safetensors, demo_base.safetensors, demo_vae.safetensors."""
     import dataclasses
-    base, cfld, checkpoint = (host.pack(f"pgpis_models.{name}") for name in ("base", "cfld", "checkpoint"))
+    base, autoencoder, cfld, checkpoint, configs = (host.pack(f"pgpis_models.{name}") for name in (
+        "unet.base", "unet.autoencoder", "cfld.model", "checkpoint", "cfld.config"))
     folder = host.base / "models" / "pgpis"
     torch.manual_seed(21)
-    config = dataclasses.replace(cfld.CONFIGS["demo"], unet_widths=tiny.widths[:3], prompt_width=tiny.context)
+    config = dataclasses.replace(configs.CONFIGS["demo"], unet_widths=tiny.widths[:3], prompt_width=tiny.context,
+                                 image_size=SIZE, pose_unshuffle=16)
     method = cfld.CFLD(config).requires_grad_(False)
     for value in method.parameters():  # convolutions that start at zero would hide the biases
         if not value.any():
@@ -95,8 +98,8 @@ def demo(host, tiny):
                                licence="none")
     sizes = base.BaseSizes(tiny.widths, heads=tiny.heads, cross_attention_dim=tiny.context, prediction="v_prediction")
     base.save_unet(folder / "demo_base.safetensors", tiny.unet(), sizes, step=0, data="none")
-    base.save_vae(folder / "demo_vae.safetensors", base.tiny(8), step=0, data="none")
-    return SimpleNamespace(folder=folder, config=config, method=method, weights=weights, size=(128, 96))
+    autoencoder.save_vae(folder / "demo_vae.safetensors", autoencoder.tiny(8), step=0, data="none")
+    return SimpleNamespace(folder=folder, config=config, method=method, weights=weights, size=SIZE)
 
 
 @pytest.fixture(scope="session")
@@ -106,9 +109,14 @@ def tiny_method(host, demo, tiny):
     import dataclasses
 
     def make(file: str, kind: str, name: str, seed: int, **sizes):
-        module = host.pack(f"pgpis_models.{file}")
+        module, preset = host.pack(f"pgpis_models.{file}.model"), host.pack(f"pgpis_models.{file}.config").CONFIGS["demo"]
+        if file == "fpdm":
+            small = {"source_size": SIZE, "source_swin": dataclasses.replace(preset.source_swin, image=SIZE)}
+        else:
+            small = {"pose_unshuffle": 16}
         torch.manual_seed(seed)
-        method = getattr(module, kind)(dataclasses.replace(module.CONFIGS["demo"], unet_widths=tiny.widths, **sizes))
+        method = getattr(module, kind)(dataclasses.replace(preset, unet_widths=tiny.widths, image_size=SIZE,
+                                                           **small | sizes))
         for value in method.requires_grad_(False).eval().parameters():   # nothing may hide behind weights that start at zero
             value += 0.05 * torch.randn_like(value)
         weights = {key: value for key, value in tiny.unet(3).state_dict().items() if key in method.unet_weight_shapes()}

@@ -93,7 +93,7 @@ def test_a_missing_file_names_the_folders(nodes, demo):
 
 
 def test_a_checkpoint_for_another_base_width_is_refused_by_apply(nodes, host, demo, method, tiny):
-    cfld, checkpoint = host.pack("pgpis_models.cfld"), host.pack("pgpis_models.checkpoint")
+    cfld, checkpoint = host.pack("pgpis_models.cfld.model"), host.pack("pgpis_models.checkpoint")
     changes = {"width": {"unet_widths": (64, 64, 64)}, "context": {"prompt_width": 96, "decoder_heads": 3}}
     for name, change in changes.items():
         module = cfld.CFLD(dataclasses.replace(demo.config, **change)).requires_grad_(False)

@@ -28,7 +28,7 @@ def parts(host, demo):
 
 def pose(host, people=2):
     xy = torch.rand(18, 2, generator=torch.Generator().manual_seed(1)).numpy() * (96, 128)
-    module = host.pack("pgpis_models.pose")
+    module = host.pack("pgpis_models.poses.formats")
     return module.to_pose_keypoint([module.Keypoints(xy, [True] * 18, (128, 96))] * people)
 
 

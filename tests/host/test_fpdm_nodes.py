@@ -67,7 +67,7 @@ def test_the_conditions_are_those_of_the_method_and_the_similarity_is_a_cosine(h
     cond, width, height, embedding, similarity, similarities, drawn = embed(nodes, fpdm, photo, walking(3), target=target)
     assert (width, height, cond.batch, cond.latent_size) == (96, 128, 3, (16, 12))
     method, pose = fpdm.checkpoint.method, host.pack("pgpis_models.fpdm.drawing")
-    keypoints = host.pack("pgpis_models.pose").from_pose_keypoint(walking(3))
+    keypoints = host.pack("pgpis_models.poses.formats").from_pose_keypoint(walking(3))
     pictures = [pose.draw_fpdm(one, (256, 192)) for one in keypoints]
     assert torch.equal(drawn, torch.from_numpy(np.stack(pictures)).float() / 255)
     array = (photo[0] * 255).round().byte().numpy()
@@ -318,7 +318,7 @@ def test_the_readers_poses_come_through_load_pose(host, nodes, fpdm, photo):
     (folder / "one.txt").write_text(lines)
     frames = load.execute("one.txt", "", 1, 1).result[0]
     assert frames == load.execute("(the text below)", lines, 1, 1).result[0]
-    [pose] = host.pack("pgpis_models.pose").from_pose_keypoint(frames)
+    [pose] = host.pack("pgpis_models.poses.formats").from_pose_keypoint(frames)
     assert pose.canvas == (256, 176) and pose.xy[0].tolist() == [20, 20] and not pose.present[17]
     points = np.random.default_rng(0).uniform(5, 200, (4, 133, 3))
     points[1] = 0  # an empty frame

@@ -94,7 +94,7 @@ def test_guider_runs_under_sampler_custom_advanced(host, demo, source):
             decode=("VAEDecode", {"samples": ["sample", 0], "vae": ["base", 1]}),
             save=("SaveImage", {"images": ["decode", 0], "filename_prefix": "g"})))
         return saved(host, result)
-    modes = list(host.pack("pgpis_models.cfld").GUIDANCE_MODES)
+    modes = list(host.pack("pgpis_models.cfld.model").GUIDANCE_MODES)
     results = {mode: run(mode) for mode in modes}
     assert len(modes) == 6 and all(len(pictures) == 2 for pictures in results.values())
     assert np.array_equal(run("uc_full", biases=9.0)[0], results["uc_full"][0])  # a weight that the mode does not use
@@ -209,7 +209,7 @@ def test_the_demo_base_loads_as_the_diffusers_unet_it_was_saved_from(host, demo,
 
 def test_poses_load_from_files_text_and_rows(host, demo):
     load = host.pack("nodes.pose").LoadPose
-    pose = host.pack("pgpis_models.pose")
+    pose = host.pack("pgpis_models.poses.formats")
     frames = load.execute("(the text below)", ROW, 1, 1).result[0]
     people = pose.from_pose_keypoint(frames)
     assert people[0].canvas == (256, 176) and people[0].present.all() and people[0].xy[1].tolist() == [88, 50]
@@ -234,5 +234,5 @@ def test_openpose_results_become_frames(host):
     from types import SimpleNamespace as S
     joints = [S(x=0.5, y=0.25)] * 17 + [None]
     frame = host.pack("nodes.pose").frame_of([S(body=S(keypoints=joints))], (200, 100))
-    keypoints, = host.pack("pgpis_models.pose").from_pose_keypoint([frame])
+    keypoints, = host.pack("pgpis_models.poses.formats").from_pose_keypoint([frame])
     assert keypoints.xy[0].tolist() == [50, 50] and not keypoints.present[17] and keypoints.canvas == (200, 100)

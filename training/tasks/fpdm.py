@@ -39,7 +39,7 @@ from training.engine.task import (
 )
 from training.tasks.fpdm_fusion import load_published
 
-SHOWN = 18         # pairs of the sample grid
+SHOWN = 6          # pairs of the sample grid
 DEMO_SCALE = 1.5   # guidance of the sample grids on the demo's base; others: as published
 
 

@@ -28,7 +28,7 @@ from training.world.bank import WATCHED, Bank, open_bank
 from training.world.captions import TOKENS, WIDTH
 from training.world.latents import bank_latents
 
-SHOWN = 24   # people of the sample grid
+SHOWN = 12   # people of the sample grid
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from training.engine.config import TrainConfig
 from training.world.bank import WATCHED, Bank, open_bank
 from training.world.latents import CHUNK, bank_key, bank_latents
 
-HELD_OUT_GRID = 12   # pairs of the sample grids
+HELD_OUT_GRID = 6   # pairs of the sample grids
 
 
 class Pairs:

@@ -15,7 +15,7 @@ from training.engine.config import TrainConfig
 from training.world.bank import WATCHED, Bank, open_bank
 from training.world.latents import bank_latents
 
-HELD_OUT_PEOPLE = 32   # of the sample grids
+HELD_OUT_PEOPLE = 32   # watched; some of them are the sample grids
 
 
 class Pairs:

@@ -14,7 +14,7 @@ from training.engine.config import TrainConfig
 from training.world.bank import WATCHED, Bank, open_bank
 from training.world.latents import bank_latents
 
-HELD_OUT_GRID = 18   # people of the sample grids
+HELD_OUT_GRID = 6   # people of the sample grids
 FLIP = 0.5           # probability that the encoder's input is mirrored, where data.flip asks for it
 
 

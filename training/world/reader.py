@@ -24,7 +24,7 @@ from training.engine.task import as_unit
 from training.world.bank import WATCHED, Bank, open_bank
 from training.world.captions import COLOURS, TOKENS, WIDTH
 
-SHOWN = 24            # people of the sample grid
+SHOWN = 12            # people of the sample grid
 COLOUR_WEIGHT = 4.0   # of the columns that hold colours: an error there is what one sees
 
 

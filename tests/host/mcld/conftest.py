@@ -17,25 +17,34 @@ from training.world.wardrobe import sample_identity
 
 @pytest.fixture(scope="module")
 def nodes(host):
-    return SimpleNamespace(**{name: host.pack(f"nodes.{name}") for name in (
-        "loaders", "densepose", "texture", "face", "multifocal", "reference", "sampling", "schedule", "types",
-        "appearance")})
+    return SimpleNamespace(**{name.split(".")[-1]: host.pack(f"nodes.{name}") for name in (
+        "loaders", "densepose", "texture", "face", "multifocal", "binding.reference", "sampling", "binding.schedule",
+        "types", "appearance")})
 
 
 @pytest.fixture(scope="module")
 def pack(host):
-    return SimpleNamespace(**{name: host.pack(f"pgpis_models.{name}") for name in (
-        "base", "checkpoint", "densepose", "texture", "face", "mcld", "mcld_inputs", "mcld_loss", "mcld_parts", "schedule",
-        "diffusers_binding", "injections", "sampling", "pipeline")})
+    """The pack's modules by what the tests call them; those of several files as one."""
+    places = {"base": ["unet.base", "unet.autoencoder"], "checkpoint": ["checkpoint"], "densepose": ["surface.densepose"],
+              "texture": ["surface.layout", "surface.texture"], "face": ["surface.face"],
+              "mcld": ["mcld.model", "mcld.config"],
+              "mcld_inputs": ["mcld.inputs", "mcld.pixels"], "mcld_loss": ["mcld.loss"],
+              "mcld_parts": ["mcld.parts", "mcld.reference"], "schedule": ["noise.schedule"],
+              "diffusers_binding": ["unet.diffusers_binding"], "injections": ["unet.injections"],
+              "sampling": ["noise.samplers"], "pipeline": ["pipeline"]}
+    return SimpleNamespace(**{name: SimpleNamespace(**{key: value for place in files for key, value in vars(
+        host.pack(f"pgpis_models.{place}")).items()}) for name, files in places.items()})
 
 
 @pytest.fixture(scope="module")
 def files(demo, pack, tiny):
     """mcld_tiny: as the demo's, mcld_published: with CLIP and insightface outside and the authors' schedule."""
+    preset = pack.mcld.CONFIGS["demo"]
     configs = {"mcld_tiny": dataclasses.replace(
-        pack.mcld.CONFIGS["demo"], unet_widths=tiny.widths, unet_heads=tiny.heads, prompt_width=tiny.context)}
+        preset, unet_widths=tiny.widths, unet_heads=tiny.heads, prompt_width=tiny.context, image_size=SIZE,
+        vision=dataclasses.replace(preset.vision, image=SIZE, token_width=tiny.context))}
     configs["mcld_published"] = dataclasses.replace(
-        configs["mcld_tiny"], image_size=(128, 128), vision_widths=(), image_tokens=1, face_width=512, schedule="authors")
+        configs["mcld_tiny"], image_size=(128, 128), vision=None, image_tokens=1, face_width=512, schedule="authors")
     configs["mcld_smpl"] = dataclasses.replace(configs["mcld_published"], texture_layout="smpl")
     made = {}
     for name, config in configs.items():

@@ -11,7 +11,7 @@ TOLERANCE = 1e-4   # of the largest value; 1e-6 is usual
 
 
 def test_the_hosts_reference_network_equals_diffusers(nodes, pack, files, base, method, tiny):
-    network = nodes.binding.reference.reference_of(method, base.model)
+    network = nodes.reference.reference_of(method, base.model)
     generator = torch.Generator().manual_seed(3)
     latent, context = (torch.randn(*shape, generator=generator) for shape in ((5, 4, *tiny.latent), (5, 16, tiny.context)))
     ours = network(latent, context)   # more people than run at once
@@ -26,8 +26,8 @@ def test_the_hosts_reference_network_equals_diffusers(nodes, pack, files, base, 
 
 def test_the_reference_network_is_the_hosts_to_move_and_is_made_once(nodes, base, method):
     import comfy.model_management as management
-    network = nodes.binding.reference.reference_of(method, base.model)
-    assert nodes.binding.reference.reference_of(method, base.model.clone()) is network
+    network = nodes.reference.reference_of(method, base.model)
+    assert nodes.reference.reference_of(method, base.model.clone()) is network
     assert not method.side_weights and not list(method.checkpoint.method.reference_unet.parameters())
     management.unload_all_models()
     network(torch.zeros(1, 4, 16, 12), torch.zeros(1, 16, 64))
@@ -37,9 +37,9 @@ def test_the_reference_network_is_the_hosts_to_move_and_is_made_once(nodes, base
 
 def test_encoders_and_reference_network_run_once_and_the_unet_once_per_step(nodes, base, method, people):
     source, target, _ = people
-    network = nodes.binding.reference.reference_of(method, base.model)
+    network = nodes.reference.reference_of(method, base.model)
     modules = {name: method.checkpoint.method.get_submodule(name)
-               for name in ("vision.image", "vision.texture", "vision.face", "face_projector", "pose_guider")}
+               for name in ("vision.tower", "vision.face", "face_projector", "pose_guider")}
     modules |= {"reference": network.patcher.model.diffusion_model, "unet": base.model.model.diffusion_model}
     counts = dict.fromkeys(modules, 0)
 
@@ -50,7 +50,7 @@ def test_encoders_and_reference_network_run_once_and_the_unet_once_per_step(node
     hooks = [module.register_forward_pre_hook(counted(name)) for name, module in modules.items()]
     try:
         cond = embed(nodes, method, base, source, target)
-        once = dict.fromkeys(modules, 1) | {"unet": 0}
+        once = dict.fromkeys(modules, 1) | {"unet": 0, "vision.tower": 2}   # for photo and texture map
         assert counts == once
         sampled(nodes, base, cond, steps=3)
         assert counts == once | {"unet": 3}

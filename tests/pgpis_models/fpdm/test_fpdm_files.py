@@ -49,7 +49,7 @@ def test_checkpoints_of_both_stages_come_back_as_they_were(tmp_path, tiny, name)
 def test_the_demo_sizes_fit_together():
     with torch.device("meta"):
         model = FPDM(CONFIGS["demo"])
-    assert model.config.latent_size == (16, 12) and model.config.fusion == FUSION_CONFIGS["demo"]
+    assert model.config.latent_size == (32, 24) and model.config.fusion == FUSION_CONFIGS["demo"]
     with pytest.raises(ValueError, match="multiples of 8"):
         FPDMConfig(image_size=(100, 96))
     with pytest.raises(ValueError, match="3 attention heads do not divide"):

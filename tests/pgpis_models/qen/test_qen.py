@@ -352,5 +352,5 @@ def test_poses_become_the_raster_that_the_config_asks_for():
     raster = pose_rasters(keypoints(1), CONFIGS["demo"])
     assert raster.shape == (1, 21, 256, 192)
     torch.manual_seed(0)
-    encoded = encode_pictures(QEN(CONFIGS["demo"]).eval(), torch.zeros(1, 3, 128, 96), keypoints(1), CPU)
-    assert list(encoded.pose) == ["map_0", "map_1", "map_2"] and encoded.region.shape == (1, 1, 128, 96)
+    encoded = encode_pictures(QEN(CONFIGS["demo"]).eval(), torch.zeros(1, 3, 256, 192), keypoints(1), CPU)
+    assert list(encoded.pose) == ["map_0", "map_1", "map_2"] and encoded.region.shape == (1, 1, 256, 192)

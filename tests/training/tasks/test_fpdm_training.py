@@ -163,6 +163,7 @@ def test_drops_are_drawn_item_by_item_where_asked(folder, files, fusion, monkeyp
     assert mixed.all() if per_sample else not mixed.any()
 
 
+@pytest.mark.usefixtures("small_grids")
 def test_the_loss_falls_on_one_batch_and_the_export_makes_pictures(folder, files, fusion, tmp_path):
     from pgpis_models.pipeline import DEFAULTS, Generator
     from training.demo import generate

@@ -42,7 +42,10 @@ def test_steps_change_the_method_and_the_declared_unet_weights_and_nothing_else(
     assert {name for name in changed if name.startswith("unet.")} == declared
     # At the deepest level of these sizes a group of the norm is one number, which is normalised to 0 whatever it is.
     lost = {f"method.{name}" for name in weights(task.model.method)} - changed
-    assert all(".norm" in name and ("down_blocks.3." in name or "mid_block." in name) for name in lost), lost
+    # There self-attention has nothing to choose between either.
+    idle = (".norm", ".attn1.to_q.", ".attn1.to_k.")
+    assert all(any(part in name for part in idle) and ("down_blocks.3." in name or "mid_block." in name)
+               for name in lost), lost
     assert all(torch.equal(value, vae[name]) for name, value in task.vae.named_parameters())
 
 
@@ -61,7 +64,7 @@ def test_the_loss_falls_on_one_batch(folder, files, method, model):
     task = make(folder, files, method=method, model=model)
     task.model.train()
     optimiser, batch = adam(task, 3e-3), task.batch(np.random.default_rng(0), 4)
-    losses = [step(task, batch, optimiser)[0] for _ in range(25)]   # the same noise in every step
+    losses = [step(task, batch, optimiser)[0] for _ in range(20)]   # the same noise in every step
     assert losses[-1] < 0.8 * losses[0] and losses[-1] < min(losses[:10])
 
 
@@ -132,6 +135,7 @@ def test_the_exported_file_makes_the_picture_that_training_showed(folder, files,
     assert all(torch.equal(value, unet[name]) for name, value in loaded.unet_weights.items())
 
 
+@pytest.mark.usefixtures("small_grids")
 def test_a_whole_run_shows_grids_and_exports_its_average(folder, files, tmp_path):
     config = qen_config(folder, files, output=str(tmp_path), images=8, sample_every=8, ema=0.9,
                        export=str(tmp_path / "x" / "qen.safetensors"))

@@ -1,0 +1,86 @@
+"""make train-demo: the whole set from nothing, a few images a stage; the files are of the kind that ships."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from pgpis_models.noise import samplers
+from pgpis_models.pipeline import DEMO_FOLDER, Generator
+from training import train_demo
+from training.engine.config import DataConfig
+from training.world.bank import open_bank
+
+FEW = ["images=16", "batch=8", "data.identities=16", "data.workers=0", "warmup_images=8", "save_every=0", "log_every=1"]
+
+
+def in_two_steps(*args, **settings):
+    return samplers.sample_latents(*args, **settings | {"steps": 2})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a run of all stages; grids are sampled in two steps."""
+    folder = tmp_path_factory.mktemp("set")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("training.engine.task", "training.world.base"):
+            patch.setattr(f"{module}.sample_latents", in_two_steps)
+        train_demo.main(["--output", str(folder), *FEW, f"data.cache={folder / 'cache'}"])
+    return folder
+
+
+def header(path):
+    with safe_open(str(path), "pt") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+        return shapes, {key: value for key, value in file.metadata().items() if key not in ("pgpis.step", "pgpis.data")}
+
+
+@pytest.mark.parametrize("stage, shipped", [("autoencoder", "vae"), ("base", "base"), ("cfld", "cfld"), ("mcld", "mcld"),
+                                            ("fpdm", "fpdm"), ("qen", "qen")])
+def test_every_file_has_the_keys_shapes_and_settings_of_the_shipped_one(made, stage, shipped):
+    own = made / f"demo_{stage}" / f"demo_{stage}.safetensors"
+    assert header(own) == header(DEMO_FOLDER / f"demo_{shipped}.safetensors")
+
+
+def test_a_picture_comes_out_of_what_was_made(made):
+    folder = made / "demo_qen" / "demo_qen.safetensors", made / "demo_base" / "demo_base.safetensors"
+    generator = Generator(*folder, made / "demo_autoencoder" / "demo_autoencoder.safetensors")
+    bank = open_bank(DataConfig(identities=16, workers=0, cache=str(made / "cache")))
+    picture = generator(bank.images([0], [0]), bank.poses([0], [1]), steps=2)
+    assert picture.shape == (1, 3, 256, 192) and bool(torch.isfinite(picture).all())
+
+
+def test_what_is_finished_is_not_made_again_and_the_record_names_every_run(made, capsys):
+    before = {path: path.stat().st_mtime_ns for path in made.glob("demo_*/*.safetensors")}
+    train_demo.main(["--output", str(made), *FEW, f"data.cache={made / 'cache'}"])
+    assert "13 of 13 runs are finished" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in made.glob("demo_*/*.safetensors")}
+    record = json.loads((made / train_demo.RECORD).read_text())
+    assert len(record) == 13 and all(row["images"] == 16 and row["seconds"] > 0 for row in record)
+
+
+def test_a_run_of_other_settings_is_refused_rather_than_taken(made, capsys):
+    with pytest.raises(SystemExit):
+        train_demo.main(["--output", str(made), "--stages", "reader", *FEW, "lr=0.5", f"data.cache={made / 'cache'}"])
+    assert "finished with other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments, message", [(["--stages", "cfld,paint"], "paint"), (["--scale", "0"], "scale")])
+def test_unknown_stages_and_scales_are_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        train_demo.main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_halved_runs_come_first_and_the_full_one_starts_from_them():
+    half, full = train_demo.runs_of("cfld", 0.5, "elsewhere", [])
+    assert half.config.method.halved and not full.config.method.halved
+    assert full.config.method.init == str(half.checkpoint) and half.config.images == full.config.images == 30000
+    assert full.config.method.base == "elsewhere/demo_base/demo_base.safetensors"
+    assert [run.config.method.halved for run in train_demo.runs_of("cfld", 1, "x", [], full_size=True)] == [False]
+
+
+def test_installing_an_unfinished_set_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="train stage autoencoder first"):
+        train_demo.install(str(tmp_path))

@@ -30,7 +30,7 @@ class PoseTransfer(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISPoseTransfer", display_name="Pose Transfer", category="PGPIS",
+            node_id="PGPISPoseTransfer", display_name="Pose Transfer", category="PGPIS/sampling",
             description="Makes the person of a photo stand in another pose, with any checkpoint of this pack: it takes the "
                         "place of that method's embedding node and of Apply PGPIS. Connect its outputs to any KSampler, "
                         "whose cfg weighs person and pose; which settings suit the checkpoint is shown here after a run. "

@@ -48,7 +48,7 @@ def test_a_model_without_the_method_is_refused_before_anything_runs(pack, tiny, 
     seen = calls_of(model)
     for conds in ((positive, negative), (positive, [[negative[0][0], {}]])):
         with pytest.raises(ValueError, match="CONDITIONING is of a PGPIS checkpoint, the MODEL is one without a PGPIS "
-                                             "method; expected both from one Apply PGPIS or Pose Transfer. Connect its MODEL"):
+                                             "method; expected both from one Apply PGPIS or Pose Transfer. Connect"):
             sample(model, *conds, tiny)
     assert not seen
 

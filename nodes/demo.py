@@ -29,7 +29,7 @@ class DemoPicture(io.ComfyNode):
             inputs=[io.Combo.Input("picture", options=pictures(), tooltip=(
                 "source and target are one person in two poses, person is another. _iuv is the true DensePose of the "
                 "picture of that name, for Read IUV (channels v,u,part); _clothes a mask of its clothes."))],
-            outputs=[io.Image.Output(display_name="image", tooltip="The picture, 128x96 (height x width)."),
+            outputs=[io.Image.Output(display_name="image", tooltip="The picture, 256x192 (height x width)."),
                      io.Mask.Output(display_name="mask", tooltip="Its red channel: use it of a picture that is a mask.")])
 
     @classmethod

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from .methods import method_classes, method_name
 from .settings import build
-from .unet.weights import LISTED, difference, open_safetensors, shapes_of, write_atomically
+from .unet.limits import FLOATS, check_limits
+from .unet.weights import LISTED, check_digest, difference, open_safetensors, shapes_of, write_atomically
 
 FORMAT_VERSION = 1
 
@@ -87,13 +88,13 @@ def read_metadata(path: str | Path) -> Metadata:
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None,
-                    expect_method: str | None = None) -> Checkpoint:
+                    expect_method: str | None = None, verify: bool = True) -> Checkpoint:
     """Rebuilds the method of a checkpoint on `device`, in evaluation mode.
 
     dtype: of all floating point tensors; float32 when None, whatever the file holds. On the CPU tensors that need no
-    cast stay mapped to the file, so that loading takes neither time nor memory until they are used. Raises as
-    `read_metadata` does, and ValueError when the method is not `expect_method`, or keys are missing, unexpected or of
-    another shape.
+    cast stay mapped to the file. verify: whether all of it is read once and held against its digest. Raises as
+    `read_metadata` does, and ValueError when the method is not `expect_method`, keys are missing, unexpected, of another
+    shape or no floating point numbers, the config asks for more than the file holds, or the digest is another.
     """
     with open_safetensors(path) as file:
         meta = _metadata(path, file)
@@ -101,9 +102,11 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu", dtype:
             raise ValueError(f"{path} holds {meta.method!r}, expected {expect_method!r}; choose another file, or the "
                              f"nodes of {meta.method}")
         config_class, module_class = method_classes(meta.method)
-        with torch.device("meta"):  # no memory and no random numbers for weights that the file brings
-            module = module_class(_config(config_class, meta.config, f"{path}: config of {meta.method}"))
+        what = f"{path}: config of {meta.method}"
         found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+        check_limits(meta.config, found, what)
+        with torch.device("meta"):  # no memory and no random numbers for weights that the file brings
+            module = _built(module_class, _config(config_class, meta.config, what), what)
         required = {f"unet.{name}": shape for name, shape in module.unet_weight_shapes().items()}
         more_unet = {key: shape for key, shape in found.items() if key.startswith("unet.") and key not in required}
         expected = {f"method.{key}": tuple(value.shape) for key, value in module.state_dict().items()}
@@ -111,6 +114,17 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu", dtype:
         if wrong:
             raise ValueError(f"{path} does not fit its own config of {meta.method}: {wrong}; the file is damaged or "
                              "of another version: download or convert it again")
+
+        kinds = {key: file.get_slice(key).get_dtype() for key in found}
+        floating = {f"method.{name}" for name, value in module.state_dict().items() if value.is_floating_point()}
+        odd = [f"{key} ({kind})" for key, kind in kinds.items()
+               if (key in floating or key.startswith("unet.")) and kind not in FLOATS]
+        if odd:
+            raise ValueError(f"{path}: {len(odd)} weights are no floating point numbers: {', '.join(odd[:LISTED])}; "
+                             f"expected {', '.join(FLOATS)}")
+
+        if verify:   # after what says more
+            check_digest(path, file)
 
         def read(key: str) -> Tensor:
             tensor = file.get_tensor(key)
@@ -124,6 +138,14 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu", dtype:
                            "that are not saved on the CPU by name")
     return Checkpoint(module.to(device).train(False), unet_weights, meta)  # .to: for the buffers
 
+
+
+def _built(kind: type[nn.Module], config: Any, what: str) -> nn.Module:
+    """A module of a config whose numbers are within limits but may still make no network. Raises ValueError."""
+    try:
+        return kind(config)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{what} makes no network: {error}; the file is damaged or of another version") from error
 
 
 def _config(kind: type, values: Mapping[str, Any], what: str) -> Any:
@@ -143,15 +165,21 @@ def _metadata(path: str | Path, file: Any) -> Metadata:
                          f"its metadata ({what}); convert published weights with `python -m pgpis_models.convert`")
     try:
         values = {key: json.loads(text) for key, text in texts.items()}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: metadata under pgpis.* are not JSON ({error}); download it again") from error
+    except (ValueError, RecursionError) as error:   # numbers of thousands of digits are the former, deep nesting the latter
+        raise ValueError(f"{path}: metadata under pgpis.* are not JSON that can be read ({error}); download it again") \
+            from error
     version = values.pop("format")
     if not isinstance(version, int) or version > FORMAT_VERSION or version < 1:
         raise ValueError(f"{path} has checkpoint format {version!r}, this version of the pack reads up to "
                          f"{FORMAT_VERSION}; update the pack")
     known = {item.name for item in fields(Metadata)} - {"format_version"}
     lacking = sorted(known - values.keys())
-    if lacking or not isinstance(values["config"], dict):
-        raise ValueError(f"{path}: metadata lack {['pgpis.' + key for key in lacking] or 'a usable pgpis.config'}; "
+    kinds = {"method": str, "base": str, "data": str, "licence": str, "step": int, "config": dict}
+    odd = [f"pgpis.{name} {values[name]!r:.60}" for name, kind in kinds.items()
+           if name in values and (not isinstance(values[name], kind) or isinstance(values[name], bool))]
+    if odd and not lacking:
+        raise ValueError(f"{path}: metadata of other types than expected: {', '.join(odd)}; download or convert it again")
+    if lacking:
+        raise ValueError(f"{path}: metadata lack {['pgpis.' + key for key in lacking]}; "
                          "download or convert the file again")
     return Metadata(**{key: values[key] for key in known}, format_version=version)

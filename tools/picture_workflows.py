@@ -42,13 +42,14 @@ from tests.host.http_host import (  # noqa: E402
     workflow_files,
 )
 
-SIZE = (128, 96)               # (H, W) of the demo world
-DRESSED, PLAIN = 118, 104      # held-out people, counted from the first: whose clothes are lent, and who gets them
-VIEWS = {"pgpis_source.png": (DRESSED, 1), "pgpis_target.png": (DRESSED, 0), "pgpis_person.png": (PLAIN, 5)}
+SIZE = (256, 192)              # (H, W) of the demo world
+DRESSED, PLAIN = 29, 49        # held-out people, counted from the first: whose clothes are lent, and who gets them
+# file name -> (person, view): a full figure, and two closer views
+VIEWS = {"pgpis_source.png": (DRESSED, 0), "pgpis_target.png": (DRESSED, 2), "pgpis_person.png": (PLAIN, 3)}
 CLOTHES_MASK = "pgpis_person_clothes.png"
 CLOTHED = (1, 2, *range(7, 19))        # DensePose parts: torso, thighs, shanks, upper arms
 BARE = (3, 4, 5, 6, *range(19, 25))    # hands, feet, lower arms, head
-ROOM = 2                               # pixels by which the mask exceeds the clothes, for its feathered edge
+ROOM = 4                               # pixels by which the mask exceeds the clothes, for its feathered edge
 NEEDS_DOWNLOADS = {"cfld_sd15"}        # workflows whose models are not in this repository
 ANIMATED = {"fpdm_sequence"}           # workflows whose result is a film
 THUMBNAIL, FILM_FRAMES = 480, 4        # largest width of a thumbnail, pixels; frames of a film that it shows

@@ -36,7 +36,7 @@ from training.world.measures import SOURCE_VIEW, TARGET_VIEW, pictures, score  #
 METHODS = ("cfld", "mcld", "fpdm", "qen")
 SIZE = (256, 192)
 GRID_PEOPLE = 16
-STEPS = 16       # as people sample
+STEPS = 12       # as people sample
 
 
 def quantised(made: Tensor) -> Tensor:

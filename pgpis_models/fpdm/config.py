@@ -110,7 +110,7 @@ CONFIGS: Mapping[str, FPDMConfig] = {
                        pose_canvas=(256, 192), pose_widths=(16, 32, 48, 64), class_hidden=128,
                        unet_widths=(64, 64, 64, 64), context=64, linear_projection=False, source_dropout=0.0,
                        source_swin=SwinSizes((256, 192), window=(8, 6), width=32, depths=(2, 2, 4, 1), heads=(1, 2, 4, 8),
-                                             tokens=32, token_width=64, decoder_depth=3, decoder_heads=2, reads="all")),
+                                             tokens=32, token_width=64, decoder_depth=4, decoder_heads=2, reads="all")),
     "tiny": FPDMConfig(FUSION_CONFIGS["tiny"], TowerSizes((70, 70), 14, 32, 2, 2, 48), source_size=(64, 64),
                        source_hidden=20, image_size=(64, 48), pose_widths=(4, 8, 8, 12), class_hidden=16,
                        unet_widths=(32, 32, 32, 32), context=24),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import secrets
 from collections.abc import Mapping
@@ -12,16 +14,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .digest import digest
+
 LISTED = 10  # at most so many keys of each kind are named in an error
+DIGEST = "pgpis.digest"   # metadata key
 Shapes = Mapping[str, tuple[int, ...]]
+
+log = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Writes a safetensors file so that `path` is either the whole new file or what it was before.
 
     The folder is made if need be. The temporary file lies in the same folder, since renaming is atomic only within
-    one file system; it goes away when anything fails.
+    one file system; it goes away when anything fails. A digest of all goes into the metadata (`check_digest`).
     """
+    metadata = {**metadata, DIGEST: json.dumps(digest(tensors.items(), metadata))}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -54,6 +62,18 @@ def open_safetensors(path: str | Path) -> Any:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} ({path.stat().st_size} bytes) is not a whole safetensors file: "
                          f"{what_is(path)} ({error})") from error
+
+
+def check_digest(path: str | Path, file: Any) -> None:
+    """Raises ValueError when the tensors or metadata of an open safetensors file are not those that were written. A file
+    without a digest, of an older version of the pack, gives one line of warning."""
+    metadata = dict(file.metadata() or {})
+    wanted = metadata.pop(DIGEST, None)
+    if wanted is None:
+        log.warning("%s has no digest: whether it is whole cannot be told. Save or convert it again to give it one.", path)
+    elif wanted != json.dumps(digest(((key, file.get_tensor(key)) for key in file.keys()), metadata)):
+        raise ValueError(f"{path} is damaged: its tensors or metadata are not those that were written (their digest is "
+                         "another); download or convert it again")
 
 
 def what_is(path: Path) -> str:

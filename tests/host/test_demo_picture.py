@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.host.http_host import WORKFLOWS
+from tools.picture_workflows import SIZE
 
 PICTURES = sorted(path.name for path in (WORKFLOWS / "inputs").glob("*.png"))
 
@@ -18,11 +19,13 @@ def node(host):
 
 def test_every_picture_comes_as_it_is_in_its_file(node):
     [choice] = node.define_schema().inputs
+    assert f"{SIZE[0]}x{SIZE[1]} (height x width)" in node.define_schema().outputs[0].tooltip
     assert choice.options == PICTURES and len(PICTURES) == 7
     for name in PICTURES:
         assert node.validate_inputs(name) is True
         image, mask = node.execute(name).result
         stored = np.asarray(Image.open(WORKFLOWS / "inputs" / name).convert("RGB"))
+        assert stored.shape == (*SIZE, 3)
         assert np.array_equal((image[0].numpy() * 255).round().astype(np.uint8), stored)
         assert mask.shape == image.shape[:3] and np.array_equal(mask[0].numpy(), image[0, ..., 0].numpy())
     clothes = node.execute("pgpis_person_clothes.png").result[1]

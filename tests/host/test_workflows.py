@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
-from pgpis_models.pipeline import Generator
+from pgpis_models.metrics import part_colour
+from pgpis_models.pipeline import DEFAULTS, Generator
 from pgpis_models.poses.formats import from_pose_keypoint
 from tests.host.http_host import (
     CACHE,
@@ -32,6 +35,8 @@ from tools.picture_workflows import (
     CLOTHES_MASK,
     DRESSED,
     NEEDS_DOWNLOADS,
+    SIZE,
+    drawn,
     input_pictures,
     pose_text,
     result_kind,
@@ -39,14 +44,18 @@ from tools.picture_workflows import (
     thumbnail,
 )
 from training.world.bank import HELD_OUT
+from training.world.measures import mask_overlap
 from training.world.motion import walk_text
 from training.world.wardrobe import sample_identity
 
 SD15_FILES = CACHE / "random_sd15"
 SD15_VERSION = 1      # raise when random_models.py makes other files
 FRAMES = 24           # of fpdm_sequence
-TRUE_PSNR = 18.0      # dB, of the trained demo's picture against the true target
-SAME_PSNR = 30.0      # dB, between the host's picture and the command line's
+# What a trained demo's picture of the target reaches: dB of PSNR above the source copied (which has 10.7), overlap of the
+# person with the true one (the copy has 0.42), and share of body parts of the right colour (the copy has none). Seeds 1, 3,
+# 7 and 8 of the command line give QEN 16.6 to 18.8 dB, 0.89 to 0.93 and 0.87 to 1; MCLD 22.5 to 22.9 dB, 0.99 and 0.75.
+REACHED = {"cfld": (4.0, 0.85, 0.0), "mcld": (10.0, 0.95, 0.7), "fpdm": (4.0, 0.85, 0.0), "qen": (5.0, 0.85, 0.8)}
+SAME_PSNR = 45.0      # dB, between the host's picture and the command line's, which has no steps of 1/255
 COMPLAINTS = ("lora key not loaded", "could not be applied", "missing controlnet keys", "unet missing", "Traceback")
 
 
@@ -82,6 +91,22 @@ def psnr(first: np.ndarray, second: np.ndarray) -> float:
     return float(10 * np.log10(255 ** 2 / error))
 
 
+def as_batch(picture: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, H, W) in 0..1."""
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def is_near_the_target(made: np.ndarray, method: str) -> None:
+    """Whether the picture (H, W, 3) uint8 that a method made of the source reaches what its trained demo does."""
+    source, target = drawn("pgpis_source.png"), drawn("pgpis_target.png")
+    pictures = [as_batch(picture) for picture in (made, target.image)]
+    gain = psnr(made, target.image) - psnr(source.image, target.image)
+    parts = [torch.from_numpy(person.part.astype(np.int64))[None] for person in (source, target)]
+    found = (gain, float(mask_overlap(*pictures)), part_colour(*pictures, *parts))
+    print(f"{method}: {gain:.2f} dB above the source copied, overlap {found[1]:.3f}, colours {found[2]:.2f}")
+    assert all(value >= least for value, least in zip(found, REACHED[method], strict=True)), (method, found)
+
+
 def input_picture(name: str) -> np.ndarray:
     return np.asarray(Image.open(WORKFLOWS / "inputs" / name).convert("RGB"))
 
@@ -103,16 +128,13 @@ def test_pose_transfer_makes_the_picture_and_the_comparison(server):
     prompt = to_api(workflow("cfld_pose_transfer"), server.object_info)
     outputs = server.run(prompt)
     [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
-    is_a_picture(made, (128, 96))
+    is_a_picture(made, SIZE)
     [grid] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISCompareGrid")))
-    is_a_picture(grid, (8 + 128 + 2 * 18 + 8, 8 + 4 * (96 + 8)))
+    is_a_picture(grid, (8 + SIZE[0] + 2 * 18 + 8, 8 + 4 * (SIZE[1] + 8)))
     [pose] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISDrawPose")))
     is_a_picture(pose, (256, 192))
     if demo_is_trained():
-        target, source = input_picture("pgpis_target.png"), input_picture("pgpis_source.png")
-        found, copied = psnr(made, target), psnr(source, target)
-        print(f"PSNR against the true target: {found:.2f} dB, of the source copied: {copied:.2f} dB")
-        assert found >= TRUE_PSNR and found > copied + 2
+        is_near_the_target(made, "cfld")
 
 
 @pytest.mark.parametrize("name, file", [("cfld_pose_transfer", "demo_cfld.safetensors"),
@@ -120,11 +142,14 @@ def test_pose_transfer_makes_the_picture_and_the_comparison(server):
 def test_the_host_makes_the_picture_that_the_command_line_makes(name, file, server):
     """KSampler with euler on sgm_uniform against DDIM on trailing timesteps, on diffusers: two ways to the same picture.
 
-    The spacings differ by less than one of the 1000 timesteps, so the pictures differ a little.
+    The spacings differ by less than one of the 1000 timesteps. ddim is the same sampler as euler here; on ddim_uniform,
+    normal or beta the pictures come out 20 dB further apart, some of them.
     """
     prompt = to_api(workflow(name), server.object_info)
     settings, seed = prompt[only(prompt, "KSampler")]["inputs"], 3
     assert (settings["sampler_name"], settings["scheduler"], settings["denoise"]) == ("euler", "sgm_uniform", 1.0)
+    usual = DEFAULTS["demo"]
+    assert (settings["steps"], settings["cfg"]) == (usual["steps"], usual["weights"]["appearance"])
     settings["seed"] = seed * 1_000_003  # what start_noise makes of a seed
     [made] = of_node(server, server.run(prompt), showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
     paths = (server.base / "models" / "pgpis" / one for one in (file, *DEMO_FILES[:2]))
@@ -141,15 +166,12 @@ def test_qen_shows_the_pose_its_region_and_the_picture(server):
     prompt = to_api(workflow("qen_pose_transfer"), server.object_info)
     outputs = server.run(prompt)
     [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
-    is_a_picture(made, (128, 96))
+    is_a_picture(made, SIZE)
     [grid] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISCompareGrid")))
-    is_a_picture(grid, (8 + 128 + 2 * 18 + 8, 8 + 5 * (96 + 8)))
-    region = grid[8 + 2 * 18:-8, 8 + 2 * (96 + 8):][:128, :96]
+    is_a_picture(grid, (8 + SIZE[0] + 2 * 18 + 8, 8 + 5 * (SIZE[1] + 8)))
+    region = grid[8 + 2 * 18:-8, 8 + 2 * (SIZE[1] + 8):][:SIZE[0], :SIZE[1]]
     assert set(np.unique(region)) == {0, 255} and 0.1 < (region == 255).mean() < 0.9
-    target, source = input_picture("pgpis_target.png"), input_picture("pgpis_source.png")
-    found, copied = psnr(made, target), psnr(source, target)
-    print(f"PSNR against the true target: {found:.2f} dB, of the source copied: {copied:.2f} dB")
-    assert found >= TRUE_PSNR and found > copied + 2
+    is_near_the_target(made, "qen")
     prompt[only(prompt, "PGPISQueryEmbedding")]["inputs"]["strength"] = 0.3
     [weak] = of_node(server, server.run(prompt), showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
     assert not np.array_equal(weak, made)
@@ -163,7 +185,7 @@ def test_attention_maps_of_local_global_and_cflds_queries_are_shown(server):
     assert len(nodes) == 3 and all(len(pictures) == 4 for pictures in shown.values())
     flat = [picture for pictures in shown.values() for picture in pictures]
     for picture in flat:
-        is_a_picture(picture, (128, 96))
+        is_a_picture(picture, SIZE)
     first, *others = (pictures[0] for pictures in shown.values())
     assert not any(np.array_equal(first, other) for other in others)
 
@@ -174,11 +196,11 @@ def test_masked_sampling_keeps_everything_outside_the_mask(server):
     sampler, grid = only(prompt, "PGPISMaskedSampler"), only(prompt, "PGPISCompareGrid")
     [made] = of_node(server, outputs, showing(prompt, "SaveImage", sampler, 1))
     person, inside = input_picture("pgpis_person.png"), input_picture(CLOTHES_MASK)[..., 0] > 0
-    is_a_picture(made, (128, 96))
+    is_a_picture(made, SIZE)
     assert np.array_equal(made[~inside], person[~inside])
     assert (made[inside] != person[inside]).any(-1).mean() > 0.8
     [sheet] = of_node(server, outputs, showing(prompt, "PreviewImage", grid))
-    is_a_picture(sheet, (8 + 128 + 18 + 8, 8 + 4 * (96 + 8)))
+    is_a_picture(sheet, (8 + SIZE[0] + 18 + 8, 8 + 4 * (SIZE[1] + 8)))
 
 
 @pytest.mark.parametrize("name", ["mcld_pose_transfer", "mcld_garment_swap", "mcld_identity_swap"])
@@ -186,20 +208,17 @@ def test_mclds_workflows_make_the_picture_and_the_comparison(name, server):
     prompt = to_api(workflow(name), server.object_info)
     outputs = server.run(prompt)
     [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
-    is_a_picture(made, (128, 96))
+    is_a_picture(made, SIZE)
     columns = 4 if name == "mcld_pose_transfer" else 3
     [grid] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISCompareGrid")))
-    is_a_picture(grid, (8 + 128 + 18 * (2 if columns == 4 else 1) + 8, 8 + columns * (96 + 8)))
+    is_a_picture(grid, (8 + SIZE[0] + 18 * (2 if columns == 4 else 1) + 8, 8 + columns * (SIZE[1] + 8)))
     maps = [number for number, node in prompt.items() if node["class_type"] in ("PGPISWarpTexture", "PGPISEditTexture")]
     shown = [number for number, node in prompt.items()
              if node["class_type"] == "PreviewImage" and node["inputs"]["images"][0] in maps]
     [texture] = of_node(server, outputs, shown[0])
     is_a_picture(texture, (1200, 800))
     if (DEMO / MCLD_FILE).is_file() and columns == 4:
-        target, source = input_picture("pgpis_target.png"), input_picture("pgpis_source.png")
-        found, copied = psnr(made, target), psnr(source, target)
-        print(f"PSNR against the true target: {found:.2f} dB, of the source copied: {copied:.2f} dB")
-        assert found >= TRUE_PSNR and found > copied + 2
+        is_near_the_target(made, "mcld")
 
 
 def test_two_poses_in_the_text_make_two_pictures(server):
@@ -235,7 +254,7 @@ def test_lora_controlnet_and_pack_run_on_one_model(server):
             prompt[sampler]["inputs"] |= {"positive": ["control", 0], "negative": ["control", 1]}
         outputs = server.run(prompt)
         [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
-        is_a_picture(made, (128, 96))
+        is_a_picture(made, SIZE)
         return made
 
     start = len(server.log.read_text(errors="replace"))
@@ -281,14 +300,11 @@ def test_fpdm_transfers_the_pose_and_shows_it_as_it_was_trained(server):
     prompt = to_api(workflow("fpdm_pose_transfer"), server.object_info)
     outputs = server.run(prompt)
     [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
-    is_a_picture(made, (128, 96))
+    is_a_picture(made, SIZE)
     [pose] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISFusionEmbedding"), 6))
     is_a_picture(pose, (256, 192))
     if (DEMO / "demo_fpdm.safetensors").is_file():
-        target, source = input_picture("pgpis_target.png"), input_picture("pgpis_source.png")
-        found, copied = psnr(made, target), psnr(source, target)
-        print(f"FPDM: PSNR against the true target: {found:.2f} dB, of the source copied: {copied:.2f} dB")
-        assert found >= TRUE_PSNR and found > copied + 2
+        is_near_the_target(made, "fpdm")
 
 
 def test_a_sequence_becomes_an_animated_picture(server):
@@ -297,7 +313,7 @@ def test_a_sequence_becomes_an_animated_picture(server):
     outputs = server.run(prompt)
     [film] = outputs[only(prompt, "SaveAnimatedWEBP")]["images"]
     with Image.open(io.BytesIO(server.picture_bytes(film))) as picture:
-        assert picture.n_frames == FRAMES and picture.size == (96, 128)
+        assert picture.n_frames == FRAMES and picture.size == SIZE[::-1]
     frames = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "VAEDecode")))
     assert len(frames) == FRAMES and all(frame.std() > 2 for frame in frames)
     assert (frames[0] != frames[FRAMES // 4]).any()
@@ -317,9 +333,9 @@ def test_the_host_lists_the_workflows_as_templates_with_their_thumbnails(server)
 
 
 def test_the_input_pictures_are_the_drawings_they_say(server):
-    drawn = input_pictures()
-    assert sorted(drawn) == sorted(path.name for path in (WORKFLOWS / "inputs").iterdir())
-    for name, picture in drawn.items():
+    pictures = input_pictures()
+    assert sorted(pictures) == sorted(path.name for path in (WORKFLOWS / "inputs").iterdir())
+    for name, picture in pictures.items():
         assert np.array_equal(picture, input_picture(name)), f"{name}: run python tools/picture_workflows.py --inputs"
     for name, picture in (("cfld_pose_transfer", "pgpis_target.png"), ("masked_sampling", "pgpis_person.png"),
                           ("fpdm_pose_transfer", "pgpis_target.png")):
@@ -327,7 +343,7 @@ def test_the_input_pictures_are_the_drawings_they_say(server):
         assert prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"] == pose_text(picture), name
     prompt = to_api(workflow("fpdm_sequence"), server.object_info)
     walker = sample_identity(HELD_OUT + DRESSED)
-    assert prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"] == walk_text(walker, FRAMES, (128, 96))
+    assert prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"] == walk_text(walker, FRAMES, SIZE)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in Path(WORKFLOWS).glob("*.json")))

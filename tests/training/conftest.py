@@ -3,7 +3,6 @@
 import pytest
 
 from tests.helpers.fpdm_tiny import train_config
-from tests.helpers.guided import guided  # noqa: F401 - a fixture
 from tests.helpers.tiny import write_files
 from training.engine.loop import run
 from training.tasks.fpdm_fusion import FusionTask

@@ -15,7 +15,7 @@ from pgpis_models.mcld.loss import sampling_schedule
 from pgpis_models.mcld.model import MCLD
 from pgpis_models.mcld.vision import FaceReader
 from pgpis_models.parts.swin_tower import SwinSizes
-from pgpis_models.pipeline import METHOD_DEFAULTS, Generator
+from pgpis_models.pipeline import DEFAULTS, METHOD_DEFAULTS, Generator
 from pgpis_models.surface.densepose import IUV
 from tests.helpers.tiny import shaken, write_files
 
@@ -64,7 +64,7 @@ def test_published_sizes_bring_no_encoders_and_the_demo_stays_in_its_budget():
         demo = MCLD(CONFIGS["demo"])
     numbers = sum(value.numel() for value in demo.parameters())
     numbers += sum(int(np.prod(shape)) for shape in demo.unet_weight_shapes().values())
-    assert 2 * numbers < 20e6   # bytes in half precision
+    assert 2 * numbers < 25e6   # bytes in half precision
 
 
 def test_tokens_depend_on_where_things_are_and_on_absolute_colour():
@@ -160,7 +160,7 @@ def test_what_is_not_given_is_the_null(method, folder):
 def test_a_methods_own_schedule_and_settings_are_used(folder):
     files = [folder / f"demo_{name}.safetensors" for name in ("mcld", "base", "vae")]
     generator = Generator(*files)
-    assert generator.schedule == generator.sizes.schedule() and generator.defaults["weights"]["appearance"] == 1.2
+    assert generator.schedule == generator.sizes.schedule() and generator.defaults == DEFAULTS["demo"]
     own = load_checkpoint(files[0])
     method = MCLD(dataclasses.replace(SIZES, schedule="authors"))
     method.load_state_dict(own.method.state_dict())

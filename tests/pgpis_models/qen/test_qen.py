@@ -334,7 +334,7 @@ def test_a_checkpoint_rebuilds_the_same_method(preset, tmp_path):
     save_checkpoint(path, method, weights, base="demo", step=1, data="none", licence="none",
                     dtype=torch.float16 if preset == "demo" else None)
     if preset == "demo":
-        assert path.stat().st_size < 20e6
+        assert path.stat().st_size < 25e6
         return
     again = load_checkpoint(path, expect_method="qen")
     assert again.method.config == config and set(again.unet_weights) == set(weights)

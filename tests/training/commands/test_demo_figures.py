@@ -1,4 +1,8 @@
-"""The shipped demo models make what docs/figures.md says they do, and hold the bars that they have reached."""
+"""The shipped demo models make what docs/figures.md says they do, and hold the bars that they have reached.
+
+`make demo` takes minutes, so of the methods a few people are made anew: what they may differ by from the mean of all is the
+spread between people. Copy and autoencoder are measured on everybody.
+"""
 
 from __future__ import annotations
 
@@ -13,60 +17,81 @@ from pgpis_models.unet.autoencoder import decode_latents, encode_latents, load_v
 from training import demo
 from training.engine.config import DataConfig
 from training.world.bank import open_bank
+from training.world.measures import MEASURES, SOURCE_VIEW, TARGET_VIEW, pictures, score
 
 FIGURES = Path(__file__).resolve().parents[3] / "docs" / "figures.md"
-NAMES = ("ssim", "psnr", "ssim_person", "psnr_person", "part_colour", "texel_error_seen", "texel_error_hidden", "ssim_gap",
-         "psnr_gap")
+HEADING = "The demo's own"
 ROWS = {"copy of the source": "copy", "autoencoder of the target": "autoencoder"}
-TOLERANCE, DECIBELS = 0.002, 0.02   # of a last digit and of other machines' arithmetic; a pixel's part may tip over
-# Goals of the demo that are reached, and must stay so: share of the way from copy to autoencoder, and part colour.
-REACHED = {"cfld": {"ssim_gap": 0.92, "part_colour": 0.92},
-           "mcld": {"ssim_gap": 0.92, "psnr_gap": 0.85, "part_colour": 0.92},
-           "fpdm": {"ssim_gap": 0.92, "psnr_gap": 0.85, "part_colour": 0.92},
-           "qen": {"ssim_gap": 0.92, "psnr_gap": 0.85, "part_colour": 0.92}}
+EVERYBODY, FEW = 16, 2   # people of `make demo`; those that methods are measured on here, which are its first
+TOLERANCE = {"psnr": 0.02}   # beyond the last digit, for other machines' arithmetic: dB; 0.002 of the others
+SPREAD = {"mask_iou": 0.08, "part_colour": 0.30, "psnr": 4.0, "ssim": 0.10, "texel_error_seen": 0.06}
+# What the shipped files reach on these few people, and must go on reaching.
+REACHED = {"mcld": {"mask_iou": 0.95, "part_colour": 0.70, "psnr": 19.0},
+           "qen": {"mask_iou": 0.80, "part_colour": 0.70, "psnr": 15.0}}
 
 
-def stated() -> dict[str, dict[str, float]]:
-    """The rows of the first table of docs/figures.md."""
-    table = re.split("\n##+ ", FIGURES.read_text())[1]
-    rows = [[cell.strip() for cell in line.strip("|\n ").split("|")] for line in table.splitlines() if line.startswith("|")]
-    return {ROWS.get(row[0], row[0].lower()): dict(zip(NAMES, map(float, filter(None, row[1:])), strict=False))
-            for row in rows if re.match(r"[0-9.]+$", row[1])}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def guided():
-    """In place of that of the other tests: the demo's own weights."""
+def stated() -> dict[str, dict[str, str]]:
+    """The demo's own table in docs/figures.md: row -> measure -> what is written there."""
+    [section] = [one for one in re.split("\n##+ ", FIGURES.read_text()) if one.startswith(HEADING)]
+    table = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE).group()
+    head, _, *rows = [[cell.strip() for cell in line.strip("|\n ").split("|")] for line in table.splitlines()]
+    assert len(head) == 1 + len(MEASURES), head
+    return {ROWS.get(row[0], row[0].lower()): dict(zip(MEASURES, row[1:], strict=True)) for row in rows}
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
+def numbers() -> dict[str, dict[str, float]]:
+    """The same as numbers."""
+    table = stated()
+    wrong = {(name, what): text for name, row in table.items() for what, text in row.items()
+             if not re.fullmatch(r"[0-9]+\.[0-9]+", text)}
+    assert not wrong, f"{FIGURES.name}: expected numbers as `make demo` prints them, in place of {wrong}"
+    return {name: {what: float(text) for what, text in row.items()} for name, row in table.items()}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> dict[str, dict[str, float]]:
     """As `make demo` measures, without its picture."""
-    bank = open_bank(DataConfig(size=demo.SIZE, views=2, cache=str(tmp_path_factory.mktemp("cache"))), held_out=64)
-    target = demo.pictures(bank, demo.TARGET_VIEW)
+    cache = str(tmp_path_factory.mktemp("cache"))
+    everybody, few = (open_bank(DataConfig(size=demo.SIZE, views=2, cache=cache), held_out=n) for n in (EVERYBODY, FEW))
+    target = pictures(everybody, TARGET_VIEW)
     vae = load_vae(DEMO_FOLDER / "demo_vae.safetensors")
     with torch.no_grad():
-        decoded = torch.cat([decode_latents(vae, encode_latents(vae, some * 2 - 1)) for some in target.split(16)])
-        rows = {"copy": demo.score(demo.pictures(bank, demo.SOURCE_VIEW), bank),
-                "autoencoder": demo.score(demo.quantised(decoded), bank)}
-        for name in demo.METHODS:
-            made = demo.generate(DEMO_FOLDER / f"demo_{name}.safetensors", bank, 32, 0)
-            row = demo.score(demo.quantised(made), bank)
-            rows[name] = row | demo.gaps(row, rows["copy"], rows["autoencoder"])
+        decoded = demo.quantised(torch.cat([decode_latents(vae, encode_latents(vae, some * 2 - 1))
+                                            for some in target.split(4)]))
+    rows = {"copy": score(pictures(everybody, SOURCE_VIEW), everybody, decoded),
+            "autoencoder": score(decoded, everybody, decoded)}
+    for name in demo.METHODS:
+        made = demo.generate(DEMO_FOLDER / f"demo_{name}.safetensors", few, FEW, 0)
+        rows[name] = score(demo.quantised(made), few, decoded[:FEW])
+        print(name, {what: round(value, 3) for what, value in rows[name].items()})
     return rows
 
 
-def test_the_documented_figures_are_those_of_the_shipped_files(measured):
-    said = stated()
-    assert set(said) == set(measured) and all(len(said[name]) == 9 for name in demo.METHODS)
-    for name, row in said.items():
-        for what, value in row.items():
-            allowed = DECIBELS if what.startswith("psnr") and what != "psnr_gap" else TOLERANCE
-            assert abs(measured[name][what] - value) <= allowed, (name, what, measured[name][what], value)
+def test_the_table_has_a_row_for_everything_that_the_demo_measures():
+    assert list(stated()) == ["copy", "autoencoder", *demo.METHODS]
+    names = {name.replace("texel_error_", "") for name in MEASURES}
+    head = next(line for line in FIGURES.read_text().splitlines() if line.startswith("| `make demo` |"))
+    assert all(name in head for name in names), head
 
 
-def test_goals_that_were_reached_stay_reached(measured):
-    assert measured["autoencoder"]["psnr"] >= 28
+@pytest.mark.parametrize("name", ["copy", "autoencoder"])
+def test_copy_and_autoencoder_are_as_the_table_says(name, numbers, measured):
+    for what, said in numbers[name].items():
+        digits = len(stated()[name][what].partition(".")[2])
+        allowed = 0.5 * 10 ** -digits + TOLERANCE.get(what, 0.002)
+        assert abs(measured[name][what] - said) <= allowed, (what, measured[name][what], said)
+
+
+@pytest.mark.parametrize("name", demo.METHODS)
+def test_a_methods_first_people_are_within_the_spread_of_what_the_table_says(name, numbers, measured):
+    for what, spread in SPREAD.items():
+        found, said = measured[name][what], numbers[name][what]
+        assert abs(found - said) <= spread, (what, found, said)
+
+
+def test_what_was_reached_stays_reached(measured):
+    assert measured["autoencoder"]["psnr"] >= 28 and measured["autoencoder"]["mask_iou"] >= 0.98
     for name, goals in REACHED.items():
         for what, least in goals.items():
-            assert measured[name][what] >= least, (name, what)
+            assert measured[name][what] >= least, (name, what, measured[name][what])

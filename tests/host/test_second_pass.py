@@ -1,4 +1,4 @@
-"""The shipped demo's CFLD at one and a half times its size: a second pass on enlarged latents, on 16 mannequins."""
+"""The shipped demo's CFLD at one and a half times its size: a second pass on enlarged pictures of 16 mannequins."""
 
 from __future__ import annotations
 
@@ -47,21 +47,20 @@ def passes(host):
             return comfy.sample.sample(patched, noise, steps, 1.5, "euler", "sgm_uniform", positive, negative, latents,
                                        denoise=denoise, disable_pbar=True, seed=7)
     size = tuple(int(side * LARGER) for side in SIZE)
-    first = run(latent["samples"], 12, 1.0)
-    enlarged, = host.nodes.LatentUpscaleBy().upscale({"samples": first}, "bicubic", LARGER)
-    second = run(enlarged["samples"], 10, 0.5)
-    small, large = (vae.decode(one).movedim(-1, 1).clamp(0, 1) for one in (first, second))
-    truth = torch.stack([as_tensor(view(n, 1, size)) for n in range(COUNT)])
-    return F.interpolate(small, size=size, mode="bicubic", antialias=True).clamp(0, 1), large, truth
+    first = run(latent["samples"], 10, 1.0)
+    with torch.inference_mode():
+        small = F.interpolate(vae.decode(first).movedim(-1, 1), size=size, mode="bicubic", antialias=True).clamp(0, 1)
+        large = vae.decode(run(vae.encode(small.movedim(1, -1)), 7, 0.65)).movedim(-1, 1).clamp(0, 1)
+    return small, large, torch.stack([as_tensor(view(n, 1, size)) for n in range(COUNT)])
 
 
 def test_a_second_pass_is_sharper_and_keeps_the_pose(passes):
     before, after, truth = passes
-    where = torch.stack([person_mask(one[None])[0] for one in truth])
-    sharp = [float(gradient(one, where).mean()) for one in (before, after)]
+    where = person_mask(truth)
+    sharp = [float(gradient(one, where)) for one in (before, after)]
     overlap = [float(mask_overlap(one, truth).mean()) for one in (before, after)]
     same = float(mask_overlap(after, before).mean())
     print(f"sharpness {sharp[0]:.4f} -> {sharp[1]:.4f}, overlap with the true mask {overlap[0]:.3f} -> {overlap[1]:.3f}, "
           f"with the first pass {same:.3f}")
-    assert sharp[1] > 1.03 * sharp[0]
-    assert same > 0.9 and overlap[1] > overlap[0] - 0.03
+    assert sharp[1] > 1.01 * sharp[0]
+    assert same > 0.88 and overlap[1] > overlap[0] - 0.03

@@ -4,31 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from comfy_api.latest import io
 
 from ..pgpis_models.cfld.model import CFLD, Encoded, blend
-from ..pgpis_models.poses.drawing import cfld_rasters
-from ..pgpis_models.poses.files import on_canvas
-from ..pgpis_models.poses.formats import from_pose_keypoint
-from ..pgpis_models.poses.keypoints import Keypoints
 from ..pgpis_models.qen import model as qen
-from .inputs import resized, rgb
-from .types import Cond, CondType, MethodType, PoseKeypointType, on_cpu
-
-PIXELS_PER_LATENT = 8
-PERSON_TOOLTIP = "Which person of each frame to take, counted from 0; -1 takes the largest."
-
-
-def person_choice(person: int) -> int | str:
-    """The `person` widget as `from_pose_keypoint` wants it."""
-    return "largest" if person < 0 else person
-
-
-def shown_poses(pose, person: int, empty: str = "error") -> list[Keypoints]:
-    """POSE_KEYPOINT -> the pose of the `person` widget in every frame. empty: what a frame is that does not show that
-    person, as of `from_pose_keypoint` and `on_canvas`."""
-    return on_canvas(from_pose_keypoint(pose, person_choice(person), empty=empty), empty)
+from .embedding import PERSON_TOOLTIP, encoded_pairs, picture_size, shown_poses
+from .types import CondType, MethodType, PoseKeypointType
 
 
 class AppearanceEmbedding(io.ComfyNode):
@@ -57,19 +38,8 @@ class AppearanceEmbedding(io.ComfyNode):
         if not isinstance(module, CFLD):
             raise ValueError(f"the checkpoint is {method.name}; CFLD Appearance Embedding expects one of method cfld. Load "
                              "another file, or use the embedding node of that method")
-        config = module.config
-        picture = resized(rgb(source, "the source IMAGE"), config.image_size)
-        poses = shown_poses(pose, person)
-        counts = (picture.shape[0], len(poses))
-        if counts[0] != counts[1] and 1 not in counts:
-            raise ValueError(f"{counts[0]} sources and {counts[1]} poses; expected equal numbers, or one of either. Repeat "
-                             "or drop some (Repeat Image Batch, Image From Batch)")
-        device = method.load()
-        with torch.no_grad():
-            encoded = module.encode((picture * 2 - 1).to(device), cfld_rasters(poses, config.pose_size).to(device))
-        height, width = config.latent_size
-        cond = Cond(method, on_cpu(encoded), max(counts), config.latent_size)
-        return io.NodeOutput(cond, width * PIXELS_PER_LATENT, height * PIXELS_PER_LATENT)
+        cond = encoded_pairs(method, source, shown_poses(pose, person))
+        return io.NodeOutput(cond, *picture_size(cond))
 
 
 class BlendAppearance(io.ComfyNode):

@@ -16,9 +16,10 @@ from comfy_api.latest import io
 
 from ..pgpis_models.mcld.inputs import as_input, encode_faces, face_crops, head_box
 from ..pgpis_models.mcld.model import MCLD
+from ..pgpis_models.surface.densepose import IUV
 from ..pgpis_models.surface.face import LENGTH, MODELS, crop, expanded_box, find_face, load_app, load_embedding
 from .inputs import checked_densepose, pixels
-from .types import DenseposeType, FaceEmbeds, FaceEmbedsType, MethodType
+from .types import DenseposeType, FaceEmbeds, FaceEmbedsType, Method, MethodType
 
 OWN = "the checkpoint's own"
 CROP = 224  # pixels, as in the authors' demo
@@ -102,14 +103,19 @@ class FaceEmbedding(io.ComfyNode):
                              "checkpoint that brings a face encoder (the demo's) and the pictures' DensePose. Connect both, "
                              f"or choose one of {', '.join(MODELS)}")
         densepose = checked_densepose(densepose)
-        device = method.load()
-        with torch.no_grad():
-            crops, found = face_crops(as_input(photos).to(device), densepose, module.config.face_pixels)
-            vectors = encode_faces(module, crops, found).cpu()
-        if not bool(found.all()):
-            lacking = [number + 1 for number, there in enumerate(found.tolist()) if not there]
-            log.warning("no head in picture %s of %d: the method's zero input is used", lacking, len(photos))
-        return _result(vectors, photos, [head_box(iuv) for iuv in densepose], 1.0)
+        return _result(own_faces(method, photos, densepose).vectors, photos, [head_box(iuv) for iuv in densepose], 1.0)
+
+
+def own_faces(method: Method, photos: np.ndarray, densepose: tuple[IUV, ...]) -> FaceEmbeds:
+    """Photos (B, H, W, 3) uint8 and their DensePose through the face encoder that an MCLD checkpoint brings."""
+    device, module = method.load(), method.checkpoint.method
+    with torch.no_grad():
+        crops, found = face_crops(as_input(photos).to(device), densepose, module.config.face_pixels)
+        vectors = encode_faces(module, crops, found).cpu()
+    if not bool(found.all()):
+        lacking = [number + 1 for number, there in enumerate(found.tolist()) if not there]
+        log.warning("no head in picture %s of %d: the method's zero input is used", lacking, len(photos))
+    return FaceEmbeds(vectors)
 
 
 def _result(vectors: torch.Tensor, photos: np.ndarray, boxes: list, factor: float) -> io.NodeOutput:

@@ -14,7 +14,7 @@ from ..pgpis_models.framing.pasting import FEATHER, pasted
 from ..pgpis_models.poses.files import on_canvas
 from ..pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
 from ..pgpis_models.poses.keypoints import Keypoints
-from .appearance import person_choice
+from .embedding import person_choice
 from .inputs import checked_densepose, matching, pixels, rgb
 from .types import DenseposeType, FrameType, MethodType, PoseKeypointType
 

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 
 from ..pgpis_models.fpdm.drawing import draw_batch
-from ..pgpis_models.fpdm.inputs import embed_photos, encode_pictures
+from ..pgpis_models.fpdm.inputs import embed_photos
 from ..pgpis_models.fpdm.model import FPDM
 from ..pgpis_models.poses.formats import EMPTY
-from .appearance import PERSON_TOOLTIP, PIXELS_PER_LATENT, shown_poses
-from .inputs import matched, rgb
-from .types import Cond, CondType, EmbeddingType, MethodType, PoseKeypointType, on_cpu
+from .embedding import PERSON_TOOLTIP, encoded_pairs, picture_size, shown_poses
+from .inputs import matched, matching, rgb
+from .types import CondType, EmbeddingType, MethodType, PoseKeypointType, on_cpu
 
 EMPTY_TOOLTIP = ("What a frame without a person, or with a person off its canvas, is. error: stops and names the frame. "
                  "hold: it gets the pose of the frame before it; frames before the first pose get that one.")
@@ -57,23 +57,19 @@ class FusionEmbedding(io.ComfyNode):
         if not isinstance(module, FPDM):
             raise ValueError(f"the checkpoint is {method.name}; FPDM Fusion Embedding expects one of method fpdm. Load "
                              "another file, or use the embedding node of that method")
-        config = module.config
-        photos = rgb(source, "the source IMAGE")
-        poses = shown_poses(pose, person, empty_frames)
-        counts = (photos.shape[0], len(poses))
-        if counts[0] != counts[1] and 1 not in counts:
-            raise ValueError(f"{counts[0]} sources and {counts[1]} poses; expected equal numbers, or one of either. Repeat "
-                             "or drop some (Repeat Image Batch, Image From Batch)")
-        pictures = None if target is None else matched(max(counts), rgb(target, "the target IMAGE"), "the target IMAGE")
-        device = method.load()
-        with torch.no_grad():
-            encoded = on_cpu(encode_pictures(module, photos * 2 - 1, poses, device))
-            near = torch.zeros(0) if pictures is None else F.cosine_similarity(
-                encoded.fusion, on_cpu(embed_photos(module.fusion, pictures * 2 - 1, device)), dim=-1)
-        height, width = config.latent_size
-        drawn = torch.from_numpy(draw_batch(poses, config.pose_canvas)).float() / 255
-        return io.NodeOutput(Cond(method, encoded, max(counts), config.latent_size), width * PIXELS_PER_LATENT,
-                             height * PIXELS_PER_LATENT, encoded.fusion, float(near.mean()) if len(near) else 0.0,
+        poses, near = shown_poses(pose, person, empty_frames), torch.zeros(0)
+        pictures = None
+        if target is not None:
+            count = matching(sources=len(rgb(source, "the source IMAGE")), poses=len(poses))
+            pictures = matched(count, rgb(target, "the target IMAGE"), "the target IMAGE")
+        cond = encoded_pairs(method, source, poses)
+        fusion = cond.encoded.fusion
+        if pictures is not None:
+            with torch.no_grad():
+                near = F.cosine_similarity(fusion, on_cpu(embed_photos(module.fusion, pictures * 2 - 1, method.load())),
+                                           dim=-1)
+        drawn = torch.from_numpy(draw_batch(poses, module.config.pose_canvas)).float() / 255
+        return io.NodeOutput(cond, *picture_size(cond), fusion, float(near.mean()) if len(near) else 0.0,
                              "\n".join(f"{value:.4f}" for value in near.tolist()), drawn)
 
 

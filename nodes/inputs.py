@@ -47,6 +47,14 @@ def pixels(image: Tensor, what: str, ground: float = 1.0) -> np.ndarray:
     return (rgb(image, what, ground) * 255).round().byte().movedim(1, -1).cpu().numpy()
 
 
+def needed(node: str, **inputs: tuple[object, str]) -> None:
+    """Raises ValueError that lists the inputs of a node that are not connected; name -> (what came, what it takes)."""
+    lacking = [f"{name} ({what})" for name, (value, what) in inputs.items() if value is None]
+    if lacking:
+        raise ValueError(f"{node} has no {' and no '.join(name for name, (value, _) in inputs.items() if value is None)}; "
+                         f"expected {', '.join(lacking)}. Connect {'it' if len(lacking) == 1 else 'them'}")
+
+
 def checked_densepose(densepose) -> tuple[IUV, ...]:
     """DENSEPOSE as the nodes of this pack give it. Raises ValueError for what another pack calls so."""
     if not isinstance(densepose, tuple) or not densepose or not all(isinstance(one, IUV) for one in densepose):
@@ -72,8 +80,10 @@ def checked_faces(face, length: int) -> Tensor:
 def matching(**counts: int) -> int:
     """The number of pictures that these inputs make together. Raises ValueError when two of them differ and neither is 1."""
     if len(set(counts.values()) - {1}) > 1:
-        raise ValueError(f"{', '.join(f'{count} {name}' for name, count in counts.items())}; expected equal numbers, or one "
-                         "of each that differs. Repeat or drop some (Repeat Image Batch, Image From Batch)")
+        came = (" and " if len(counts) == 2 else ", ").join(f"{count} {name}" for name, count in counts.items())
+        one = "either" if len(counts) == 2 else "each that differs"
+        raise ValueError(f"{came}; expected equal numbers, or one of {one}. Repeat or "
+                         "drop some (Repeat Image Batch, Image From Batch)")
     return max(counts.values())
 
 

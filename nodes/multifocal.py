@@ -14,10 +14,10 @@ from ..pgpis_models.mcld.inputs import as_input, as_pixels, image_tokens, squash
 from ..pgpis_models.mcld.model import MCLD
 from ..pgpis_models.parts.pixels import resized
 from ..pgpis_models.surface.densepose import pose_pictures
-from .appearance import PIXELS_PER_LATENT
 from .binding.reference import reference_of
+from .embedding import picture_size, warn_of_photo
 from .inputs import checked_densepose, checked_faces, matching, pixels
-from .types import Cond, CondType, DenseposeType, FaceEmbedsType, MethodType, on_cpu
+from .types import Cond, CondType, DenseposeType, FaceEmbedsType, Method, MethodType, on_cpu
 
 
 class MultiFocalEmbedding(io.ComfyNode):
@@ -58,38 +58,45 @@ class MultiFocalEmbedding(io.ComfyNode):
         if not isinstance(module, MCLD):
             raise ValueError(f"the checkpoint is {method.name}; MCLD Multi-Focal Embedding expects one of method mcld. Load "
                              "another file, or use the embedding node of that method")
-        config = module.config
-        densepose = checked_densepose(densepose)
-        photo = squashed(pixels(source, "the source IMAGE"), config.image_size)
-        flat = None
-        if texture is not None:
-            flat = as_input(squashed_textures(config, pixels(texture, "the texture IMAGE", ground=0.0)))
-        vectors = None if face is None else checked_faces(face, config.face_width)
-        batch = matching(sources=len(photo), poses=len(densepose), textures=1 if flat is None else len(flat),
-                         faces=1 if vectors is None else len(vectors))   # before the work, not after it
-        read = photo if config.aggregation == "image" else flat   # by the reference network
-        reference = None
-        if read is not None:
-            lacking = [name for name, value in (("vae", vae), ("model", model)) if value is None]
-            if lacking:
-                raise ValueError(f"MCLD's reference network reads the texture map, but {' and '.join(lacking)} is not "
-                                 "connected; connect the base's VAE and MODEL, or leave the texture out")
-            reference = reference_of(method, model)
-        with torch.no_grad():
-            latent = None if read is None else model.model.process_latent_in(vae.encode((read.movedim(1, -1) + 1) / 2))
-            clip = None if clip_vision is None else lambda pictures: embeds(clip_vision, pictures, config.prompt_width)
-            device = method.load()
-            image = image_tokens(module, photo.to(device), clip)
-            tokens = None if flat is None else image_tokens(module, flat.to(device), clip)
-            # Again, since CLIP may have taken their place; and before the reference network, which may do the same.
-            device = method.load()
-            pose = module.encode_pose(pose_pictures(densepose, config.image_size).to(device))
-            appearance = module.encode_appearance(image, tokens, None if latent is None else latent.to(device),
-                                                  None if vectors is None else vectors.to(device), reference)
-            encoded = replace(appearance.with_pose(pose), face_weight=face_weight)
-        height, width = config.latent_size
-        cond = Cond(method, on_cpu(encoded), batch, config.latent_size)
-        return io.NodeOutput(cond, width * PIXELS_PER_LATENT, height * PIXELS_PER_LATENT)
+        cond = focal_cond(method, source, densepose, face_weight, texture, face, clip_vision, vae, model)
+        return io.NodeOutput(cond, *picture_size(cond))
+
+
+def focal_cond(method: Method, source: Tensor, densepose, face_weight: float = FACE_WEIGHT, texture: Tensor | None = None,
+               face=None, clip_vision=None, vae=None, model=None) -> Cond:
+    """What MCLD Multi-Focal Embedding takes -> PGPIS_COND."""
+    module = method.checkpoint.method
+    config = module.config
+    densepose = checked_densepose(densepose)
+    photo = squashed(pixels(source, "the source IMAGE"), config.image_size)
+    flat = None
+    if texture is not None:
+        flat = as_input(squashed_textures(config, pixels(texture, "the texture IMAGE", ground=0.0)))
+    vectors = None if face is None else checked_faces(face, config.face_width)
+    batch = matching(sources=len(photo), poses=len(densepose), textures=1 if flat is None else len(flat),
+                     faces=1 if vectors is None else len(vectors))   # before the work, not after it
+    warn_of_photo(method, (photo + 1) / 2)
+    read = photo if config.aggregation == "image" else flat   # by the reference network
+    reference = None
+    if read is not None:
+        lacking = [name for name, value in (("vae", vae), ("model", model)) if value is None]
+        if lacking:
+            raise ValueError(f"MCLD's reference network reads the texture map, but {' and '.join(lacking)} is not "
+                             "connected; connect the base's VAE and MODEL, or leave the texture out")
+        reference = reference_of(method, model)
+    with torch.no_grad():
+        latent = None if read is None else model.model.process_latent_in(vae.encode((read.movedim(1, -1) + 1) / 2))
+        clip = None if clip_vision is None else lambda pictures: embeds(clip_vision, pictures, config.prompt_width)
+        device = method.load()
+        image = image_tokens(module, photo.to(device), clip)
+        tokens = None if flat is None else image_tokens(module, flat.to(device), clip)
+        # Again, since CLIP may have taken their place; and before the reference network, which may do the same.
+        device = method.load()
+        pose = module.encode_pose(pose_pictures(densepose, config.image_size).to(device))
+        appearance = module.encode_appearance(image, tokens, None if latent is None else latent.to(device),
+                                              None if vectors is None else vectors.to(device), reference)
+        encoded = replace(appearance.with_pose(pose), face_weight=face_weight)
+    return Cond(method, on_cpu(encoded), batch, config.latent_size)
 
 
 def squashed(pictures: np.ndarray, size: tuple[int, int]) -> Tensor:

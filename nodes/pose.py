@@ -17,7 +17,7 @@ from ..pgpis_models.poses.drawing import draw_openpose
 from ..pgpis_models.poses.editing import edit
 from ..pgpis_models.poses.files import KINDS, POSE_SUFFIXES, checked, load_poses, parse_poses
 from ..pgpis_models.poses.formats import MIN_CONFIDENCE, NOBODY, confident, from_pose_keypoint
-from .appearance import PERSON_TOOLTIP, person_choice
+from .embedding import PERSON_TOOLTIP, person_choice
 from .inputs import rgb
 from .types import PoseKeypointType
 

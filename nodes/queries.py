@@ -12,13 +12,16 @@ from comfy_api.latest import io
 from ..pgpis_models.parts.query_maps import KINDS, chosen_queries, over, query_maps
 from ..pgpis_models.poses.drawing import draw_openpose
 from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint
+from ..pgpis_models.poses.keypoints import Keypoints
 from ..pgpis_models.poses.region import skeleton_region
-from ..pgpis_models.qen.inputs import encode_pictures
 from ..pgpis_models.qen.model import QEN
-from .appearance import PERSON_TOOLTIP, PIXELS_PER_LATENT, person_choice
-from .inputs import as_image, matching, resized, rgb
-from .types import Cond, CondType, MethodType, PoseKeypointType, on_cpu
+from .binding.span import check_span
+from .embedding import PERSON_TOOLTIP, encoded_pairs, person_choice, picture_size
+from .inputs import as_image, resized, rgb
+from .notice import notice
+from .types import Cond, CondType, Method, MethodType, PoseKeypointType
 
+INSIDE = 0.5        # of a mask, from which a pixel is inside of the region
 NEARLY_ALL = 0.95   # share of a picture inside the region at which a drawing on a light ground is likely
 
 log = logging.getLogger(__name__)
@@ -71,25 +74,24 @@ class QueryEmbedding(io.ComfyNode):
         if not isinstance(module, QEN):
             raise ValueError(f"the checkpoint is {method.name}; QEN Query Embedding expects one of method qen. Load another "
                              "file, or use the embedding node of that method")
-        if start_percent > end_percent:
-            raise ValueError(f"start_percent is {start_percent}, end_percent {end_percent}; expected start before end. Swap "
-                             "them")
-        config = module.config
-        picture = resized(rgb(source, "the source IMAGE"), config.image_size)
+        check_span(start_percent, end_percent)
         poses = from_pose_keypoint(pose, person_choice(person), empty=NOBODY)   # who is not there has no region
-        region = None if mask is None else mask_tensor(mask, "the MASK")
-        batch = matching(sources=picture.shape[0], poses=len(poses), masks=1 if region is None else region.shape[0])
-        if config.mask == "none" and region is not None:
-            log.warning("QEN Query Embedding: %s was trained without a mask (mask: none), so the MASK changes nothing.",
-                        method.name)
-        device = method.load()
-        with torch.no_grad():
-            encoded = encode_pictures(module, picture * 2 - 1, poses, device, region, strength, start_percent, end_percent)
-        height, width = config.latent_size
-        cond = Cond(method, on_cpu(encoded), batch, config.latent_size)
-        seen = encoded.region[:, 0].float().cpu()
-        return io.NodeOutput(cond, width * PIXELS_PER_LATENT, height * PIXELS_PER_LATENT,
-                             torch.ones_like(seen) if config.mask == "none" else seen)
+        cond = query_cond(method, source, poses, mask, strength, start_percent, end_percent)
+        seen = cond.encoded.region[:, 0].float()
+        return io.NodeOutput(cond, *picture_size(cond), torch.ones_like(seen) if module.config.mask == "none" else seen)
+
+
+def query_cond(method: Method, source: torch.Tensor, poses: list[Keypoints], mask: torch.Tensor | None, strength: float,
+               start: float = 0.0, end: float = 1.0) -> Cond:
+    """Source IMAGE, poses and, if there is one, a MASK through QEN; strength, start and end of its control branch."""
+    region = None if mask is None else mask_tensor(mask, "the MASK")
+    if region is not None and method.checkpoint.method.config.mask == "none":
+        notice(f"{method.name} was trained without a mask (mask: none), so the MASK changes nothing.")
+    elif region is not None and not bool((region > INSIDE).flatten(1).any(1).all()):
+        black = [number for number, one in enumerate(region, start=1) if not bool((one > INSIDE).any())]
+        notice(f"MASK {', '.join(map(str, black))} of {len(region)} is all black, which masks nothing: the person is looked "
+               "for everywhere. Leave the mask out for the pose's own region, or invert it.")
+    return encoded_pairs(method, source, poses, region, strength=strength, start=start, end=end)
 
 
 class PoseMask(io.ComfyNode):

@@ -7,37 +7,18 @@ import comfy.sample
 import comfy.samplers
 import comfy.utils
 import latent_preview
-import torch
 from comfy_api.latest import io
 
 from ..pgpis_models.methods import guidance_modes
-from ..pgpis_models.unet.guidance import Guidance
-from ..pgpis_models.unet.injections import harmonise
+from .applying import applied, around_inputs, bound, empty_latent, outputs, span_inputs
 from .binding.guider import ChainGuider
-from .binding.model import apply_injections, conditionings
-from .binding.schedule import with_schedule
-from .binding.weights import check_prediction
-from .inputs import as_image, matched, resized, rgb
+from .binding.span import check_span
+from .inputs import as_image, matched, needed, resized, rgb
 from .masking import feathered, paste
-from .types import Cond, CondType
+from .types import CondType
 
 SCALES = ("pose", "appearance", "biases", "prompt", "source", "fusion")
 METHODS_OWN = "default"
-
-
-def bound(model, cond: Cond, guidance: Guidance) -> tuple:
-    """The MODEL with the method on it, and one CONDITIONING per term of the chain."""
-    check_prediction(model, cond.method.checkpoint.meta, cond.method.name)
-    rows = harmonise([term.injections for term in guidance.terms], cond.batch)
-    patched = apply_injections(model, rows, cond.method.checkpoint.unet_weights, cond.method.name)
-    schedule = getattr(cond.method.checkpoint.method, "noise_schedule", None)
-    patched = with_schedule(patched, schedule() if schedule else None)
-    return patched, conditionings(rows, cond.latent_size)
-
-
-def empty_latent(cond: Cond) -> dict:
-    """LATENT (B, 4, h, w) of zeros for the pictures that the PGPIS_COND will make."""
-    return {"samples": torch.zeros(cond.batch, 4, *cond.latent_size, device=comfy.model_management.intermediate_device())}
 
 
 class Apply(io.ComfyNode):
@@ -52,18 +33,18 @@ class Apply(io.ComfyNode):
                         "weight each use PGPIS Guider. LoRAs, ControlNets and other patches on the MODEL keep working.",
             inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or "
                                    "LoRA of it."),
-                    CondType.Input("cond", tooltip="Source person and target pose, from an embedding node.")],
-            outputs=[io.Model.Output(display_name="model", tooltip="The MODEL with the method on it."),
-                     io.Conditioning.Output(display_name="positive", tooltip="Pose and appearance, for positive."),
-                     io.Conditioning.Output(display_name="negative", tooltip="Neither of them, for negative; with "
-                                             "MCLD the pose alone."),
-                     io.Latent.Output(display_name="latent", tooltip="Empty latents of the right size and number.")])
+                    *around_inputs(),
+                    # Needed, but optional to the host, which would put a required input before the three.
+                    CondType.Input("cond", optional=True, tooltip="Source person and target pose, from an embedding node. "
+                                   "Needed."),
+                    *span_inputs(optional=True)],
+            outputs=outputs())
 
     @classmethod
-    def execute(cls, model, cond) -> io.NodeOutput:
-        terms = cond.guidance().terms
-        patched, (negative, positive) = bound(model, cond, Guidance((terms[0], terms[-1])))
-        return io.NodeOutput(patched, positive, negative, empty_latent(cond))
+    def execute(cls, model, cond=None, positive=None, negative=None, latent=None, start_percent=0.0,
+                end_percent=1.0) -> io.NodeOutput:
+        needed("Apply PGPIS", cond=(cond, "the PGPIS_COND of an embedding node"))
+        return io.NodeOutput(*applied(model, cond, positive, negative, latent, start_percent, end_percent))
 
 
 class GuiderNode(io.ComfyNode):
@@ -95,14 +76,20 @@ class GuiderNode(io.ComfyNode):
                     weight("biases", "Weight of the query biases against the pose."),
                     weight("prompt", "Weight of the coarse prompt against the pose."),
                     weight("source", "Weight of source and pose against nothing.", optional=True),
-                    weight("fusion", "Weight of the fusion embedding against source and pose.", optional=True)],
+                    weight("fusion", "Weight of the fusion embedding against source and pose.", optional=True),
+                    io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.001, optional=True,
+                                   tooltip="Share of the sampling from which the weights act: the guidance interval. "
+                                   "Outside of it the last term runs alone, at the cost of one."),
+                    io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.001, optional=True,
+                                   tooltip="Share of the sampling up to which the weights act.")],
             outputs=[io.Guider.Output(display_name="guider", tooltip="For SamplerCustomAdvanced or Masked Sampler."),
                      io.Latent.Output(display_name="latent", tooltip="Empty latents of the right size and number."),
                      io.Model.Output(display_name="model", tooltip="The MODEL with the method on it, for BasicScheduler: "
                                      "some methods (MCLD's published weights) have a noise schedule of their own.")])
 
     @classmethod
-    def execute(cls, model, cond, mode, **scales) -> io.NodeOutput:
+    def execute(cls, model, cond, mode, start_percent=0.0, end_percent=1.0, **scales) -> io.NodeOutput:
+        check_span(start_percent, end_percent)
         module = cond.method.checkpoint.method
         mode = module.guidance_modes[0] if mode == METHODS_OWN else mode
         used = module.guidance_scales(mode)
@@ -110,6 +97,7 @@ class GuiderNode(io.ComfyNode):
         patched, conds = bound(model, cond, guidance)
         guider = ChainGuider(patched)
         guider.set_chain(guidance, conds)
+        guider.set_interval(start_percent, end_percent)
         return io.NodeOutput(guider, empty_latent(cond), patched)
 
 

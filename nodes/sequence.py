@@ -21,10 +21,10 @@ from ..pgpis_models.methods import sequence_encoders
 from ..pgpis_models.poses.formats import EMPTY
 from ..pgpis_models.unet.guidance import Guidance
 from ..pgpis_models.unet.injections import harmonise
-from .appearance import PERSON_TOOLTIP, shown_poses
 from .binding.guider import ChainGuider
 from .binding.model import apply_injections, conditionings
 from .binding.weights import check_prediction
+from .embedding import PERSON_TOOLTIP, shown_poses
 from .fusion import EMPTY_TOOLTIP
 from .inputs import resized, rgb
 from .types import Cond, MethodType, PoseKeypointType, on_cpu
@@ -100,8 +100,9 @@ class PoseSequenceSampler(io.ComfyNode):
             chain = Guidance((terms[0], replace(terms[-1], weight=cfg, minus=None)))
             rows = harmonise([term.injections for term in chain.terms], cond.batch)
             if guider is None:  # all chunks patch the same sites, so the MODEL is patched once
-                guider = ChainGuider(apply_injections(model, rows, method.checkpoint.unet_weights, method.name))
-            guider.set_chain(chain, conditionings(rows, cond.latent_size))
+                guider = ChainGuider(apply_injections(model, rows, method.checkpoint.unet_weights, method.name,
+                                                      method.origin.digest))
+            guider.set_chain(chain, conditionings(rows, cond.latent_size, method.origin))
             drawn = FrameNoise(seed, first, cond.batch, start.shape[1:], noise == SAME)
             sampler = with_frame_noise(sampler_name, drawn, sigmas)
             made = guider.sample(start[frames], torch.zeros_like(start[frames]), sampler, sigmas, callback=progress.step,

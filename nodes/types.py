@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+import json
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import comfy.model_management
@@ -12,11 +15,13 @@ from torch import Tensor
 
 from ..pgpis_models.checkpoint import Checkpoint
 from ..pgpis_models.unet.guidance import Guidance
+from .binding.passport import Origin
 
 MethodType = io.Custom("PGPIS_METHOD")
 CondType = io.Custom("PGPIS_COND")
 EmbeddingType = io.Custom("PGPIS_EMBEDDING")   # Tensor (B, E), rows of length 1
 DenseposeType = io.Custom("DENSEPOSE")          # tuple of pgpis_models.surface.densepose.IUV, one per picture
+DIGESTED = 16   # numbers of each tensor that go into the digest of a checkpoint
 FaceEmbedsType = io.Custom("FACE_EMBEDS")       # FaceEmbeds
 FrameType = io.Custom("PGPIS_FRAME")            # tuple of pgpis_models.framing.boxes.Frame, one per picture
 PoseKeypointType = io.Custom("POSE_KEYPOINT")  # the type of controlnet_aux's nodes and of the host's own
@@ -40,6 +45,20 @@ class Method:
         """For messages: file, method and base."""
         meta = self.checkpoint.meta
         return f"{self.file} ({meta.method} on base {meta.base})"
+
+    @cached_property
+    def origin(self) -> Origin:
+        """What CONDITIONING and MODEL carry of this checkpoint, so that only those of one go together.
+
+        The digest is of the metadata and of names, shapes and first numbers of all tensors: equal for equal files, other for
+        another training, and made in a moment.
+        """
+        digest = sha256(json.dumps(asdict(self.checkpoint.meta), sort_keys=True, default=str).encode())
+        named = [(f"unet.{name}", value) for name, value in self.checkpoint.unet_weights.items()]
+        for name, value in [*named, *self.checkpoint.method.state_dict().items()]:
+            digest.update(f"{name} {tuple(value.shape)}".encode())
+            digest.update(value.detach().reshape(-1)[:DIGESTED].float().cpu().numpy().tobytes())
+        return Origin(self.name, digest.hexdigest())
 
     def load(self):
         """Has the host load the encoders; returns the device to put their inputs on."""

@@ -30,6 +30,13 @@ DEFAULTS = {"sd15": {"steps": 50, "sampler": "ddpm", "spacing": "leading", "weig
 METHOD_DEFAULTS = {"mcld": {"steps": 20, "sampler": "ddim", "spacing": "trailing", "weights": {"appearance": 3.5}}}
 
 
+def defaults_of(method: str, base: str) -> dict[str, Any]:
+    """Steps, sampler, spacing and guidance weights of a method on its base, when nothing is asked for."""
+    if base == "demo":
+        return DEFAULTS["demo"]
+    return METHOD_DEFAULTS.get(method, DEFAULTS.get(base, DEFAULTS["sd15"]))
+
+
 class Generator:
     """A method on its base: one source person and a target pose to a picture.
 
@@ -54,8 +61,7 @@ class Generator:
         self.method, self.meta, self.device = loaded.method.to(device), loaded.meta, torch.device(device)
         self.unet.to(device)
         self.binding = DiffusersBinding(self.unet)
-        self.defaults = DEFAULTS["demo"] if demo else METHOD_DEFAULTS.get(
-            self.meta.method, DEFAULTS.get(loaded.meta.base, DEFAULTS["sd15"]))
+        self.defaults = defaults_of(loaded.meta.method, loaded.meta.base)
         self.schedule = own or self.sizes.schedule()   # where the method has one of its own
         # Methods whose inputs pass through the autoencoder name it among the arguments of their `encode_pictures`.
         self.shared = {"vae": self.vae} if "vae" in signature(self.encode).parameters else {}

@@ -14,6 +14,7 @@ from comfy.ldm.modules.attention import optimized_attention, optimized_attention
 from torch import Tensor
 
 from ...pgpis_models.unet.attention import lookup
+from ...pgpis_models.unet.fitting import fitted_tokens
 from ...pgpis_models.unet.sites import SITE_BY_HOST, Site
 
 KEY = "pgpis"                      # name of the call in transformer_options
@@ -24,12 +25,14 @@ REFERENCE_SPAN = "pgpis_reference"  # where attn1's patch tells attn1's replacem
 class Call:
     """One UNet call: its rows (R, ...) in x's order, and what was served.
 
-    reference_rows: for self-reference, the indices of rows that see it; None when all do.
+    reference_rows: for self-reference, the indices of rows that see it; None when all do. control: the residuals of control
+    networks as the host has them.
     visited, served: (attn1 | attn2, site) whose attention needed our replacement, and those where it ran.
     """
 
     rows: dict[str, Tensor]
     reference_rows: list[int] | None = None
+    control: dict | None = None
     visited: set[tuple[str, str]] = field(default_factory=set)
     served: set[tuple[str, str]] = field(default_factory=set)
 
@@ -119,9 +122,8 @@ class CrossAttention(Replacement):
             call.served.add(("attn2", name))
         bias = rows.get(f"query_bias.{name}")
         if bias is not None:
-            if bias.shape[1] != q.shape[1]:
-                raise ValueError(f"PGPIS query bias of {name} has {bias.shape[1]} tokens, the block {q.shape[1]}; expected "
-                                 "the same. Take nodes that change the UNet's inner size (deep shrink, downscale) off.")
+            if bias.shape[1] != q.shape[1]:   # another node changes the UNet's inner size (deep shrink)
+                bias = fitted_tokens(bias, tuple(extra_options["activations_shape"][-2:]), f"the query bias of {name}")
             q = q + bias.to(q.dtype)
         count = lookup(rows, "context_count", name, self.site.stage)
         out = self.attend(q, k, v, extra_options) if count is None else self._counted(q, k, v, count, extra_options)

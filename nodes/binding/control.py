@@ -18,16 +18,15 @@ import comfy.ops
 import comfy.utils
 import torch
 from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
 from ...pgpis_models.unet.control import run_control
 from ...pgpis_models.unet.control_branch import BranchSizes, ControlBranch, pose_inputs, skip_widths
+from ...pgpis_models.unet.fitting import at_level, fitted_map
 from ...pgpis_models.unet.injections import Control
 from ...pgpis_models.unet.masked_attention import pose_masked_attention
 from ...pgpis_models.unet.sites import DOWN_BLOCK_SLOTS, SITES, STEM_SLOT
-from .attention import KEY
-from .passport import PASSPORT, PREFIX, check_shape
+from .passport import PASSPORT, PREFIX, check_aspect, check_origin
 from .weights import check_topology, widths_of
 
 # Branch -> its network in the host, while the branch lives: each generation with a method uses the same one.
@@ -46,6 +45,10 @@ class HostBranch(comfy.cldm.cldm.ControlNet):
                 **pose: Tensor) -> tuple[list[Tensor], Tensor]:
         """As `unet.control_diffusers.DiffusersBranch`, in the precision of the sample."""
         stem, maps = pose_inputs(pose)
+        latent = tuple(sample.shape[-2:])
+        stem = None if stem is None else fitted_map(stem, latent, "the pose")
+        maps = [None if value is None else fitted_map(value, at_level(latent, level), "the pose")
+                for level, value in enumerate(maps)]
         emb = self.time_embed(timestep_embedding(timestep.float(), self.model_channels).to(sample.dtype))
         seen = self.sizes.seen(region, sample, tokens)
         masked = {site.host: partial(_masked, seen=seen[site.level]) for site in SITES.values()
@@ -149,10 +152,9 @@ class InjectedControl(comfy.controlnet.ControlNet):
         late = self.timestep_range is not None and (t[0] > self.timestep_range[0] or t[0] < self.timestep_range[1])
         if late or not rows:
             return before
-        check_shape(x_noisy, cond[PASSPORT], transformer_options)
-        if not transformer_options.get("wrappers", {}).get(WrappersMP.DIFFUSION_MODEL, {}).get(KEY):
-            raise ValueError("the CONDITIONING is of a PGPIS method, the MODEL is not; expected both from one Apply PGPIS. "
-                             "Connect its MODEL output to the sampler")
+        passport = cond[PASSPORT]
+        check_origin(passport.origin, transformer_options)
+        check_aspect((x_noisy.shape[-2], x_noisy.shape[-1]), passport)
         sample = self.model_sampling_current.calculate_input(t, x_noisy)
         dtype = self.dtype or sample.dtype
         rows = {name: value.to(sample.device, dtype if value.is_floating_point() else None) for name, value in rows.items()}

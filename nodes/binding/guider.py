@@ -24,6 +24,8 @@ class ChainGuider(comfy.samplers.CFGGuider):
     is the host's own guidance with all its patches; one of three has the patches on the result alone.
     """
 
+    interval = (0.0, 1.0)
+
     def set_chain(self, guidance: Guidance, conds: list[list]) -> None:
         """conds: one CONDITIONING per term of the chain, in its order."""
         if len(conds) != len(guidance.terms):
@@ -35,10 +37,25 @@ class ChainGuider(comfy.samplers.CFGGuider):
         self.set_cfg(self.needed.terms[-1].weight)
         self.inner_set_conds(dict(zip(self.names.values(), conds, strict=True)))
 
+    def set_interval(self, start: float, end: float) -> None:
+        """The shares of the sampling, 0 to 1, between which the weights act; outside the last term runs alone."""
+        self.interval = (start, end)
+
+    def _guides(self, timestep: Tensor) -> bool:
+        """Whether this step lies in the guidance interval, counted in per cent as the host does."""
+        if self.interval == (0.0, 1.0):
+            return True
+        start, end = (self.inner_model.model_sampling.percent_to_sigma(share) for share in self.interval)
+        return self.interval[0] < self.interval[1] and end <= float(timestep[0]) <= start
+
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict | None = None,
                       seed: int | None = None) -> Tensor:
         """The guided denoised prediction (B, C, H, W) for one step."""
         model_options, chain = model_options or {}, self.needed
+        if not self._guides(timestep):   # weight 1 is the last term alone, but for samplers that ask for the first too
+            ends = [self.conds[self.names[self.guidance.terms[index].name]] for index in (0, -1)]
+            return comfy.samplers.sampling_function(self.inner_model, x, timestep, *ends, 1.0, model_options=model_options,
+                                                    seed=seed)
         if len(chain.terms) == 1 and model_options.get("disable_cfg1_optimization"):
             chain = self.guidance
         names = [self.names[term.name] for term in chain.terms]

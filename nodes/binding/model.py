@@ -16,17 +16,22 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...pgpis_models.unet.attention import lookup
+from ...pgpis_models.unet.fitting import fitted_map, fitted_rows
 from ...pgpis_models.unet.injections import Rows
-from ...pgpis_models.unet.sites import DOWN_BLOCK_SLOTS, SITES, STEM_SLOT, Site, sites_of
+from ...pgpis_models.unet.sites import DOWN_BLOCK_SLOTS, SITES, SKIP_COUNT, STEM_SLOT, Site, sites_of
 from .attention import KEY, Call, CrossAttention, Replacement, SelfAttention, append_reference, call_of, replace_context
 from .control import check_control, control_object
-from .passport import PASSPORT, PREFIX, Passport, check_shape
+from .passport import CARRIED, PASSPORT, PREFIX, Origin, Passport, check_aspect, check_origin, guards
+from .rows import RowsCond, for_run
+from .span import leave_the_edge, warn_of_swap
 from .weights import check_widths, replace_weights
 
 # --- CONDITIONING -------------------------------------------------------------------------------------------
 
-def conditionings(rows: Rows, latent_size: tuple[int, int]) -> list[list]:
-    """One CONDITIONING per term of the rows, for latents of `latent_size` (height, width).
+def conditionings(rows: Rows, latent_size: tuple[int, int], origin: Origin = Origin()) -> list[list]:
+    """One CONDITIONING per term of the rows, for latents of the shape of `latent_size` (height, width).
+
+    origin: the checkpoint that they are of, without which no MODEL will run them.
 
     Context that is the same at all sites travels as the CONDITIONING's own tokens (the host's stock path); otherwise
     the tokens are those of the down stage, which a user's ControlNet sees, and each site gets its own.
@@ -34,7 +39,7 @@ def conditionings(rows: Rows, latent_size: tuple[int, int]) -> list[list]:
     Raises ValueError when no context is given: the host's UNet cannot run without one.
     """
     shared = _shared_context(rows)
-    passport = Passport(latent_size, next(iter(rows.terms[0].values())).shape[0])
+    passport = Passport(tuple(latent_size), origin)
     # The same object for all terms, so that the host batches them; control_on says which rows it is for.
     control = {"control": control_object(rows.control), "control_apply_to_uncond": False} if rows.control else {}
     result = []
@@ -44,10 +49,10 @@ def conditionings(rows: Rows, latent_size: tuple[int, int]) -> list[list]:
             tokens = next((value for name, value in term.items() if name.startswith("context.")), None)
         if tokens is None:
             raise ValueError("these injections have no context; expected tokens for the UNet's cross-attention")
-        carried = {PREFIX + name: comfy.conds.CONDRegular(value) for name, value in term.items()
+        carried = {PREFIX + name: RowsCond(value) for name, value in term.items()
                    if not (shared and name.startswith("context."))}
         carried[PASSPORT] = comfy.conds.CONDConstant(passport)
-        result.append([[tokens, {"model_conds": carried, **control}]])
+        result.append([[tokens, {"model_conds": carried, "hooks": guards(origin), **control}]])
     return result
 
 
@@ -64,11 +69,11 @@ def _shared_context(rows: Rows) -> bool:
 # --- MODEL --------------------------------------------------------------------------------------------------
 
 def apply_injections(model: comfy.model_patcher.ModelPatcher, rows: Rows, unet_weights: Mapping[str, Tensor],
-                     method: str = "the PGPIS checkpoint") -> comfy.model_patcher.ModelPatcher:
+                     method: str = Origin.name, digest: str = Origin.digest) -> comfy.model_patcher.ModelPatcher:
     """A clone of the MODEL that reads rows like these and runs with the replaced weights.
 
-    rows: decide at which sites the attention is replaced. unet_weights: diffusers parameter name -> tensor. method: its
-    name, for messages.
+    rows: decide at which sites the attention is replaced. unet_weights: diffusers parameter name -> tensor. method,
+    digest: of the checkpoint, as of `Origin`.
 
     LoRAs loaded before or after add to the replaced weights. An attention replacement that a block already has is
     kept and called inside ours. A second application, of the same weights, adds nothing twice. Raises ValueError when
@@ -86,6 +91,8 @@ def apply_injections(model: comfy.model_patcher.ModelPatcher, rows: Rows, unet_w
         model.set_model_emb_patch(_add_to_time_embedding)
         model.set_model_attn2_patch(replace_context)
         model.set_model_attn1_patch(append_reference)
+    options = model.model_options["transformer_options"]
+    options[CARRIED] = {**options.get(CARRIED, {}), digest: method}
     names = rows.terms[0]
     cross = {site for name in names if name.startswith(("query_bias.", "extra_scale.", "context_count."))
              for site in sites_of(name.split(".", 1)[1])}
@@ -118,9 +125,10 @@ def _run_unet(executor: Callable, x: Tensor, timesteps: Tensor, context: Tensor 
     ours = {name.removeprefix(PREFIX): kwargs.pop(name) for name in list(kwargs) if name.startswith(PREFIX)}
     if not ours:
         return executor(x, timesteps, context, y, control, options, **kwargs)
-    passport = ours.pop("passport")
-    check_shape(x, passport, options)
-    call = Call(ours, _reference_rows(ours))
+    passport, size = ours.pop("passport"), (x.shape[-2], x.shape[-1])
+    check_origin(passport.origin, options)
+    check_aspect(size, passport)
+    call = Call(fitted_rows(ours, size), _reference_rows(ours), control)
     out = executor(x, timesteps, context, y, control, {**options, KEY: call}, **kwargs)
     _check_served(call, options)
     return out
@@ -145,18 +153,30 @@ def _reference_rows(rows: dict[str, Tensor]) -> list[int] | None:
 
 
 def _add_to_input_block(h: Tensor, transformer_options: dict) -> Tensor:
-    """input_block patch: stem after conv_in, residuals at the end of down blocks, in the skip as well."""
+    """input_block patch: stem after conv_in, residuals at the end of down blocks, in the skip as well; all at the size that
+    the block has here, which other nodes change (deep shrink)."""
     call = call_of(transformer_options)
     if call is None:
         return h
     slot = transformer_options["block"][1]
+    _fit_control(call.control, slot, h)
     if slot == STEM_SLOT:
         value = call.rows.get("stem")
     elif slot in DOWN_BLOCK_SLOTS:
         value = call.rows.get(f"down_residual.{DOWN_BLOCK_SLOTS.index(slot)}")
     else:
         value = None
-    return h if value is None else h + value.to(h.dtype)
+    return h if value is None else h + fitted_map(value, tuple(h.shape[-2:])).to(h.dtype)
+
+
+def _fit_control(control: dict | None, slot: int, h: Tensor) -> None:
+    """Control residuals for the skip of this input block, at its size: the host drops those of another size."""
+    skips = (control or {}).get("output", ())
+    if len(skips) == SKIP_COUNT and skips[slot] is not None:
+        skips[slot] = fitted_map(skips[slot], tuple(h.shape[-2:]))
+    middle = (control or {}).get("middle", ())
+    if slot == SKIP_COUNT - 1 and len(middle) and middle[-1] is not None:
+        middle[-1] = fitted_map(middle[-1], tuple(h.shape[-2:]))
 
 
 def _add_to_time_embedding(emb: Tensor, model_channels: int, transformer_options: dict) -> Tensor:
@@ -168,8 +188,10 @@ def _add_to_time_embedding(emb: Tensor, model_channels: int, transformer_options
 
 # --- once per generation ------------------------------------------------------------------------------------
 
-def _load_rows(executor: Callable, guider: object, *args, **kwargs) -> Tensor:
-    """SAMPLER_SAMPLE wrapper: moves the rows to the sampling device once, instead of once per step.
+def _load_rows(executor: Callable, guider: object, sigmas: Tensor, extra_args: dict, callback: Callable | None,
+               noise: Tensor, *args, **kwargs) -> Tensor:
+    """SAMPLER_SAMPLE wrapper: brings the rows to the number and size of the latents and to the sampling device, once
+    instead of once per step.
 
     Only the guider's own list for this run is changed; CONDITIONING of the graph stays on the CPU.
     """
@@ -177,16 +199,19 @@ def _load_rows(executor: Callable, guider: object, *args, **kwargs) -> Tensor:
     conds = getattr(guider, "conds", None)
     if model is not None and conds:
         dtype = model.manual_cast_dtype or model.get_dtype()
+        warn_of_swap(conds)
         for cond in (cond for several in conds.values() for cond in several or ()):
+            leave_the_edge(cond)
             held = cond.get("model_conds", {})
             if PASSPORT in held:
+                held = for_run(held, noise, extra_args.get("seed"), "area" not in cond)
                 cond["model_conds"] = {name: _loaded(name, value, guider.model_patcher.load_device, dtype)
                                        for name, value in held.items()}
-    return executor(guider, *args, **kwargs)
+    return executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
 
 
 def _loaded(name: str, value: object, device: torch.device, dtype: torch.dtype) -> object:
     if not name.startswith(PREFIX) or name == PASSPORT:
         return value
     tensor = value.cond
-    return comfy.conds.CONDRegular(tensor.to(device, dtype if tensor.is_floating_point() else None))
+    return RowsCond(tensor.to(device, dtype if tensor.is_floating_point() else None))

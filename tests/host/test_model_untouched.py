@@ -184,9 +184,9 @@ def test_lora_controlnet_and_pack_run_together_on_one_model(pack, tiny, model):
 
 def test_our_control_network_adds_to_a_users_controlnet_without_changing_its_tensors(host, pack):
     control, passport = host.pack("nodes.binding.control"), host.pack("nodes.binding.passport")
-    options = {"cond_or_uncond": [1, 0], "wrappers": {"diffusion_model": {"pgpis": [print]}}}   # as of a MODEL of ours
+    options = {"cond_or_uncond": [1, 0], passport.CARRIED: {"": "a checkpoint"}}   # as of a MODEL of ours
     theirs = {"input": [torch.ones(1)], "output": [torch.full((2,), 0.5)] * 11 + [None], "middle": [torch.ones(2)]}
-    rows = {"pgpis.control_on": torch.tensor([1, 0]), "pgpis.passport": passport.Passport((2, 2), 1)}
+    rows = {"pgpis.control_on": torch.tensor([1, 0]), "pgpis.passport": passport.Passport((2, 2))}
 
     def merged(previous, cond=rows, strength=1.0, sigma=1.0):
         ours = control.InjectedControl(lambda sample, time: ([torch.full((1,), float(n)) for n in range(12)],
@@ -195,7 +195,8 @@ def test_our_control_network_adds_to_a_users_controlnet_without_changing_its_ten
         ours.model_sampling_current = SimpleNamespace(calculate_input=lambda t, x: x, timestep=lambda t: t)
         if previous is not None:
             ours.set_previous_controlnet(SimpleNamespace(get_control=lambda *args: previous))
-        return ours.get_control(torch.zeros(2, 4, 2, 2), torch.full((2,), sigma), cond, 2, options)
+        with torch.no_grad():   # as the host runs it
+            return ours.get_control(torch.zeros(2, 4, 2, 2), torch.full((2,), sigma), cond, 2, options)
     both = merged(theirs)
     assert [v.tolist() for v in both["output"]] == [[n + 0.5, 0.5] for n in range(11)] + [[11.0, 0.0]]
     assert both["middle"][0].tolist() == [101.0, 1.0] and both["input"] == theirs["input"]

@@ -117,7 +117,7 @@ def test_a_checkpoint_that_masks_nothing_says_so(nodes, tiny_method, tiny, caplo
     half[:, :64] = 1
     with caplog.at_level(logging.WARNING):
         *_, given = nodes.queries.QueryEmbedding.execute(free, photo(), frames(), -1, 1.0, 0.0, 1.0).result
-        assert given.all() and not caplog.text
+        assert given.all() and "MASK" not in caplog.text
         *_, given = nodes.queries.QueryEmbedding.execute(free, photo(), frames(), -1, 1.0, 0.0, 1.0, mask=half).result
     assert given.all() and "the MASK changes nothing" in caplog.text
 
@@ -236,7 +236,7 @@ def test_a_mask_of_another_size_is_any_pooled(nodes, method):
     ({"start_percent": 0.8, "end_percent": 0.2}, "start_percent is 0.8, end_percent 0.2; expected"),
     ({"pose": torch.zeros(1, 8, 8, 3)}, "Tensor.*expected POSE_KEYPOINT"),
     ({"source": torch.zeros(8, 8, 3)}, "expected an IMAGE"),
-    ({"source": torch.rand(3, 8, 8, 3), "pose": frames(2)}, "3 sources, 2 poses, 1 masks; expected equal"),
+    ({"source": torch.rand(3, 8, 8, 3), "pose": frames(2)}, "3 sources and 2 poses; expected equal"),
     ({"pose": frames(2), "mask": torch.ones(3, 8, 8)}, "1 sources, 2 poses, 3 masks; expected equal")])
 def test_wrong_things_are_refused_by_name(change, words, nodes, method):
     with pytest.raises(ValueError, match=words):

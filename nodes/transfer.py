@@ -1,0 +1,130 @@
+"""Pose Transfer: a person and a pose onto a MODEL in one node, whatever the method."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..pgpis_models.mcld.config import FACE_WEIGHT
+from ..pgpis_models.mcld.inputs import texture_maps
+from ..pgpis_models.pipeline import defaults_of
+from .applying import applied, around_inputs, outputs, span_inputs
+from .embedding import PERSON_TOOLTIP, encoded_pairs, shown_poses
+from .face import own_faces
+from .inputs import checked_densepose, needed, pixels
+from .multifocal import focal_cond
+from .notice import notice
+from .queries import query_cond
+from .texture import as_images
+from .types import Cond, DenseposeType, FaceEmbedsType, Method, MethodType, PoseKeypointType
+
+NODE = "Pose Transfer"
+
+
+class PoseTransfer(io.ComfyNode):
+    """MODEL, PGPIS_METHOD, IMAGE and pose -> MODEL, positive, negative, LATENT for any KSampler."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PGPISPoseTransfer", display_name="Pose Transfer", category="PGPIS/sampling",
+            description="Makes the person of a photo stand in another pose, with any checkpoint of this pack: it takes the "
+                        "place of that method's embedding node and of Apply PGPIS. Connect its outputs to any KSampler, "
+                        "whose cfg weighs person and pose; which settings suit the checkpoint is shown here after a run. "
+                        "LoRAs, ControlNets and other patches on the MODEL keep working.",
+            inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or "
+                                   "LoRA of it."),
+                    *around_inputs(),
+                    # method and image are needed, but optional to the host, which would put required inputs before these.
+                    MethodType.Input("method", optional=True, tooltip="From Load PGPIS Checkpoint. Needed."),
+                    io.Image.Input("image", optional=True, tooltip="Photo(s) of the person. Needed. Resized to the "
+                                   "checkpoint's own size without keeping the aspect ratio, as in training."),
+                    PoseKeypointType.Input("pose", optional=True, tooltip="Target pose(s), one frame per picture: for CFLD, "
+                                           "FPDM and QEN. One photo with many poses, many photos with one pose, or equal "
+                                           "numbers of both make a batch."),
+                    DenseposeType.Input("densepose", optional=True, tooltip="Target pose(s) as DensePose of the person to "
+                                        "be drawn: for MCLD."),
+                    DenseposeType.Input("source_densepose", optional=True, tooltip="For MCLD: DensePose of the photo "
+                                        "itself. Texture map and face are then made of the photo, where they are not "
+                                        "connected."),
+                    io.Image.Input("texture", optional=True, tooltip="For MCLD: texture map(s) from Warp to Texture Map or "
+                                   "Edit Texture. Needs vae."),
+                    FaceEmbedsType.Input("face", optional=True, tooltip="For MCLD: from Face Embedding or Load Face "
+                                         "Embedding."),
+                    io.ClipVision.Input("clip_vision", optional=True, tooltip="For MCLD's published weights: CLIP ViT-L/14 "
+                                        "of sd-image-variations."),
+                    io.Vae.Input("vae", optional=True, tooltip="For MCLD: encodes the texture map for the reference "
+                                 "network."),
+                    io.Mask.Input("mask", optional=True, tooltip="For QEN: region(s) in which patches see the local "
+                                  "queries, in place of the pose's own."),
+                    io.Int.Input("person", default=-1, min=-1, max=99, optional=True, tooltip=PERSON_TOOLTIP),
+                    *span_inputs(optional=True),
+                    io.Float.Input("control_strength", default=1.0, min=0.0, max=10.0, step=0.01, optional=True,
+                                   tooltip="For QEN: strength of the pose's ControlNet."),
+                    io.Float.Input("face_weight", default=FACE_WEIGHT, min=0.0, max=5.0, step=0.05, optional=True,
+                                   tooltip="For MCLD: weight of the face branch; 0 leaves it out.")],
+            outputs=outputs())
+
+    @classmethod
+    def execute(cls, model, positive=None, negative=None, latent=None, method=None, image=None, start_percent=0.0,
+                end_percent=1.0, **given) -> io.NodeOutput:
+        needed(NODE, method=(method, "the PGPIS_METHOD of Load PGPIS Checkpoint"), image=(image, "a photo of the person"))
+        cond = transferred(method, image, {**given, "model": model})
+        result = applied(model, cond, positive, negative, latent, start_percent, end_percent)
+        notice(advice(method), logging.INFO)
+        return io.NodeOutput(*result)
+
+
+def transferred(method: Method, image, given: Mapping[str, Any]) -> Cond:
+    """A photo and what else is connected, by the node's input names, through the method of a checkpoint -> PGPIS_COND.
+
+    Raises ValueError that names the input for what is missing or does not fit.
+    """
+    name = method.checkpoint.meta.method
+    if name == "mcld":
+        return _by_densepose(method, image, **given)
+    if given.get("pose") is None:
+        came = "a densepose but no pose" if given.get("densepose") is not None else "no pose"
+        raise ValueError(f"{NODE} has {came}; {method.name} expects POSE_KEYPOINT at the input pose. Connect Load Pose, "
+                         "Extract Pose or any node that gives POSE_KEYPOINT")
+    poses = shown_poses(given["pose"], given.get("person", -1))
+    if name == "qen":
+        return query_cond(method, image, poses, given.get("mask"), given.get("control_strength", 1.0))
+    return encoded_pairs(method, image, poses)
+
+
+def _by_densepose(method: Method, image, densepose=None, source_densepose=None, texture=None, face=None, clip_vision=None,
+                  vae=None, model=None, face_weight=FACE_WEIGHT, pose=None, **_others) -> Cond:
+    config = method.checkpoint.method.config
+    if densepose is None:
+        came = "a pose but no densepose" if pose is not None else "no densepose"
+        raise ValueError(f"{NODE} has {came}; {method.name} expects DENSEPOSE at the input densepose. Connect Estimate "
+                         "DensePose of a picture in the target pose, or Read IUV")
+    if not config.own_vision and clip_vision is None:
+        raise ValueError(f"{NODE} has no clip_vision; {method.name} expects CLIP ViT-L/14 of sd-image-variations. Connect "
+                         "Load CLIP Vision")
+    if source_densepose is not None:
+        photos, surface = pixels(image, "the IMAGE"), checked_densepose(source_densepose)
+        if texture is None:
+            needed(NODE, vae=(vae, "the VAE of the base model, which encodes the texture map made of the photo"))
+            texture = as_images(texture_maps(config, photos, surface))
+        if face is None and config.own_vision:
+            face = own_faces(method, photos, surface)
+    elif texture is None and config.aggregation != "image":
+        notice(f"{method.name} sees no texture map: connect source_densepose (DensePose of the photo) or texture for the "
+               "garments' details.")
+    return focal_cond(method, image, densepose, face_weight, texture, face, clip_vision, vae, model)
+
+
+def advice(method: Method) -> str:
+    """What to set at the sampler for a checkpoint."""
+    usual, module = defaults_of(method.checkpoint.meta.method, method.checkpoint.meta.base), method.checkpoint.method
+    scales = module.guidance_scales(module.guidance_modes[0])
+    cfg = usual["weights"].get(scales[-1], 2.0)
+    return f"{method.name}: {usual['steps']} steps at cfg {cfg:g} suit it."
+
+
+NODES = [PoseTransfer]

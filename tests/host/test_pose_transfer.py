@@ -1,0 +1,171 @@
+"""Pose Transfer gives what each method's own nodes give, says what is missing, and warns of what cannot go well."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.host.test_nodes_run import ROW, ksampler, saved
+from training.world.bank import HELD_OUT, pose_seed
+from training.world.drawing import render
+from training.world.poses import sample_pose
+from training.world.wardrobe import sample_identity
+
+SIZE = (128, 96)
+
+
+@pytest.fixture(scope="module")
+def nodes(host):
+    return SimpleNamespace(**{name: host.pack(f"nodes.{name}") for name in (
+        "loaders", "appearance", "fusion", "queries", "sampling", "transfer", "embedding")})
+
+
+@pytest.fixture(scope="module")
+def model(nodes, demo):
+    return nodes.loaders.LoadDemoBase.execute().result[0]
+
+
+@pytest.fixture(scope="module")
+def methods(nodes, demo, tiny, tiny_method):
+    return {"cfld": nodes.loaders.LoadCheckpoint.execute("cfld_tiny.safetensors").result[0],
+            "fpdm": tiny_method("fpdm", "FPDM", "fpdm_transfer", 31, context=tiny.context),
+            "qen": tiny_method("qen", "QEN", "qen_transfer", 33, unet_heads=tiny.heads, prompt_width=tiny.context)}
+
+
+def frames(count=2):
+    xy = np.random.default_rng(3).uniform(10, 90, (count, 18, 2))
+    return [{"people": [{"pose_keypoints_2d": np.concatenate([one, np.ones((18, 1))], 1).ravel().tolist()}],
+             "canvas_height": SIZE[0], "canvas_width": SIZE[1]} for one in xy]
+
+
+def drawn(number=118, size=SIZE):
+    identity = sample_identity(HELD_OUT + number)
+    picture = render(identity, sample_pose(pose_seed(HELD_OUT + number, 1)), size).image
+    return torch.from_numpy(picture).float()[None] / 255
+
+
+def transfer(nodes, model, method, photo, **given):
+    return nodes.transfer.PoseTransfer.execute(model, method=method, image=photo, **given).result
+
+
+def by_experts(nodes, name, model, method, photo, mask):
+    """The method's embedding node, then Apply PGPIS."""
+    pose = frames()
+    if name == "cfld":
+        cond = nodes.appearance.AppearanceEmbedding.execute(method, photo, pose, -1).result[0]
+    elif name == "fpdm":
+        cond = nodes.fusion.FusionEmbedding.execute(method, photo, pose, -1, "error").result[0]
+    else:
+        cond = nodes.queries.QueryEmbedding.execute(method, photo, pose, -1, 0.7, 0.0, 1.0, mask=mask).result[0]
+    return nodes.sampling.Apply.execute(model, cond).result
+
+
+def sampled(patched, positive, negative, latent):
+    import comfy.sample
+    samples = latent["samples"]
+    with torch.inference_mode():
+        return comfy.sample.sample(patched, comfy.sample.prepare_noise(samples, 3), 2, 2.0, "euler", "normal", positive,
+                                   negative, samples, disable_pbar=True, seed=3)
+
+
+@pytest.mark.parametrize("name", ["cfld", "fpdm", "qen"])
+def test_it_gives_what_the_methods_own_nodes_give(name, nodes, model, methods):
+    photo, mask = drawn(), torch.zeros(1, 40, 30)
+    mask[:, 5:30, 8:20] = 1
+    given = {"mask": mask, "control_strength": 0.7} if name == "qen" else {}
+    ours = sampled(*transfer(nodes, model, methods[name], photo, pose=frames(), **given))
+    theirs = sampled(*by_experts(nodes, name, model, methods[name], photo, mask))
+    assert ours.shape == (2, 4, 16, 12) and torch.equal(ours, theirs)
+    other = sampled(*transfer(nodes, model, methods[name], drawn(104), pose=frames(), **given))
+    assert not torch.equal(ours, other), "the person is seen"
+    if name == "qen":
+        assert not torch.equal(ours, sampled(*transfer(nodes, model, methods[name], photo, pose=frames(), mask=mask)))
+
+
+def test_it_takes_a_method_that_it_was_not_written_for(nodes, model, methods, monkeypatch):
+    """One whose name is in the registry alone: by its `encode_pictures`."""
+    import dataclasses
+    method = methods["cfld"]
+    encode = nodes.embedding.picture_encoder("cfld")
+    monkeypatch.setattr(nodes.embedding, "picture_encoder", lambda name: {"tint": encode}[name])
+    meta = dataclasses.replace(method.checkpoint.meta, method="tint")
+    renamed = dataclasses.replace(method, checkpoint=dataclasses.replace(method.checkpoint, meta=meta))
+    assert transfer(nodes, model, renamed, drawn(), pose=frames())[3]["samples"].shape == (2, 4, 16, 12)
+
+
+def graph(**more):
+    nodes = {
+        "base": ("PGPISLoadDemoBase", {}), "method": ("PGPISLoadCheckpoint", {"file": "cfld_tiny.safetensors"}),
+        "photo": ("LoadImage", {"image": "transfer.png"}),
+        "pose": ("PGPISLoadPose", {"file": "(the text below)", "text": ROW, "canvas_width": 0, "canvas_height": 0}),
+        "apply": ("PGPISPoseTransfer", {"model": ["base", 0], "method": ["method", 0], "image": ["photo", 0],
+                                        "pose": ["pose", 0]}),
+        "sampler": ksampler(2), "decode": ("VAEDecode", {"samples": ["sampler", 0], "vae": ["base", 1]}),
+        "save": ("SaveImage", {"images": ["decode", 0], "filename_prefix": "t"})} | more
+    return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}
+
+
+def test_four_links_make_a_picture_in_a_graph(host, demo):
+    """No widget is needed: load, photo, pose, picture."""
+    Image.fromarray((drawn()[0].numpy() * 255).astype(np.uint8)).save(host.base / "input" / "transfer.png")
+    picture, = saved(host, host.run(graph()))
+    assert picture.shape == (*SIZE, 3)
+    cond = ("PGPISAppearanceEmbedding", {"method": ["method", 0], "source": ["photo", 0], "pose": ["pose", 0], "person": -1})
+    expert, = saved(host, host.run(graph(cond=cond, apply=("PGPISApply", {"model": ["base", 0], "cond": ["cond", 0]}))))
+    assert np.array_equal(picture, expert)
+
+
+# --- what is missing ----------------------------------------------------------------------------------------
+
+def test_what_is_missing_is_named_with_its_input(nodes, model, methods):
+    with pytest.raises(ValueError, match=r"has no pose; cfld_tiny.safetensors .*POSE_KEYPOINT at the input pose. Connect"):
+        transfer(nodes, model, methods["cfld"], drawn())
+    with pytest.raises(ValueError, match="has a densepose but no pose; .*POSE_KEYPOINT at the input pose"):
+        transfer(nodes, model, methods["fpdm"], drawn(), densepose=(object(),))
+    with pytest.raises(ValueError, match="No person in frame 1 of 1"):
+        transfer(nodes, model, methods["qen"], drawn(), pose=[{"people": [], "canvas_height": 9, "canvas_width": 9}])
+    with pytest.raises(ValueError, match="2 sources and 3 poses; expected equal numbers, or one of either.*Repeat"):
+        transfer(nodes, model, methods["cfld"], drawn().repeat(2, 1, 1, 1), pose=frames(3))
+    with pytest.raises(ValueError, match="2 sources, 2 poses, 3 masks; expected equal numbers, or one of each that differs"):
+        transfer(nodes, model, methods["qen"], drawn().repeat(2, 1, 1, 1), pose=frames(2), mask=torch.ones(3, 8, 8))
+
+
+# --- warnings -----------------------------------------------------------------------------------------------
+
+def told(nodes, model, method, photo, caplog, **given):
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        transfer(nodes, model, method, photo, pose=frames(1), **given)
+    return caplog.text
+
+
+def test_a_photo_at_a_demo_checkpoint_is_told_and_a_mannequin_is_not(nodes, model, methods, caplog):
+    noisy = torch.rand(1, 300, 200, 3, generator=torch.Generator().manual_seed(0))
+    shaded = torch.linspace(0.2, 0.8, 300)[:, None, None].expand(300, 200, 3) + 0.04 * noisy   # a wall, a camera's noise
+    for name, method in methods.items():
+        for photo in (noisy, shaded):
+            said = told(nodes, model, method, photo, caplog)
+            assert "knows drawn mannequins alone, and this looks like a photo" in said, name
+        for number in (118, 104, 7):
+            for size in (SIZE, (256, 192), (512, 384)):
+                said = told(nodes, model, method, drawn(number, size), caplog)
+                assert "looks like a photo" not in said, (name, number, size)
+
+
+def test_a_black_mask_is_told(nodes, model, methods, caplog):
+    qen, black, half = methods["qen"], torch.zeros(2, 40, 30), torch.zeros(2, 40, 30)
+    half[:, 10:30] = 1
+    mixed = torch.stack([half[0], black[0]])
+    assert "MASK 1, 2 of 2 is all black, which masks nothing" in told(nodes, model, qen, drawn(), caplog, mask=black)
+    assert "MASK 2 of 2 is all black" in told(nodes, model, qen, drawn(), caplog, mask=mixed)
+    assert "all black" not in told(nodes, model, qen, drawn(), caplog, mask=half)
+
+
+def test_what_suits_the_sampler_is_said(nodes, model, methods, caplog):
+    assert "cfld_tiny.safetensors (cfld on base demo): 16 steps at cfg 1.5 suit it." in told(
+        nodes, model, methods["cfld"], drawn(), caplog)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from comfy_api.latest import io, ui
@@ -16,7 +18,7 @@ from ..pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
 from ..pgpis_models.poses.keypoints import Keypoints
 from .embedding import person_choice
 from .inputs import checked_densepose, matching, pixels, rgb
-from .types import DenseposeType, FrameType, MethodType, PoseKeypointType
+from .types import DenseposeType, FrameType, Method, MethodType, PoseKeypointType
 
 
 class FitPerson(io.ComfyNode):
@@ -110,6 +112,28 @@ def fitted(photos: np.ndarray, layout: Layout, *, pose=None, densepose=None, mas
                        targets=goals("target poses", index), target_denseposes=goals("target DENSEPOSE", index),
                        person=person_choice(person), padding=padding, together=together)
             for index in range(1 if shared else count)]
+
+
+def framed_inputs(method: Method, image, *, pose=None, densepose=None, source_pose=None, source_densepose=None, mask=None,
+                  person: int = -1) -> tuple[dict[str, Any], tuple[Frame, ...], str]:
+    """What a node for whole transfers is given, in the method's frame: (the same inputs by name, those that were connected;
+    PGPIS_FRAME; what was done, in words).
+
+    image, source_pose, source_densepose, mask: of the person's photo(s), of any size. pose, densepose: the targets, on
+    canvases of their own. person: which of each frame of `pose`. Raises ValueError as `fitted` does.
+    """
+    targets = None if pose is None else on_canvas(from_pose_keypoint(pose, person_choice(person)))
+    iuvs = None if densepose is None else checked_densepose(densepose)
+    fits = fitted(pixels(image, "the IMAGE"), layout_of(method.checkpoint.method.config), pose=source_pose,
+                  densepose=source_densepose, mask=mask, targets=targets, target_denseposes=iuvs)
+    made: dict[str, Any] = {"image": torch.from_numpy(np.stack([fit.photo for fit in fits])).float() / 255}
+    if targets is not None:
+        made["pose"] = to_pose_keypoint([target for fit in fits for target in fit.targets])
+    if iuvs is not None:
+        made["densepose"] = tuple(iuv for fit in fits for iuv in fit.target_denseposes)
+    if source_densepose is not None:
+        made["source_densepose"] = tuple(fit.densepose for fit in fits)
+    return made, tuple(fit.frame for fit in fits), "\n".join(fit.said for fit in fits)
 
 
 class PasteBack(io.ComfyNode):

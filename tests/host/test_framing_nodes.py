@@ -103,6 +103,19 @@ def test_everything_comes_in_one_frame(host, nodes, method, scene):
     assert (picture[0][mask[0] > 0] - picture[0, 0, 0]).abs().sum(-1).mean() > 0.2   # the person is under its mask
 
 
+def test_a_node_for_whole_transfers_gets_its_inputs_in_the_frame(host, nodes, method, scene):
+    """The same pixels, joints and labels as of Fit Person, by the names of the inputs that were connected."""
+    one, other = scene
+    given = {"source_densepose": (own_iuv(host, one.iuv),), "pose": to_pose_keypoint(other.people * 2)}
+    made, frames, said = nodes.framed_inputs(method, image(one.picture), densepose=(own_iuv(host, other.iuv),) * 2, **given)
+    assert made.keys() == {"image", "pose", "densepose", "source_densepose"} and len(frames) == 1 and said
+    result = fit(nodes, method, one.picture, densepose=given["source_densepose"], target_pose=given["pose"],
+                 target_densepose=(own_iuv(host, other.iuv),) * 2)
+    assert torch.equal(made["image"], result[0]) and made["pose"] == result[4] and frames == result[6]
+    assert np.array_equal(made["densepose"][1].part, result[5][1].part)
+    assert nodes.framed_inputs(method, image(one.picture))[0].keys() == {"image"}
+
+
 def own_iuv(host, iuv):
     """The same of the class that the host has loaded."""
     return host.pack("pgpis_models.surface.densepose").IUV(iuv.part, iuv.u, iuv.v)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 
 import comfy.model_base
@@ -16,6 +20,7 @@ from comfy_api.latest import io
 from torch import nn
 
 from ..pgpis_models.checkpoint import load_checkpoint
+from ..pgpis_models.published import ENDINGS, listed, published_set
 from ..pgpis_models.unet.base import BaseSizes, read_sizes
 from ..pgpis_models.unet.control_branch import ControlBranch
 from ..pgpis_models.unet.weights import difference, open_safetensors, shapes_of
@@ -24,7 +29,9 @@ from .types import Method, MethodType
 FOLDER = "pgpis"
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / "demo"
 DEMO_BASE, DEMO_VAE = "demo_base.safetensors", "demo_vae.safetensors"
-EXTENSIONS = {".safetensors"}
+EXTENSIONS = set(ENDINGS)
+WATCHED = 0.5   # seconds between looks at a file that is being written
+log = logging.getLogger(__name__)
 NO_METHOD = (DEMO_BASE, DEMO_VAE, "_adapter.safetensors")   # the last is what training a base leaves beside it
 
 
@@ -45,18 +52,78 @@ def _path_of(name: str) -> Path:
     return Path(path)
 
 
+def method_files() -> list[str]:
+    """The files that may be chosen as a method: ours, and published ones that are converted when they are loaded."""
+    names = [name for name in folder_paths.get_filename_list(FOLDER) if not name.endswith(NO_METHOD)]
+    return [name for name in names if (path := folder_paths.get_full_path(FOLDER, name)) and listed(Path(path))]
+
+
+def own_file(path: Path) -> Path:
+    """The file itself, or of published weights the checkpoint of ours that is made of them, once, beside them.
+
+    Raises ValueError when the files are not what they should be; nothing half-written is left then.
+    """
+    found = published_set(path)
+    if found is None:
+        return path
+    if not found.converted():
+        with growing(found.output, found.size):
+            log.info("converted %s", found.convert())
+    return found.output
+
+
+@contextmanager
+def growing(path: Path, size: int):
+    """A progress bar for a file of about `size` bytes that is written beside `path`, under a name that begins like it. An
+    interruption meanwhile is raised when the file is whole."""
+    bar, done, stopped = comfy.utils.ProgressBar(size), threading.Event(), []
+
+    def watch() -> None:
+        while not done.wait(WATCHED):
+            try:
+                parts = [part.stat().st_size for part in path.parent.glob(f"{path.name}.*.part")]
+                bar.update_absolute(min(max(parts, default=0), size), size)
+            except OSError:   # renamed between the two looks
+                continue
+            except comfy.model_management.InterruptProcessingException as error:
+                stopped.append(error)
+                return
+    thread = threading.Thread(target=copy_context().run, args=(watch,), daemon=True)   # the host asks who is running
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    if stopped:
+        raise stopped[0]
+    bar.update_absolute(size, size)
+
+
+def load_method(path: Path, name: str) -> Method:
+    """The PGPIS_METHOD of a file of ours. name: for messages."""
+    checkpoint = load_checkpoint(path)
+    # Networks that will run as a UNet of the host are not moved with the encoders.
+    take = getattr(checkpoint.method, "take_reference", None)
+    side_weights = take() if take else {}
+    patcher = comfy.model_patcher.ModelPatcher(encoders_of(checkpoint.method.requires_grad_(False)),
+                                               comfy.model_management.get_torch_device(),
+                                               comfy.model_management.unet_offload_device())
+    return Method(checkpoint, patcher, name, side_weights)
+
+
 class LoadCheckpoint(io.ComfyNode):
     """File -> PGPIS_METHOD."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        files = [name for name in folder_paths.get_filename_list(FOLDER) if not name.endswith(NO_METHOD)]
         return io.Schema(
             node_id="PGPISLoadCheckpoint", display_name="Load PGPIS Checkpoint", category="PGPIS/loaders",
             description="Loads a trained pose transfer method (its encoders and the UNet weights that belong to it) from "
                         "models/pgpis. The file says itself which method it is and which base model it needs.",
-            inputs=[io.Combo.Input("file", options=files, tooltip="A .safetensors file of this pack in models/pgpis. "
-                                   "Published weights are converted first with: python -m pgpis_models.convert")],
+            inputs=[io.Combo.Input("file", options=method_files(), tooltip="A file in models/pgpis: a checkpoint of this "
+                                   "pack, or weights as their authors publish or retrain them, all files of a set in one "
+                                   "folder. Those are converted once, beside them.")],
             outputs=[MethodType.Output(display_name="method", tooltip="The method, for an embedding node of its kind.")])
 
     @classmethod
@@ -66,14 +133,7 @@ class LoadCheckpoint(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        checkpoint = load_checkpoint(_path_of(file))
-        # Networks that will run as a UNet of the host are not moved with the encoders.
-        take = getattr(checkpoint.method, "take_reference", None)
-        side_weights = take() if take else {}
-        patcher = comfy.model_patcher.ModelPatcher(encoders_of(checkpoint.method.requires_grad_(False)),
-                                                   comfy.model_management.get_torch_device(),
-                                                   comfy.model_management.unet_offload_device())
-        return io.NodeOutput(Method(checkpoint, patcher, file, side_weights))
+        return io.NodeOutput(load_method(own_file(_path_of(file)), file))
 
 
 def encoders_of(method: nn.Module) -> nn.Module:

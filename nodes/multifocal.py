@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 from comfy_api.latest import io
-from PIL import Image
 from torch import Tensor
 
 from ..pgpis_models.mcld.config import FACE_WEIGHT
 from ..pgpis_models.mcld.inputs import as_input, as_pixels, image_tokens, squashed_textures
 from ..pgpis_models.mcld.model import MCLD
+from ..pgpis_models.parts.pixels import resized
 from ..pgpis_models.surface.densepose import pose_pictures
 from .binding.reference import reference_of
 from .embedding import picture_size, warn_of_photo
@@ -101,8 +101,7 @@ def focal_cond(method: Method, source: Tensor, densepose, face_weight: float = F
 
 def squashed(pictures: np.ndarray, size: tuple[int, int]) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, *size) in -1..1 by Pillow's bicubic filter, aspect ratio ignored: as published."""
-    return as_input(np.stack([np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.BICUBIC))
-                              for picture in pictures]))
+    return as_input(np.stack([resized(picture, size) for picture in pictures]))
 
 
 def embeds(clip_vision, pictures: np.ndarray, width: int) -> Tensor:

@@ -23,6 +23,7 @@ EmbeddingType = io.Custom("PGPIS_EMBEDDING")   # Tensor (B, E), rows of length 1
 DenseposeType = io.Custom("DENSEPOSE")          # tuple of pgpis_models.surface.densepose.IUV, one per picture
 DIGESTED = 16   # numbers of each tensor that go into the digest of a checkpoint
 FaceEmbedsType = io.Custom("FACE_EMBEDS")       # FaceEmbeds
+FrameType = io.Custom("PGPIS_FRAME")            # tuple of pgpis_models.framing.boxes.Frame, one per picture
 PoseKeypointType = io.Custom("POSE_KEYPOINT")  # the type of controlnet_aux's nodes and of the host's own
 
 

@@ -4,8 +4,9 @@
     python -m pgpis_models.generate --checkpoint C --source A.png --pose POSES/ --out PICTURES/
     python -m pgpis_models.generate --checkpoint C --source A.png --pose VIDEO.npy --canvas 260x210 --sequence --out O.webp
 
-With an MCLD checkpoint poses are IUV pictures, and the person's own is given with --source-densepose. From any folder, and
-with a Python that does not look for packages in the folder that it runs in (ComfyUI's portable one):
+--fit takes a photo of any size and shape, --paste puts the result back into it. With an MCLD checkpoint poses are IUV
+pictures, and the person's own is given with --source-densepose. From any folder, and with a Python that does not look for
+packages in the folder that it runs in (ComfyUI's portable one):
 
     python PATH/TO/pgpis_models/generate.py --checkpoint C ...
 """
@@ -26,10 +27,10 @@ import torch
 from tqdm import tqdm
 
 from .checkpoint import read_metadata
-from .command import mcld, poses, qen, sequence
+from .command import mcld, person, poses, qen, sequence
 from .command.flags import check_counts, read_weight
 from .command.output import save
-from .pipeline import Generator, open_photo
+from .pipeline import Generator
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
                         "picture), or a folder of them")
     sequence.add_flags(parser)
     poses.add_flags(parser)
+    person.add_flags(parser)
     parser.add_argument("--out", type=Path, required=True, help="picture, or a folder when --pose is one")
     parser.add_argument("--base", default="", help="diffusers folder of the base model (not for demo checkpoints)")
     parser.add_argument("--vae", default="", help="autoencoder; default: that of the base")
@@ -62,6 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(options: argparse.Namespace) -> None:
     """Everything after the command line is read."""
     sequence.check_flags(options)
+    person.check_flags(options)
     check_counts(options, ("steps", "batch"))
     weights = dict(read_weight(item) for item in options.weight)
     method = read_metadata(options.checkpoint).method
@@ -76,23 +79,29 @@ def run(options: argparse.Namespace) -> None:
     nobody = method == "qen"   # without a person its attention is not masked, which it says
     targets = [mcld.read_iuv(path) if dense else poses.read_pose(path, choice, nobody) for path in files]
     generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
-    photo = open_photo(options.source)
-    source, extras = generator.prepare(photo), control
     if dense:
-        extras = mcld.person_of(generator, photo, options.source_densepose, options.texture, options.face,
-                                         options.clip)
+        own = mcld.read_iuv(options.source_densepose) if options.source_densepose else None
+        shown = person.Person(options, generator.method.config, denseposes=targets, densepose=own)
+        extras, targets = mcld.person_of(generator, shown.photo, shown.densepose, options.texture, options.face,
+                                         options.clip), shown.denseposes
+    else:
+        shown = person.Person(options, generator.method.config, targets)
+        extras, targets = control, shown.poses
+    if shown.said:
+        print(shown.said)
+    source = generator.prepare(shown.photo)
     outputs = [options.out / f"{p.stem}.png" for p in files] if folder else [options.out]
     outputs[0].parent.mkdir(parents=True, exist_ok=True)
     steps = options.steps or generator.defaults["steps"]
     with tqdm(total=len(files) * steps, unit="step") as bar:
         for start in range(0, len(files), options.batch):
             chunk = slice(start, start + options.batch)
-            count, shown = len(targets[chunk]), {"densepose": targets[chunk]} if dense else {}
+            count, iuvs = len(targets[chunk]), {"densepose": targets[chunk]} if dense else {}
             made = generator(source, targets[chunk], mode=options.mode, weights=weights, steps=steps,
-                             sampler=options.sampler, seed=options.seed, first=start, **extras, **shown,
+                             sampler=options.sampler, seed=options.seed, first=start, **extras, **iuvs,
                              callback=lambda *_, n=count: bar.update(n))
             for path, picture in zip(outputs[chunk], made, strict=True):
-                save(picture, path)
+                save(shown.finished(picture), path)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch import Tensor
 from .checkpoint import load_checkpoint
 from .methods import picture_encoder, sequence_encoders
 from .noise.samplers import sample_latents
+from .parts.pixels import resized
 from .poses.keypoints import Keypoints
 from .unet.autoencoder import VAE_STRIDE, decode_latents, load_vae
 from .unet.base import check_prediction, load_unet
@@ -160,8 +161,7 @@ def open_photo(path: str | Path) -> np.ndarray:
 
 def read_photo(image: np.ndarray, size: tuple[int, int]) -> Tensor:
     """See `Generator.prepare`. Raises ValueError for other shapes and types."""
-    from PIL import Image
-    picture = as_rgb(image).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    picture = resized(np.asarray(as_rgb(image)), size)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 

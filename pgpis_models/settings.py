@@ -65,6 +65,8 @@ def build(kind: type, tree: Any, where: str = "") -> Any:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
             raise ValueError(f"unknown setting {name!r}; did you mean {'.'.join(filter(None, [where, near[0]]))!r}?")
+        if value is False and "no" in known[key].metadata.get("options", ()):
+            value = "no"   # what was written before YAML read it
         values[key] = typed(hints[key], value, name)
     lacking = [name for name, item in known.items()
                if name not in values and item.default is MISSING and item.default_factory is MISSING]

@@ -1,6 +1,7 @@
 """Draws the workflows' input pictures (--inputs), and takes the pictures of their graphs and results.
 
-    python tools/picture_workflows.py                  starts a ComfyUI of its own, which takes a minute on a CPU
+    python tools/picture_workflows.py                  all of them, with a ComfyUI of its own: some minutes on a CPU
+    python tools/picture_workflows.py --only NAME      of one workflow, or some
     python tools/picture_workflows.py --host URL       uses a running one that has the pack and its demo models
     python tools/picture_workflows.py --inputs         draws workflows/inputs/*.png and stops
     python tools/picture_workflows.py --thumbnails     makes workflows/*.jpg of the pictures that are there, and stops
@@ -197,8 +198,13 @@ def main() -> None:
     parser.add_argument("--inputs", action="store_true", help="draw workflows/inputs and stop")
     parser.add_argument("--thumbnails", action="store_true", help="make the thumbnails and stop")
     parser.add_argument("--width", type=int, default=1600, help="of the graphs' pictures, in pixels")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of these workflows alone, such as cfld_pose_transfer")
     parser.add_argument("--out", type=Path, default=WORKFLOWS, help="folder for the pictures")
     options = parser.parse_args()
+    files = [path for path in workflow_files() if not options.only or path.stem in options.only]
+    unknown = set(options.only or ()) - {path.stem for path in files}
+    if unknown:
+        parser.error(f"no workflow {', '.join(sorted(unknown))}; expected {', '.join(p.stem for p in workflow_files())}")
     if options.inputs:
         (WORKFLOWS / "inputs").mkdir(parents=True, exist_ok=True)
         for name, picture in input_pictures().items():
@@ -206,7 +212,7 @@ def main() -> None:
             print(WORKFLOWS / "inputs" / name)
         return
     if options.thumbnails:
-        for path in workflow_files():
+        for path in files:
             print(write_thumbnail(options.out, path.stem))
         return
     lacking = missing_tools()
@@ -216,7 +222,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     with host_of(options.host) as host:
         jobs = []
-        for path in workflow_files():
+        for path in files:
             queue = path.stem not in NEEDS_DOWNLOADS
             jobs.append({"name": path.stem, "workflow": json.loads(path.read_text()), "queue": queue, "width": options.width,
                          "screenshot": str(options.out / f"{path.stem}.graph.png")})

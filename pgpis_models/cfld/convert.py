@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import Metadata, write_checkpoint
-from ..command.torch_files import read_torch_file, strip_prefix
+from ..command.torch_files import read_weights, strip_prefix
 from ..unet.shapes import unet_shapes
 from ..unet.weights import difference, open_safetensors, shapes_of
 from .config import CFLDConfig
 from .model import CFLD
 
-HELP = "CFLD: the two files of the authors' release, in any order"
+HELP = "CFLD: the two files of the authors' release, or of their training (model.safetensors, model_1.safetensors)"
 LICENCE = ("converted from the release of CFLD (github.com/YanzuoLu/CFLD, MIT licence); trained on DeepFashion, whose "
            "images are for non-commercial research")
 
@@ -81,7 +81,7 @@ def _sort_out(inputs: Sequence[str | Path]) -> tuple[dict[str, Tensor], dict[str
         raise ValueError(f"{len(inputs)} input files; expected two, pytorch_model.bin and pytorch_model_1.bin")
     found: dict[str, tuple[Path, dict[str, Tensor]]] = {}
     for path in map(Path, inputs):
-        state = strip_prefix(read_torch_file(path), "module.")  # from runs on several processes
+        state = read_weights(path)
         if any(key.startswith(("backbone.", "decoder.", "appearance_encoder.")) for key in state):
             kind = "conditioning model"
         elif state and all(key.startswith("model.") for key in state):

@@ -47,16 +47,17 @@ def read_iuv(path: str | Path) -> IUV:
     return iuv
 
 
-def person_of(generator: Generator, photo: np.ndarray, densepose: str = "", texture: str = "", face: str = "",
+def person_of(generator: Generator, photo: np.ndarray, densepose: str | IUV | None = "", texture: str = "", face: str = "",
               clip: str = "") -> dict[str, Any]:
     """The extras of `mcld.inputs.encode_pictures` that belong to the source person.
 
-    photo: as `open_photo` gives it. densepose: its IUV picture, of the same size, from which texture map and, with the
-    checkpoint's own encoder, face are made where texture (picture) and face (.npy) do not give them. clip: folder of CLIP,
-    for checkpoints that bring no encoder. What cannot be made is left out, which is the method's null.
+    photo: as `open_photo` gives it. densepose: its IUV, or the file of its picture, of the same size, from which texture
+    map and, with the checkpoint's own encoder, face are made where texture (picture) and face (.npy) do not give them.
+    clip: folder of CLIP, for checkpoints that bring no encoder. What cannot be made is left out, which is the method's null.
     """
     config = generator.method.config
-    iuv, picture = read_iuv(densepose) if densepose else None, np.asarray(as_rgb(photo))
+    iuv = densepose if isinstance(densepose, IUV) else read_iuv(densepose) if densepose else None
+    picture = np.asarray(as_rgb(photo))
     extras: dict[str, Any] = {}
     if texture:
         extras["textures"] = np.asarray(as_rgb(open_photo(texture), ground="black"))[None]

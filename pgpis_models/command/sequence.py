@@ -8,10 +8,11 @@ from typing import Any
 from tqdm import tqdm
 
 from ..methods import sequence_encoders
-from ..pipeline import Generator, open_photo
+from ..pipeline import Generator
 from ..poses.formats import EMPTY
 from .flags import refuse
 from .output import as_file, save, save_film
+from .person import Person
 from .poses import Choice, sequence_poses
 
 ANIMATED = (".webp", ".gif")
@@ -46,7 +47,10 @@ def run(options: argparse.Namespace, method: str, choice: Choice, weights: dict[
     if options.out.suffix and options.out.suffix.lower() not in ANIMATED:
         raise ValueError(f"--out is {options.out}; expected a {' or '.join(ANIMATED)} file, or a folder for numbered frames")
     generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
-    source = generator.prepare(open_photo(options.source))
+    person = Person(options, generator.method.config, poses)
+    if person.said:
+        print(person.said)
+    source, poses = generator.prepare(person.photo), person.poses
     (options.out.parent if options.out.suffix else options.out).mkdir(parents=True, exist_ok=True)
     steps, frames = options.steps or generator.defaults["steps"], []
     with tqdm(total=len(poses) * steps, unit="step") as bar:
@@ -56,6 +60,7 @@ def run(options: argparse.Namespace, method: str, choice: Choice, weights: dict[
         number = 0
         for pictures in made:
             for picture in pictures:
+                picture = person.finished(picture)
                 if options.out.suffix:
                     frames.append(as_file(picture))
                 else:

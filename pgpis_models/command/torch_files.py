@@ -1,4 +1,4 @@
-"""Published torch files, read without running code."""
+"""Published weights, torch files or safetensors, read without running code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,39 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..unet.weights import what_is
+from ..unet.weights import open_safetensors, what_is
+
+COMPILED, PARALLEL = "_orig_mod", "module."   # what torch.compile and runs on several processes add to names
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The state dict of a file as training wrote it: a torch file, or the safetensors of newer accelerate, under the names
+    of the plain modules. Raises as `read_torch_file` does."""
+    path = Path(path)
+    if not is_safetensors(path):
+        return plain_names(read_torch_file(path), path)
+    with open_safetensors(path) as file:
+        return plain_names({key: file.get_tensor(key) for key in file.keys()}, path)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as a safetensors file does: the length of a JSON header, and the header."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    with open(path, "rb") as file:
+        head = file.read(9)
+    return head[4:] == b"\0\0\0\0{"   # headers of 4 GB and more are none
+
+
+def plain_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The same tensors under the names of the plain modules: without what torch.compile puts in between and what runs on
+    several processes put in front. Raises ValueError when two names become one."""
+    plain = {".".join(part for part in key.split(".") if part != COMPILED): value for key, value in state.items()}
+    plain = strip_prefix(plain, PARALLEL)
+    if len(plain) != len(state):
+        raise ValueError(f"{path}: {len(state) - len(plain)} of {len(state)} names are there twice, with {COMPILED} and "
+                         "without; expected the weights of one model")
+    return plain
 
 
 def read_torch_file(path: str | Path) -> dict[str, Tensor]:

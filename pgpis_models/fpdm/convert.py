@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import Metadata, write_checkpoint
+from ..command.torch_files import is_safetensors, plain_names, read_weights
 from ..parts.vision_tower import DINOV2_UNUSED, published_tower_name, published_tower_shape
 from ..poses.keypoints import checked_size, read_size
 from ..unet.weights import difference, shapes_of, what_is
@@ -236,7 +237,8 @@ def convert(inputs: Sequence[str | Path], output: str | Path, *, dtype: torch.dt
     if len(inputs) != 1:
         raise ValueError(f"{len(inputs)} input files; expected one .ckpt, of stage 1 or of stage 2")
     path = Path(inputs[0])
-    state = without_aliases(read_lightning(path))
+    read = read_weights(path) if is_safetensors(path) else plain_names(read_lightning(path), path)
+    state = without_aliases(read)
     if any(key.startswith("unet.") for key in state):
         config = config if pose_canvas is None else replace(config, pose_canvas=checked_size(pose_canvas, "pose_canvas"))
         method, sizes, names = "fpdm", config, published_names(config)

@@ -8,24 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..parts.pixels import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
+from ..parts.pixels import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, resized
 from ..poses.keypoints import checked_size
-
-
-def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) uint8 -> (*size, 3) uint8 as Pillow's bicubic filter makes it; the aspect ratio is not kept.
-
-    In two steps, width first: Pillow rounds between its two passes, and its versions differ in which comes first.
-    """
-    from PIL import Image
-    picture = np.asarray(picture)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"a picture came as {picture.dtype} {picture.shape}; expected uint8 (H, W, 3) in RGB")
-    height, width = checked_size(size, "size")
-    if picture.shape[:2] == (height, width):
-        return picture
-    image, bicubic = Image.fromarray(np.ascontiguousarray(picture)), Image.Resampling.BICUBIC
-    return np.asarray(image.resize((width, image.height), bicubic).resize((width, height), bicubic))
 
 
 def unit_tensor(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import Metadata, write_checkpoint
-from ..command.torch_files import read_torch_file, strip_prefix
+from ..command.torch_files import read_weights
 from ..unet.weights import difference, shapes_of
 from .config import CONFIGS, MCLDConfig
 from .model import MCLD
 
 HELP = "MCLD: the four files of the authors' release, in any order, or the folder that holds them"
-LICENCE = ("converted from the release of MCLD (github.com/jqliu09/MCLD), which states no licence; trained on DeepFashion, "
-           "whose images are for non-commercial research")
+LICENCE = ("converted from the release of MCLD (github.com/jqliu09/MCLD; weights under the MIT licence at "
+           "huggingface.co/Lotior/mcld); trained on DeepFashion, whose images are for non-commercial research")
 FULL = CONFIGS["full"]
 # Names in the release. The last file is called one way by its description and another by its code.
 PUBLISHED = (("denoising_unet.pth",), ("reference_unet.pth",), ("pose_guider.pth",),
@@ -85,7 +85,7 @@ def _sort_out(paths: Sequence[Path]) -> dict[str, dict[str, Tensor]]:
     """Kind -> state dict, told apart by their keys."""
     found: dict[str, tuple[Path, dict[str, Tensor]]] = {}
     for path in paths:
-        state = strip_prefix(read_torch_file(path), "module.")  # from runs on several processes
+        state = read_weights(path)
         kind = _kind(state)
         if kind is None:
             raise ValueError(f"{path} is none of MCLD's files ({', '.join(KINDS)}): its {len(state)} keys start with "

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..parts.pixels import CLIP_MEAN, CLIP_STD
+from ..parts.pixels import CLIP_MEAN, CLIP_STD, resized
 
 
 def clip_pixels(pictures: np.ndarray, size: int = 224) -> Tensor:
@@ -24,7 +24,4 @@ def clip_pixels(pictures: np.ndarray, size: int = 224) -> Tensor:
 
 def _resized(pictures: np.ndarray, size: tuple[int, int]) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, *size) float32, still 0..255."""
-    from PIL import Image
-    made = [np.array(Image.fromarray(np.ascontiguousarray(picture)).resize((size[1], size[0]), Image.Resampling.BICUBIC))
-            for picture in pictures]
-    return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float()
+    return torch.from_numpy(np.stack([resized(picture, size) for picture in pictures])).permute(0, 3, 1, 2).float()

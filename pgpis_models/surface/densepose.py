@@ -14,6 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..parts.pixels import resized
+
 PARTS = 24
 
 # Number -> name; right and left are the person's. DensePose numbers the two halves of a limb without naming them;
@@ -153,10 +155,8 @@ def pose_picture(iuv: IUV, size: tuple[int, int] = (512, 512)) -> torch.Tensor:
 
     Pillow's bicubic resize, aspect ratio ignored, so that part numbers blend at the borders: published weights saw it so.
     """
-    from PIL import Image
-
-    resized = Image.fromarray(iuv.to_picture("v,u,part")).resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.asarray(resized, dtype=np.float32) / np.float32(255)).permute(2, 0, 1).contiguous()
+    squashed = resized(iuv.to_picture("v,u,part"), size)
+    return torch.from_numpy(np.asarray(squashed, dtype=np.float32) / np.float32(255)).permute(2, 0, 1).contiguous()
 
 
 def pose_pictures(iuvs: Sequence[IUV], size: tuple[int, int] = (512, 512)) -> torch.Tensor:

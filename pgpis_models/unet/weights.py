@@ -34,6 +34,7 @@ def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mappin
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         save_file(dict(tensors), part, dict(metadata))
+        _sort_metadata(part)
         part.chmod(0o644)  # safetensors makes files that only their owner can read
         _sync(part, os.O_RDWR)
         os.replace(part, path)
@@ -42,6 +43,19 @@ def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mappin
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _sort_metadata(path: Path) -> None:
+    """Brings the metadata in a safetensors header, which come in a random order, into that of their names, so that the same
+    weights are the same bytes."""
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
+        if len(ordered) == length:   # the same text in another order
+            file.seek(8)
+            file.write(ordered)
 
 
 def _sync(path: Path, flags: int) -> None:

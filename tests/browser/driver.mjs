@@ -124,7 +124,7 @@ try {
       // Of nodes whose result is kept from the workflow before, the host tells no pictures.
       const body = JSON.stringify({ free_memory: true })
       await fetch(`${job.url}/free`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body })
-      await page.waitForTimeout(500)
+      await page.waitForTimeout(2000)
       Object.assign(seen, await page.evaluate(execute, RUN_PATIENCE))
       await page.waitForTimeout(500)
     }

@@ -39,6 +39,7 @@ def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
     table = {schema.node_id: [one.id for one in schema.inputs] for schema in (node.define_schema() for node in nodes)}
     expected = {
         "PGPISLoadCheckpoint": ["file"],
+        "PGPISLoadPreset": ["preset", "base_model"],
         "PGPISLoadDemoBase": [],
         "PGPISLoadPose": ["file", "text", "canvas_width", "canvas_height"],
         "PGPISDrawPose": ["pose", "width", "height", "person"],
@@ -52,6 +53,9 @@ def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
         "PGPISQueryEmbedding": ["method", "source", "pose", "person", "strength", "start_percent", "end_percent", "mask"],
         "PGPISPoseMask": ["width", "height", "blur", "threshold", "person", "pose", "image"],
         "PGPISAttentionMaps": ["method", "source", "kind", "queries", "block"],
+        "PGPISFitPerson": ["method", "image", "pose", "densepose", "mask", "target_pose", "target_densepose", "person",
+                           "padding", "movement"],
+        "PGPISPasteBack": ["image", "frame", "original", "feather", "match_colours", "mask"],
         "PGPISApply": ["model", "positive", "negative", "latent", "cond", "start_percent", "end_percent"],
         "PGPISPoseTransfer": ["model", "positive", "negative", "latent", "method", "image", "pose", "densepose",
                               "source_densepose", "texture", "face", "clip_vision", "vae", "mask", "person", "start_percent",
@@ -94,7 +98,7 @@ def test_the_host_knows_the_nodes_and_their_folder(host, nodes, demo):
     for node in nodes:
         assert node.define_schema().node_id in host.nodes.NODE_CLASS_MAPPINGS
     paths, extensions = folder_paths.folder_names_and_paths["pgpis"]
-    assert str(host.base / "models" / "pgpis") in paths and extensions == {".safetensors"}
+    assert str(host.base / "models" / "pgpis") in paths and extensions == {".safetensors", ".bin", ".ckpt", ".pt", ".pth"}
     assert any(path.endswith("models/demo") for path in paths)
     assert "cfld_tiny.safetensors" in folder_paths.get_filename_list("pgpis")
 

@@ -15,7 +15,7 @@ from pgpis_models.unet.weights import difference, shapes_of
 METHODS = {"demo_cfld.safetensors": "cfld", "demo_mcld.safetensors": "mcld", "demo_fpdm.safetensors": "fpdm",
            "demo_qen.safetensors": "qen"}
 BASES = {"demo_base.safetensors", "demo_vae.safetensors"}
-METHOD_BYTES, ALL_BYTES = 25_000_000, 90_000_000
+METHOD_BYTES, ALL_BYTES = 25_000_000, 85 * 2 ** 20
 ADAPTER = "demo_base_adapter.safetensors"   # not shipped; training on a base of one's own puts it there
 FILES = {path.name: path.stat().st_size for path in DEMO_FOLDER.glob("*") if path.is_file() and path.name != ADAPTER}
 

@@ -116,3 +116,14 @@ def test_ranges_are_checked_at_any_depth_and_no_range_is_none():
         check_ranges(Camera("a", spare=Lens(-1.0)), "settings.")
     with pytest.raises(ValueError, match="^film is 'sepia'; expected one of colour, grey$"):
         check_ranges(Camera("a", film="sepia"))
+
+
+def test_a_choice_of_no_survives_yaml_which_reads_it_as_false():
+    @dataclass(frozen=True)
+    class Precise:
+        precision: str = one_of("auto", "auto", "no")
+        flag: bool = False
+
+    assert build(Precise, {"precision": False, "flag": False}) == Precise("no", False)
+    with pytest.raises(ValueError, match="precision is True"):
+        build(Precise, {"precision": True})

@@ -166,3 +166,11 @@ def test_a_model_of_another_width_is_refused(nodes, files, base, people, tiny):
     fresh = nodes.loaders.LoadCheckpoint.execute("mcld_tiny.safetensors").result[0]
     with pytest.raises(ValueError, match="widths \\(32, 64, 128, 128\\), this MODEL \\(64, 128, 256, 256\\).*Load the base"):
         embed(nodes, fresh, base, source, target, model=other, face=None)
+
+
+def test_a_photo_of_750x1101_has_the_pixels_that_the_command_line_reads(host):
+    """Whatever Pillow's version: both go over the width first."""
+    photo = np.random.default_rng(0).integers(0, 256, (1101, 750, 3)).astype(np.uint8)
+    squashed, read_photo = host.pack("nodes.multifocal").squashed, host.pack("pgpis_models.pipeline").read_photo
+    for size in ((512, 512), (256, 192)):
+        assert torch.equal(squashed(photo[None], size), read_photo(photo, size))

@@ -43,9 +43,8 @@ def stated() -> dict[str, dict[str, str]]:
 def numbers() -> dict[str, dict[str, float]]:
     """The same as numbers."""
     table = stated()
-    wrong = {(name, what): text for name, row in table.items() for what, text in row.items()
-             if not re.fullmatch(r"[0-9]+\.[0-9]+", text)}
-    assert not wrong, f"{FIGURES.name}: expected numbers as `make demo` prints them, in place of {wrong}"
+    wrong = {text for row in table.values() for text in row.values() if not re.fullmatch(r"[0-9]+\.[0-9]+", text)}
+    assert not wrong, f"{FIGURES.name}: expected numbers as `make demo` prints them in place of {', '.join(wrong)}"
     return {name: {what: float(text) for what, text in row.items()} for name, row in table.items()}
 
 

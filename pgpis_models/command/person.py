@@ -1,0 +1,114 @@
+"""`generate --fit` and `--paste`: the person framed out of a photo of any size, and the result back in that photo."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..framing.boxes import Frame, layout_of
+from ..framing.fitting import PADDINGS, Fitted, fit_person, people_of
+from ..framing.pasting import FEATHER, pasted_picture
+from ..pipeline import as_rgb, open_photo
+from ..poses.files import POSE_SUFFIXES, load_poses
+from ..poses.keypoints import Keypoints
+from ..surface.densepose import IUV
+from .flags import given, refuse
+
+FLAGS = ("source_pose", "source_mask", "source_person", "padding")
+PASTE_FLAGS = ("feather",)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """--fit, --paste and what goes with them."""
+    parser.add_argument("--fit", action="store_true", help="frame the person of a photo of any size and shape as the method "
+                        "was trained, and bring the poses to the person's size and place")
+    parser.add_argument("--paste", action="store_true", help="put the result back into the photo, at its resolution; fits "
+                        "first")
+    parser.add_argument("--source-pose", type=Path, default=None, metavar="FILE", help="with --fit: pose file of the photo, "
+                        "or the photo itself to detect it; without this, a mask or DensePose, the person stands before a "
+                        "plain ground")
+    parser.add_argument("--source-mask", type=Path, default=None, metavar="FILE", help="with --fit: picture of the photo's "
+                        "size, white where the person is")
+    parser.add_argument("--source-person", type=int, default=None, metavar="N", help="with --fit: which person of the "
+                        "photo, from 0; default: the largest")
+    parser.add_argument("--padding", choices=PADDINGS, default=None, help="with --fit: what lies beyond the photo repeats "
+                        "its border (the default), or is the colour of its ground")
+    parser.add_argument("--feather", type=int, default=None, metavar="PIXELS", help="with --paste: pixels of the photo over "
+                        f"which the result fades in; default {FEATHER}")
+
+
+def check_flags(options: argparse.Namespace) -> None:
+    """Raises ValueError for flags without --fit or --paste, and for values that cannot be."""
+    if not options.paste:
+        refuse(options, PASTE_FLAGS, "came without --paste, which it is about. Add it, or leave it out")
+    if not (options.fit or options.paste):
+        refuse(options, FLAGS, "came without --fit, which they are about. Add it, or leave them out")
+    for name in ("source_person", "feather"):
+        value = getattr(options, name)
+        if value is not None and value < 0:
+            raise ValueError(f"{given(options, [name])} is {value}; expected 0 or more")
+
+
+class Person:
+    """The source person of a run: its photo as the method reads it and, fitted, the way back.
+
+    photo: (H, W, 3) uint8 for the method. poses, denseposes: the targets in the same frame. densepose: of the photo. said:
+    what fitting did, "" without --fit.
+    """
+
+    def __init__(self, options: argparse.Namespace, config: Any, poses: Sequence[Keypoints] = (),
+                 denseposes: Sequence[IUV] = (), densepose: IUV | None = None) -> None:
+        self.original = open_photo(options.source)
+        self.photo, self.poses, self.denseposes, self.densepose = self.original, list(poses), list(denseposes), densepose
+        self.frame: Frame | None = None
+        self.paste, self.feather, self.said = options.paste, FEATHER if options.feather is None else options.feather, ""
+        if options.fit or options.paste:
+            self.original = np.array(as_rgb(self.original))
+            self._take(self._fitted(options, config))
+
+    def _fitted(self, options: argparse.Namespace, config: Any) -> Fitted:
+        size = self.original.shape[:2]
+        return fit_person(
+            self.original, layout_of(config), people=people_from(options.source_pose, size) if options.source_pose else None,
+            densepose=self.densepose, mask=read_mask(options.source_mask) if options.source_mask else None,
+            targets=self.poses, target_denseposes=self.denseposes, padding=options.padding or "border",
+            person="largest" if options.source_person is None else options.source_person, together=options.sequence)
+
+    def _take(self, fitted: Fitted) -> None:
+        self.photo, self.poses, self.denseposes = fitted.photo, fitted.targets, fitted.target_denseposes
+        self.densepose, self.frame, self.said = fitted.densepose, fitted.frame, fitted.said
+
+    def finished(self, made: Tensor) -> Tensor:
+        """A made picture (3, h, w) in 0..1 as it is saved: with --paste in the photo."""
+        if not self.paste or self.frame is None:
+            return made
+        picture = pasted_picture(made.cpu().float(), self.frame, self.original, feather=self.feather)
+        return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+
+
+def people_from(path: Path, size: tuple[int, int]) -> list[Keypoints]:
+    """Everybody in a photo of (H, W) pixels, from a pose file of one frame or, detected, from the photo itself. Raises
+    ValueError naming the file."""
+    if path.suffix.lower() in POSE_SUFFIXES:
+        frames = load_poses(path, size)
+        if len(frames) != 1:
+            raise ValueError(f"--source-pose {path.name} has {len(frames)} frames; expected the one of the photo")
+        return people_of(frames[0], what=f"--source-pose {path.name}")
+    from ..poses.detection import detect_poses  # only photos need the detector
+    found = detect_poses(np.array(as_rgb(open_photo(path))))
+    if not found:
+        raise ValueError(f"--source-pose {path.name}: no person found; give a pose file, or a mask with --source-mask")
+    return found
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A picture as a mask (H, W) in 0..1."""
+    with Image.open(path) as file:
+        return np.asarray(file.convert("L"), np.float32) / 255

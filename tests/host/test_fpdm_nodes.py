@@ -67,6 +67,7 @@ def test_the_conditions_are_those_of_the_method_and_the_similarity_is_a_cosine(h
     cond, width, height, embedding, similarity, similarities, drawn = embed(nodes, fpdm, photo, walking(3), target=target)
     assert (width, height, cond.batch, cond.latent_size) == (96, 128, 3, (16, 12))
     method, pose = fpdm.checkpoint.method, host.pack("pgpis_models.fpdm.drawing")
+    resized = host.pack("pgpis_models.fpdm.pixels").resized
     keypoints = host.pack("pgpis_models.poses.formats").from_pose_keypoint(walking(3))
     pictures = [pose.draw_fpdm(one, (256, 192)) for one in keypoints]
     assert torch.equal(drawn, torch.from_numpy(np.stack(pictures)).float() / 255)
@@ -79,10 +80,10 @@ def test_the_conditions_are_those_of_the_method_and_the_similarity_is_a_cosine(h
     clip = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
     with torch.no_grad():
         tokens = method.source_mlp(method.source_tower(normal(scaled, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))))
-        halves = [torch.from_numpy(pose.resized(picture, (128, 96)).copy()).permute(2, 0, 1)[None].float() / 255
+        halves = [torch.from_numpy(resized(picture, (128, 96)).copy()).permute(2, 0, 1)[None].float() / 255
                   for picture in pictures]
         fused = torch.cat([method.fusion(normal(scaled, *clip), normal(half, *clip)) for half in halves])
-        targets = [pose.resized((one * 255).round().byte().numpy(), (128, 96)).copy() for one in target]
+        targets = [resized((one * 255).round().byte().numpy(), (128, 96)).copy() for one in target]
         seen = torch.cat([method.fusion.embed(normal(torch.from_numpy(one).permute(2, 0, 1)[None].float() / 255, *clip))
                           for one in targets])
     assert torch.allclose(cond.encoded.tokens, tokens, atol=1e-5)

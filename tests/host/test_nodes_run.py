@@ -189,7 +189,7 @@ def test_blend_mixes_appearance_and_keeps_the_first_pose(host, demo, source):
 
 def test_the_demo_base_loads_as_the_diffusers_unet_it_was_saved_from(host, demo, tiny):
     model, vae = host.pack("nodes.loaders").LoadDemoBase.execute().result
-    base = host.pack("pgpis_models.unet.base")
+    base, files = (host.pack(f"pgpis_models.unet.{name}") for name in ("base", "autoencoder"))
     unet, _ = base.load_unet(demo.folder / "demo_base.safetensors")
     x, t = torch.randn(2, 4, *tiny.latent), torch.tensor([400.0, 10.0])
     context = torch.randn(2, 5, tiny.context)
@@ -199,12 +199,12 @@ def test_the_demo_base_loads_as_the_diffusers_unet_it_was_saved_from(host, demo,
         assert (ours - theirs).abs().max() < 1e-5
         assert model.model.model_type.name == "V_PREDICTION" and model.model_dtype() == torch.float32
         picture = torch.rand(1, 64, 48, 3)
-        autoencoder = base.load_vae(demo.folder / "demo_vae.safetensors")
-        latents = base.encode_latents(autoencoder, picture.movedim(-1, 1) * 2 - 1)
+        autoencoder = files.load_vae(demo.folder / "demo_vae.safetensors")
+        latents = files.encode_latents(autoencoder, picture.movedim(-1, 1) * 2 - 1)
         host_latents = model.model.process_latent_in(vae.encode(picture))
         assert (host_latents - latents).abs().max() < 1e-4
         decoded = vae.decode(vae.encode(picture)).movedim(-1, 1)
-        assert (decoded - base.decode_latents(autoencoder, latents)).abs().max() < 1e-4
+        assert (decoded - files.decode_latents(autoencoder, latents)).abs().max() < 1e-4
 
 
 def test_poses_load_from_files_text_and_rows(host, demo):

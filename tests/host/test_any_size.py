@@ -211,3 +211,28 @@ def test_a_row_tensor_refuses_to_be_cut(pack):
     assert cond.process_cond(8).cond.flatten().tolist() == [0, 1, 2, 3] * 2
     with pytest.raises(ValueError, match="4 source and pose pairs.*3 latents"):
         cond.process_cond(3)
+
+
+# --- precision ----------------------------------------------------------------------------------------------
+
+def test_rows_run_on_weights_of_eight_bits(pack, tiny, models):
+    """As the same UNet in float32 whose weights were rounded to eight bits."""
+    import comfy.model_base
+    import comfy.supported_models
+    eight, plain = torch.float8_e4m3fn, models.model.model
+    config = comfy.supported_models.SD15(dict(plain.model_config.unet_config))
+    config.unet_config = dict(plain.model_config.unet_config)
+    config.set_inference_dtype(eight, torch.float32)
+    small = comfy.model_base.BaseModel(config, comfy.model_base.ModelType.EPS)
+    state = {name: value.to(eight) for name, value in plain.diffusion_model.state_dict().items()}
+    small.diffusion_model.load_state_dict(state)
+    small.diffusion_model.to(eight)
+    patcher = type(models.model)(small, models.model.load_device, models.model.offload_device)
+    rounded = tiny.model(models.unet)
+    rounded.model.diffusion_model.load_state_dict({name: value.float() for name, value in state.items()})
+    rows = pack.injections.harmonise(terms_of("all together", pack, tiny), B)
+    x, time = latents(tiny.latent), torch.full((B,), 400.0)
+    found = native_predictions(pack, patcher, rows, x, time, tiny.latent)
+    assert patcher.model_dtype() == eight
+    assert relative(found, native_predictions(pack, rounded, rows, x, time, tiny.latent)) < TOLERANCE
+    assert relative(found, native_predictions(pack, models.model, rows, x, time, tiny.latent)) > 1e-3

@@ -7,19 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
+from ..pgpis_models.framing.boxes import Frame
 from ..pgpis_models.mcld.config import FACE_WEIGHT
 from ..pgpis_models.mcld.inputs import texture_maps
 from ..pgpis_models.pipeline import defaults_of
 from .applying import applied, around_inputs, outputs, span_inputs
 from .embedding import PERSON_TOOLTIP, encoded_pairs, shown_poses
 from .face import own_faces
+from .framing import framed_inputs
 from .inputs import checked_densepose, needed, pixels
 from .multifocal import focal_cond
 from .notice import notice
 from .queries import query_cond
 from .texture import as_images
-from .types import Cond, DenseposeType, FaceEmbedsType, Method, MethodType, PoseKeypointType
+from .types import Cond, DenseposeType, FaceEmbedsType, FrameType, Method, MethodType, PoseKeypointType
 
 NODE = "Pose Transfer"
 
@@ -40,8 +43,7 @@ class PoseTransfer(io.ComfyNode):
                     *around_inputs(),
                     # method and image are needed, but optional to the host, which would put required inputs before these.
                     MethodType.Input("method", optional=True, tooltip="From Load PGPIS Checkpoint. Needed."),
-                    io.Image.Input("image", optional=True, tooltip="Photo(s) of the person. Needed. Resized to the "
-                                   "checkpoint's own size without keeping the aspect ratio, as in training."),
+                    io.Image.Input("image", optional=True, tooltip="Photo(s) of the person, of any size. Needed."),
                     PoseKeypointType.Input("pose", optional=True, tooltip="Target pose(s), one frame per picture: for CFLD, "
                                            "FPDM and QEN. One photo with many poses, many photos with one pose, or equal "
                                            "numbers of both make a batch."),
@@ -65,17 +67,41 @@ class PoseTransfer(io.ComfyNode):
                     io.Float.Input("control_strength", default=1.0, min=0.0, max=10.0, step=0.01, optional=True,
                                    tooltip="For QEN: strength of the pose's ControlNet."),
                     io.Float.Input("face_weight", default=FACE_WEIGHT, min=0.0, max=5.0, step=0.05, optional=True,
-                                   tooltip="For MCLD: weight of the face branch; 0 leaves it out.")],
-            outputs=outputs())
+                                   tooltip="For MCLD: weight of the face branch; 0 leaves it out."),
+                    io.Boolean.Input("fit", default=True, optional=True, tooltip="Frame the person as the checkpoint "
+                                     "was trained, and bring the target pose to the person's size and place; Paste Back "
+                                     "puts the result into the photo again. Off: photo and pose are taken as they are."),
+                    PoseKeypointType.Input("source_pose", optional=True, tooltip="The pose found in the photo, which says "
+                                           "where the person is. Without it source_densepose says so, or a plain ground "
+                                           "does.")],
+            outputs=[*outputs(), FrameType.Output(display_name="frame", tooltip="For Paste Back, where fit is on.")])
 
     @classmethod
     def execute(cls, model, positive=None, negative=None, latent=None, method=None, image=None, start_percent=0.0,
-                end_percent=1.0, **given) -> io.NodeOutput:
+                end_percent=1.0, fit=True, source_pose=None, **given) -> io.NodeOutput:
         needed(NODE, method=(method, "the PGPIS_METHOD of Load PGPIS Checkpoint"), image=(image, "a photo of the person"))
+        frame = ExecutionBlocker(f"{NODE}'s frame is empty, since fit is off; turn it on, or take Fit Person")
+        if fit:
+            image, given, frame = framed(method, image, source_pose, given)
         cond = transferred(method, image, {**given, "model": model})
         result = applied(model, cond, positive, negative, latent, start_percent, end_percent)
         notice(advice(method), logging.INFO)
-        return io.NodeOutput(*result)
+        return io.NodeOutput(*result, frame)
+
+
+def framed(method: Method, image, source_pose, given: Mapping[str, Any]) -> tuple[Any, dict[str, Any], tuple[Frame, ...]]:
+    """The photo and the other inputs by name in the method's frame, and PGPIS_FRAME; says what was done.
+
+    Raises ValueError for a mask, whose regions lie where the pose was before it was brought into the frame.
+    """
+    if given.get("mask") is not None:
+        raise ValueError(f"{NODE} has a mask and fit is on; expected a mask with fit off, since the pose moves and the "
+                         "mask's regions would not. Turn fit off and take Fit Person before the mask is made")
+    names = ("pose", "densepose", "source_densepose")
+    made, frames, said = framed_inputs(method, image, source_pose=source_pose, person=given.get("person", -1),
+                                       **{name: given.get(name) for name in names})
+    notice(said, logging.INFO)
+    return made["image"], {**given, **{name: made[name] for name in names if name in made}, "person": -1}, frames
 
 
 def transferred(method: Method, image, given: Mapping[str, Any]) -> Cond:

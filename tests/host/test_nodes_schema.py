@@ -59,7 +59,7 @@ def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
         "PGPISApply": ["model", "positive", "negative", "latent", "cond", "start_percent", "end_percent"],
         "PGPISPoseTransfer": ["model", "positive", "negative", "latent", "method", "image", "pose", "densepose",
                               "source_densepose", "texture", "face", "clip_vision", "vae", "mask", "person", "start_percent",
-                              "end_percent", "control_strength", "face_weight"],
+                              "end_percent", "control_strength", "face_weight", "fit", "source_pose"],
         "PGPISGuider": ["model", "cond", "mode", "pose", "appearance", "biases", "prompt", "source", "fusion",
                         "start_percent", "end_percent"],
         "PGPISMaskedSampler": ["latent", "vae", "reference", "mask", "feather", "seed", "steps", "cfg", "sampler_name",

@@ -22,7 +22,7 @@ SIZE = (128, 96)
 @pytest.fixture(scope="module")
 def nodes(host):
     return SimpleNamespace(**{name: host.pack(f"nodes.{name}") for name in (
-        "loaders", "appearance", "fusion", "queries", "sampling", "transfer", "embedding")})
+        "loaders", "appearance", "fusion", "queries", "sampling", "transfer", "embedding", "framing")})
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,8 @@ def drawn(number=118, size=SIZE):
 
 
 def transfer(nodes, model, method, photo, **given):
-    return nodes.transfer.PoseTransfer.execute(model, method=method, image=photo, **given).result
+    """MODEL, positive, negative, LATENT of photo and pose as they are, unless fit says otherwise."""
+    return nodes.transfer.PoseTransfer.execute(model, method=method, image=photo, **{"fit": False} | given).result[:4]
 
 
 def by_experts(nodes, name, model, method, photo, mask):
@@ -87,6 +88,37 @@ def test_it_gives_what_the_methods_own_nodes_give(name, nodes, model, methods):
         assert not torch.equal(ours, sampled(*transfer(nodes, model, methods[name], photo, pose=frames(), mask=mask)))
 
 
+@pytest.mark.parametrize("found", ["by its pose", "before a plain ground"])
+def test_fit_is_what_fit_person_gives(found, nodes, model, methods):
+    """A wide photo with the person at its left, the pose from a canvas of another shape."""
+    photo = drawn()[:, :1, :1].repeat(1, 160, 300, 1)
+    photo[:, 20:148, 30:126] = drawn()
+    here = {"source_pose": [person_at(30, 20, 160, 300)]} if found == "by its pose" else {}
+    fit = nodes.framing.FitPerson.execute(methods["cfld"], photo, pose=here.get("source_pose"), target_pose=frames()).result
+    model_out, *ours, frame = nodes.transfer.PoseTransfer.execute(model, method=methods["cfld"], image=photo, pose=frames(),
+                                                                  **here).result
+    theirs = transfer(nodes, model, methods["cfld"], fit[0], pose=fit[4])
+    assert torch.equal(sampled(model_out, *ours), sampled(*theirs))
+    assert frame == fit[6] and fit[0].shape[1:3] == SIZE
+    as_it_is = transfer(nodes, model, methods["cfld"], photo, pose=frames())
+    assert not torch.equal(sampled(model_out, *ours), sampled(*as_it_is))
+
+
+def person_at(left, top, height, width):
+    """The OpenPose frame of `drawn()`, moved to where it is pasted."""
+    view = render(sample_identity(HELD_OUT + 118), sample_pose(pose_seed(HELD_OUT + 118, 1)), SIZE)
+    rows = np.concatenate([view.keypoints + [left, top], view.detected[:, None]], 1).astype(float)
+    return {"people": [{"pose_keypoints_2d": rows.ravel().tolist()}], "canvas_height": height, "canvas_width": width}
+
+
+def test_a_mask_wants_fit_off_and_the_frame_says_that_it_is_empty(nodes, model, methods):
+    from comfy_execution.graph_utils import ExecutionBlocker
+    with pytest.raises(ValueError, match="has a mask and fit is on; expected a mask with fit off"):
+        transfer(nodes, model, methods["qen"], drawn(), pose=frames(), mask=torch.ones(1, 8, 8), fit=True)
+    frame = nodes.transfer.PoseTransfer.execute(model, method=methods["cfld"], image=drawn(), pose=frames(), fit=False)[4]
+    assert isinstance(frame, ExecutionBlocker) and "turn it on" in frame.message
+
+
 def test_it_takes_a_method_that_it_was_not_written_for(nodes, model, methods, monkeypatch):
     """One whose name is in the registry alone: by its `encode_pictures`."""
     import dataclasses
@@ -104,7 +136,7 @@ def graph(**more):
         "photo": ("LoadImage", {"image": "transfer.png"}),
         "pose": ("PGPISLoadPose", {"file": "(the text below)", "text": ROW, "canvas_width": 0, "canvas_height": 0}),
         "apply": ("PGPISPoseTransfer", {"model": ["base", 0], "method": ["method", 0], "image": ["photo", 0],
-                                        "pose": ["pose", 0]}),
+                                        "pose": ["pose", 0], "fit": False}),
         "sampler": ksampler(2), "decode": ("VAEDecode", {"samples": ["sampler", 0], "vae": ["base", 1]}),
         "save": ("SaveImage", {"images": ["decode", 0], "filename_prefix": "t"})} | more
     return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}

@@ -39,7 +39,7 @@ def passes(host):
     targets = [view(n, 1) for n in range(COUNT)]
     pose = formats.to_pose_keypoint([keypoints.Keypoints(one.keypoints, one.detected, SIZE) for one in targets])
     patched, positive, negative, latent = transfer.PoseTransfer.execute(model, method=method, image=sources,
-                                                                        pose=pose).result
+                                                                        pose=pose, fit=False).result[:4]
 
     def run(latents, steps, denoise):
         noise = comfy.sample.prepare_noise(latents, 7)

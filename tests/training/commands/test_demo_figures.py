@@ -1,7 +1,7 @@
 """The shipped demo models make what docs/figures.md says they do, and hold the bars that they have reached.
 
-`make demo` takes minutes, so of the methods a few people are made anew: what they may differ by from the mean of all is the
-spread between people. Copy and autoencoder are measured on everybody.
+`make demo` takes minutes, so of the methods the first people alone are made anew, and compared with what was measured of them
+in the same run as the table. Copy and autoencoder are measured on everybody.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ HEADING = "The demo's own"
 ROWS = {"copy of the source": "copy", "autoencoder of the target": "autoencoder"}
 EVERYBODY, FEW = 16, 2   # people of `make demo`; those that methods are measured on here, which are its first
 TOLERANCE = {"psnr": 0.02}   # beyond the last digit, for other machines' arithmetic: dB; 0.002 of the others
-SPREAD = {"mask_iou": 0.08, "part_colour": 0.30, "psnr": 4.0, "ssim": 0.10, "texel_error_seen": 0.06}
+# What the shipped files make of these few people. Whoever changes the files writes this and the table anew from `make demo`.
+ALLOWED = {"mask_iou": 0.01, "part_colour": 0.0625, "psnr": 0.1, "ssim": 0.005, "texel_error_seen": 0.005}   # colour: one part
+FEW_MAKE = {"cfld": (0.851, 0.438, 16.474, 0.756, 0.148), "mcld": (0.983, 0.875, 22.662, 0.891, 0.066),
+            "fpdm": (0.782, 0.188, 14.049, 0.664, 0.163), "qen": (0.929, 0.875, 21.561, 0.846, 0.049)}
 # What the shipped files reach on these few people, and must go on reaching.
 REACHED = {"mcld": {"mask_iou": 0.95, "part_colour": 0.70, "psnr": 19.0},
            "qen": {"mask_iou": 0.80, "part_colour": 0.70, "psnr": 15.0}}
@@ -83,10 +86,10 @@ def test_copy_and_autoencoder_are_as_the_table_says(name, numbers, measured):
 
 
 @pytest.mark.parametrize("name", demo.METHODS)
-def test_a_methods_first_people_are_within_the_spread_of_what_the_table_says(name, numbers, measured):
-    for what, spread in SPREAD.items():
-        found, said = measured[name][what], numbers[name][what]
-        assert abs(found - said) <= spread, (what, found, said)
+def test_a_methods_first_people_are_what_they_were(name, measured):
+    for (what, allowed), said in zip(ALLOWED.items(), FEW_MAKE[name], strict=True):
+        found = measured[name][what]
+        assert abs(found - said) <= allowed, (what, found, said)
 
 
 def test_what_was_reached_stays_reached(measured):

@@ -1,7 +1,7 @@
 """The shipped demo models make what docs/figures.md says they do, and hold the bars that they have reached.
 
-`make demo` takes minutes, so of the methods the first people alone are made anew, and compared with what was measured of them
-in the same run as the table. Copy and autoencoder are measured on everybody.
+`make demo` takes minutes, so of the methods the first people alone are made anew, and compared with what was measured of
+them in the same run as the table. Copy and autoencoder are measured on everybody.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ HEADING = "The demo's own"
 ROWS = {"copy of the source": "copy", "autoencoder of the target": "autoencoder"}
 EVERYBODY, FEW = 16, 2   # people of `make demo`; those that methods are measured on here, which are its first
 TOLERANCE = {"psnr": 0.02}   # beyond the last digit, for other machines' arithmetic: dB; 0.002 of the others
-# What the shipped files make of these few people. Whoever changes the files writes this and the table anew from `make demo`.
-ALLOWED = {"mask_iou": 0.01, "part_colour": 0.0625, "psnr": 0.1, "ssim": 0.005, "texel_error_seen": 0.005}   # colour: one part
+# What the shipped files make of these few people. Whoever changes the files measures this and the table anew. A part of a
+# colour that is met or missed is 1/16.
+ALLOWED = {"mask_iou": 0.01, "part_colour": 0.064, "psnr": 0.1, "ssim": 0.005, "texel_error_seen": 0.005}
 FEW_MAKE = {"cfld": (0.851, 0.438, 16.474, 0.756, 0.148), "mcld": (0.983, 0.875, 22.662, 0.891, 0.066),
             "fpdm": (0.782, 0.188, 14.049, 0.664, 0.163), "qen": (0.929, 0.875, 21.561, 0.846, 0.049)}
 # What the shipped files reach on these few people, and must go on reaching.

@@ -13,7 +13,7 @@ from training import train_demo
 from training.engine.config import DataConfig
 from training.world.bank import open_bank
 
-FEW = ["images=16", "batch=8", "data.identities=16", "data.workers=0", "warmup_images=8", "save_every=0", "log_every=1",
+FEW = ["images=8", "batch=4", "data.identities=16", "data.workers=0", "warmup_images=8", "save_every=0", "log_every=1",
        "precision=no"]
 
 
@@ -60,7 +60,7 @@ def test_what_is_finished_is_not_made_again_and_the_record_names_every_run(made,
     assert "13 of 13 runs are finished" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in made.glob("demo_*/*.safetensors")}
     record = json.loads((made / train_demo.RECORD).read_text())
-    assert len(record) == 13 and all(row["images"] == 16 and row["seconds"] > 0 for row in record)
+    assert len(record) == 13 and all(row["images"] == 8 and row["seconds"] > 0 for row in record)
 
 
 def test_a_run_of_other_settings_is_refused_rather_than_taken(made, capsys):

@@ -107,6 +107,7 @@ def test_a_checkpoint_for_another_base_width_is_refused_by_apply(nodes, host, de
         for word in (f"{name}.safetensors (cfld on base sd15)", "widths (32, 64, 128, 128)", "cross-attention width 64",
                      "Load"):
             assert word in str(error.value), str(error.value)
+        (demo.folder / f"{name}.safetensors").unlink()   # a preset of other tests would find it
 
 
 def test_a_model_that_is_no_sd1_unet_is_refused_by_apply(nodes, host, method, model):

@@ -10,15 +10,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from .body import EYE_ANGLE, Build, Pose, Skeleton, build_skeleton, on_head
-from .figure import HEAD, L_ARM, L_LEG, R_ARM, R_LEG, SKIRT, TORSO, build_figure
-from .mesh import Mesh
+from pgpis_models.body.charts import charts
+from pgpis_models.body.figure import HEAD, build_figure
+from pgpis_models.body.mesh import Mesh
+from pgpis_models.body.raster import Hits, View, trace
+from pgpis_models.body.shading import covered, shade, surroundings
+from pgpis_models.body.skeleton import Build, Pose, Skeleton, build_skeleton, on_head
+from pgpis_models.body.visibility import FACE, uncovered
+
 from .paint import albedo
 from .poses import sample_pose
-from .raster import Hits, View, trace
 from .stage import paint_stage
 from .wardrobe import Identity, sample_identity
 
@@ -28,17 +31,6 @@ PITCH = 0.09    # radians that the camera looks down
 FINE = 3        # points per pixel and direction where edges are
 EDGE = 0.08     # step of a colour channel between neighbours that counts as an edge
 
-# DensePose parts per segment: (back, front); for the head (right, left)
-_PARTS = np.array([(1, 2), (23, 24), (16, 18), (20, 22), (3, 3), (15, 17), (19, 21), (4, 4),
-                   (7, 9), (11, 13), (6, 6), (8, 10), (12, 14), (5, 5), (0, 0)], np.uint8)
-_WHOLE = np.isin(np.arange(15), (R_ARM[2], L_ARM[2], R_LEG[2], L_LEG[2]))
-_LIGHT = np.array((-0.42, 0.52, 0.744), np.float32)  # unit, from the upper left behind the camera
-
-# segments whose surface may lie on top of a joint without hiding it
-_AROUND = ((HEAD,), (TORSO, HEAD), (R_ARM[0], TORSO), R_ARM[:2], R_ARM[1:], (L_ARM[0], TORSO), L_ARM[:2], L_ARM[1:],
-           (R_LEG[0], TORSO, SKIRT), R_LEG[:2], R_LEG[1:], (L_LEG[0], TORSO, SKIRT), L_LEG[:2], L_LEG[1:],
-           (HEAD,), (HEAD,), (HEAD,), (HEAD,))
-_FACE = (0, 14, 15, 16, 17)
 
 
 @dataclass(frozen=True)
@@ -101,44 +93,6 @@ def frame_person(points: np.ndarray, head: np.ndarray, skeleton: Skeleton, build
     return View(rotation, scale, -0.5 * width / scale - x, 0.5 * height / scale - y)
 
 
-def _charts(segment: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """DensePose part and u of each hit; both (K,)."""
-    second, u = angle >= 0, np.abs(angle)
-    skirt = np.flatnonzero(segment == SKIRT)
-    if skirt.size:  # its left half shows the left thigh's charts from the outer to the inner seam, the right half alike
-        segment = segment.copy()
-        segment[skirt] = np.where(u[skirt] < 0.5, L_LEG[0], R_LEG[0])
-        u[skirt] = (2 * u[skirt]) % 1
-    head = np.flatnonzero(segment == HEAD)
-    if head.size:   # u from the middle of the face to that of the back
-        aside = (angle[head] + np.float32(0.5)) % np.float32(2.0) - np.float32(1.0)
-        u[head], second[head] = np.abs(aside), aside < 0
-    u = np.where(_WHOLE[segment], 0.5 + 0.5 * angle, u)
-    return _PARTS[segment, second.astype(np.int8)], np.clip(u, 0, 1)
-
-
-def _shade(normal: np.ndarray) -> np.ndarray:
-    """(N,) factor 0.6..1 at points: a soft key light from the upper left, and the sky above."""
-    key = 0.5 + 0.5 * (normal @ _LIGHT)
-    return np.minimum(0.60 + 0.36 * key * key + 0.06 * (0.5 + 0.5 * normal[:, 1]), 1.0)
-
-
-def _covered(depth: np.ndarray, around: np.ndarray) -> np.ndarray:
-    """Share of light lost to what lies nearby and nearer, 0..0.3."""
-    return np.float32(0.30) * np.clip((around - depth - np.float32(0.004)) * np.float32(14.0), 0, 1)
-
-
-def _surroundings(hits: Hits, height: int, width: int, reach: float) -> np.ndarray:
-    """(H * W,) mean depth of the person's surface within `reach` pixels."""
-    depth, inside = np.zeros((2, height * width), np.float32)
-    depth[hits.sample], inside[hits.sample] = hits.depth, 1.0
-    stack = np.stack([depth, inside], axis=1).reshape(height, width, 2)
-    side = 2 * max(1, round(reach)) + 1
-    for _ in range(2):
-        stack = cv2.blur(stack, (side, side), borderType=cv2.BORDER_REPLICATE)
-    return (stack[..., 0] / np.maximum(stack[..., 1], np.float32(1e-3))).ravel()
-
-
 def render(identity: Identity, pose: Pose, size: tuple[int, int] = (256, 192)) -> Rendering:
     """Draw a person; size is (H, W)."""
     height, width = size
@@ -147,15 +101,15 @@ def render(identity: Identity, pose: Pose, size: tuple[int, int] = (256, 192)) -
     head = mesh.points[mesh.triangles[mesh.segment == HEAD, 0]]
     view = frame_person(mesh.points, head, skeleton, identity.build, pose, size)
     points = view.project(mesh.points)
-    values = np.concatenate([mesh.chart.T, _shade(mesh.normals @ view.rotation.T.astype(np.float32))[None]])
+    values = np.concatenate([mesh.chart.T, shade(mesh.normals @ view.rotation.T.astype(np.float32))[None]])
 
     hits = trace(mesh.triangles, points, values, height, width)
     segment, v = mesh.segment[hits.triangle], np.clip(hits.values[1], 0, 1)
-    part, u = _charts(segment, hits.values[0])
+    part, u = charts(segment, hits.values[0])
     maps = [np.zeros(height * width, kind) for kind in (np.uint8, np.float32, np.float32)]
     for target, chart in zip(maps, (part, u, v), strict=True):
         target[hits.sample] = chart
-    around = _surroundings(hits, height, width, 0.022 * view.scale)
+    around = surroundings(hits, height, width, 0.022 * view.scale)
     canvas = paint_stage(mesh, skeleton, pose, view, size)
     ground = canvas.copy()
     canvas[hits.sample] = _colours(identity, part, u, hits, around[hits.sample])
@@ -164,10 +118,10 @@ def render(identity: Identity, pose: Pose, size: tuple[int, int] = (256, 192)) -
     image = np.rint(canvas * np.float32(255)).clip(0, 255).astype(np.uint8).reshape(height, width, 3)
 
     keypoints, eyes = view.project(skeleton.joints), view.project(skeleton.eyes)
-    visible, eyes_visible = _uncovered(skeleton, view, hits, segment, keypoints, eyes, height, width)
+    visible, eyes_visible = uncovered(skeleton, view, hits, segment, keypoints, eyes, height, width)
     inside = np.all((keypoints[:, :2] >= 0) & (keypoints[:, :2] < (width, height)), axis=1)
     detected = inside.copy()
-    detected[list(_FACE)] = visible[list(_FACE)]
+    detected[list(FACE)] = visible[list(FACE)]
     face_box = None
     if detected[[0, 14, 15]].any():
         outline = [(math.radians(a), y) for a in (-62, 0, 62) for y in (0.085, 0.120, 0.150)] + [(0.0, 0.052), (0.0, 0.170)]
@@ -180,7 +134,7 @@ def render(identity: Identity, pose: Pose, size: tuple[int, int] = (256, 192)) -
 
 def _colours(identity: Identity, part: np.ndarray, u: np.ndarray, hits: Hits, around: np.ndarray) -> np.ndarray:
     """(K, 3) float32 shaded colours; around (K,): mean depth nearby."""
-    light = hits.values[2] * (1 - _covered(hits.depth, around))
+    light = hits.values[2] * (1 - covered(hits.depth, around))
     return albedo(identity, part, u, np.clip(hits.values[1], 0, 1)) * light[:, None]
 
 
@@ -211,37 +165,10 @@ def _smooth_edges(canvas, ground, edges: np.ndarray, identity: Identity, mesh: M
     at, (height, width) = np.flatnonzero(edges), edges.shape
     finer = points * np.array([FINE, FINE, 1], np.float32)
     hits = trace(mesh.triangles, finer, values, height * FINE, width * FINE, edges, FINE)
-    part, u = _charts(mesh.segment[hits.triangle], hits.values[0])
+    part, u = charts(mesh.segment[hits.triangle], hits.values[0])
     fine = np.repeat(ground[at], FINE ** 2, axis=0)
     fine[hits.sample] = _colours(identity, part, u, hits, around[at[hits.sample // FINE ** 2]])
     canvas[at] = fine.reshape(len(at), FINE ** 2, 3).mean(axis=1)
-
-
-def _uncovered(skeleton: Skeleton, view: View, hits: Hits, owners, keypoints, eyes, height: int, width: int):
-    """(18,) and (2,) bool: joints and eyes in the canvas that nothing else of the body lies far in front of."""
-    depth, segment = np.full(height * width, -np.inf, np.float32), np.full(height * width, -1, np.int32)
-    depth[hits.sample], segment[hits.sample] = hits.depth, owners
-
-    def before(points):
-        column, row = (np.clip(np.floor(points[:, i]).astype(int), 0, n - 1) for i, n in ((0, width), (1, height)))
-        inside = np.all((points[:, :2] >= 0) & (points[:, :2] < (width, height)), axis=1)
-        return depth[row * width + column], segment[row * width + column], inside
-
-    front, owner, inside = before(keypoints)
-    axes = view.rotation @ skeleton.head  # columns left, up, forward
-    sine, cosine = math.sin(EYE_ANGLE), math.cos(EYE_ANGLE)
-    facing = {0: axes[2, 2] + 0.10,
-              14: -sine * axes[2, 0] + cosine * axes[2, 2], 15: sine * axes[2, 0] + cosine * axes[2, 2],
-              16: -axes[2, 0] + 0.20, 17: axes[2, 0] + 0.20}
-    result = np.zeros(18, bool)
-    for joint, around in enumerate(_AROUND):
-        if joint in facing:  # on the surface; a point at the outline may fall on the ground
-            result[joint] = facing[joint] > 0.08 and front[joint] - keypoints[joint, 2] < 0.022
-        else:
-            result[joint] = owner[joint] in around and front[joint] - keypoints[joint, 2] < 0.085
-    above, _, shown = before(eyes)
-    turned = np.array([facing[14], facing[15]]) > 0.30
-    return result & inside, turned & shown & (above - eyes[:, 2] < 0.014)
 
 
 def contact_sheet(rows: int = 4, columns: int = 10, size: tuple[int, int] = (256, 192), seed: int = 0) -> np.ndarray:

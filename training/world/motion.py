@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 
+from pgpis_models.body.skeleton import Arm, Leg, Pose
 from pgpis_models.poses.formats import to_pose_keypoint
 from pgpis_models.poses.keypoints import Keypoints
 
-from .body import Arm, Leg, Pose
 from .drawing import Rendering, render
 from .wardrobe import Identity
 

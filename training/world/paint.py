@@ -10,9 +10,10 @@ import math
 
 import numpy as np
 
-from .body import LOWER_ARM, SHANK, THIGH, TORSO_RINGS, UPPER_ARM
+from pgpis_models.body.figure import TORSO_WIDE, chart_spans
+from pgpis_models.body.skeleton import LOWER_ARM, SHANK, THIGH, TORSO_RINGS, UPPER_ARM
+
 from .emblems import inside_emblem
-from .figure import TORSO_WIDE, chart_spans
 from .paint_head import paint_head
 from .wardrobe import COLLARS, EMBLEMS, Identity, clear
 

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from .body import EYE_ANGLE, EYE_HEIGHT
-from .head import HAIR_STYLES, HEAD_SPAN, hairline
+from pgpis_models.body.head import HAIR_STYLES, HEAD_SPAN, hairline
+from pgpis_models.body.skeleton import EYE_ANGLE, EYE_HEIGHT
+
 from .wardrobe import COLLARS, Identity, clear
 
 _WHITE = np.array(clear((0.99, 0.96, 0.90)), np.float32)

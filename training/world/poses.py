@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .body import Arm, Build, Leg, Pose, about_up, build_skeleton
+from pgpis_models.body.skeleton import Arm, Build, Leg, Pose, about_up, build_skeleton
 
 _FORWARD, _INWARD, _UP = (-0.15, 0.25, 1.0), (-1.0, 0.02, 0.30), (-0.12, 1.0, 0.25)
 _GESTURES = ("hang", "akimbo", "wave", "up", "out", "hold", "reach", "chin")

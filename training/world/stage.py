@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .body import Pose, Skeleton
-from .mesh import Mesh
-from .raster import View
+from pgpis_models.body.mesh import Mesh
+from pgpis_models.body.raster import View
+from pgpis_models.body.skeleton import Pose, Skeleton
+
 from .wardrobe import BACKGROUND
 
 DARKEST = 0.030   # share of light that shadow or box may take; 0.030 of BACKGROUND is 0.045 in RGB distance

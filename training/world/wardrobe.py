@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .body import SHANK, THIGH, TORSO_RINGS, Build
-from .figure import Cut
-from .head import HAIR_STYLES
+from pgpis_models.body.figure import Cut
+from pgpis_models.body.head import HAIR_STYLES
+from pgpis_models.body.skeleton import SHANK, THIGH, TORSO_RINGS, Build
 
 PATTERNS = ("plain", "horizontal stripes", "vertical stripes", "checks", "dots")
 BOTTOMS = ("shorts", "knee", "trousers", "skirt", "dress")

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from training.world.body import Arm, Leg, Pose, build_skeleton
+from pgpis_models.body.figure import HEAD, L_ARM, L_LEG, R_ARM, R_LEG, build_figure
+from pgpis_models.body.skeleton import Arm, Leg, Pose, build_skeleton
 from training.world.drawing import contact_sheet, render
-from training.world.figure import HEAD, L_ARM, L_LEG, R_ARM, R_LEG, build_figure
 from training.world.motion import walk_keypoints, walking_pose
 from training.world.paint import texture_atlas
 from training.world.poses import sample_pose

@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from training.world.body import DOWNWARDS, Bone, Build, Leg, build_skeleton
-from training.world.figure import Cut, build_figure
-from training.world.mesh import Grids, columns, follow, grid_normals, ring, smooth, tube
+from pgpis_models.body.figure import Cut, build_figure
+from pgpis_models.body.mesh import Grids, columns, follow, grid_normals, ring, smooth, tube
+from pgpis_models.body.raster import trace
+from pgpis_models.body.skeleton import DOWNWARDS, Bone, Build, Leg, build_skeleton
 from training.world.motion import walking_pose
 from training.world.poses import sample_pose
-from training.world.raster import trace
 
 
 def triangles(count: int):

@@ -1,6 +1,6 @@
 """Head, neck and hair: one grid for skull and face that swells where hair grows, ears, and what hangs or is tied behind.
 
-Hair is where the chart of the head says so (`hairline`), here for the shape and in paint_head.py for the colour.
+Hair is where the chart of the head says so (`hairline`): its shape stands here, its colour with who paints it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import functools
 
 import numpy as np
 
-from .body import EAR_HEIGHT, HEAD_WIDTH, Build, Skeleton, turn, unit
 from .mesh import Grids, columns, grid_normals, ring, smooth, tube
+from .skeleton import EAR_HEIGHT, HEAD_WIDTH, Build, Skeleton, turn, unit
 
 HAIR_STYLES = ("cropped", "short", "swept", "bun", "ponytail", "bob", "long", "afro")
 HEAD_SPAN = (-0.030, 0.212)   # heights of the head's chart above the neck joint, at head size 1

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .body import LOWER_ARM, SHANK, THIGH, TORSO_RINGS, UPPER_ARM, Bone, Build, Skeleton, unit
 from .extremities import HAND_SPAN, foot, hand
 from .head import HEAD_SPAN, add_head
 from .mesh import Grids, Mesh, columns, follow, grid_normals, ring, smooth, tube
+from .skeleton import LOWER_ARM, SHANK, THIGH, TORSO_RINGS, UPPER_ARM, Bone, Build, Skeleton, unit
 
 # Segments. A segment has one chart; two DensePose parts share it except at hands and feet.
 TORSO, HEAD = 0, 1

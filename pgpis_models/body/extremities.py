@@ -6,8 +6,8 @@ import functools
 
 import numpy as np
 
-from .body import ANKLE, Bone
 from .mesh import Grids, columns, grid_normals, ring, smooth, tube
+from .skeleton import ANKLE, Bone
 
 HAND_SPAN = (-0.010, 0.088)
 

@@ -8,7 +8,8 @@ from comfy_api.latest import io
 
 from ..pgpis_models.cfld.model import CFLD, Encoded, blend
 from ..pgpis_models.qen import model as qen
-from .embedding import PERSON_TOOLTIP, encoded_pairs, picture_size, shown_poses
+from .embedding import PERSON_TOOLTIP, encoded_pairs, shown_poses
+from .schema import aliases
 from .types import CondType, MethodType, PoseKeypointType
 
 
@@ -19,6 +20,7 @@ class AppearanceEmbedding(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISAppearanceEmbedding", display_name="CFLD Appearance Embedding", category="PGPIS/conditioning",
+            **aliases("pose transfer", "person", "encode"),
             description="Encodes a source person and a target pose with a CFLD checkpoint. One source with many poses, many "
                         "sources with one pose, or equal numbers of both make a batch.",
             inputs=[MethodType.Input("method", tooltip="A CFLD checkpoint from Load PGPIS Checkpoint."),
@@ -28,9 +30,7 @@ class AppearanceEmbedding(io.ComfyNode):
                     PoseKeypointType.Input("pose", tooltip="Target pose(s), one frame per picture, from Load Pose, Extract "
                                            "Pose or any node that gives POSE_KEYPOINT."),
                     io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP)],
-            outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS, PGPIS Guider or Blend Appearance."),
-                     io.Int.Output(display_name="width", tooltip="Width in pixels of the pictures this will make."),
-                     io.Int.Output(display_name="height", tooltip="Height in pixels of the pictures this will make.")])
+            outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS, PGPIS Guider or Blend Appearance.")])
 
     @classmethod
     def execute(cls, method, source, pose, person) -> io.NodeOutput:
@@ -38,8 +38,7 @@ class AppearanceEmbedding(io.ComfyNode):
         if not isinstance(module, CFLD):
             raise ValueError(f"the checkpoint is {method.name}; CFLD Appearance Embedding expects one of method cfld. Load "
                              "another file, or use the embedding node of that method")
-        cond = encoded_pairs(method, source, shown_poses(pose, person))
-        return io.NodeOutput(cond, *picture_size(cond))
+        return io.NodeOutput(encoded_pairs(method, source, shown_poses(pose, person)))
 
 
 class BlendAppearance(io.ComfyNode):
@@ -48,7 +47,8 @@ class BlendAppearance(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISBlendAppearance", display_name="Blend Appearance", category="PGPIS/conditioning",
+            node_id="PGPISBlendAppearance", display_name="Blend Appearance (Two People)", category="PGPIS/conditioning",
+            **aliases("person", "interpolate", "mix", "style"),
             description="Mixes the appearance of two people, linearly: CFLD's coarse prompt and all query biases (style "
                         "interpolation, section 4.6 of its paper), or QEN's query tokens. The pose stays that of the first.",
             inputs=[CondType.Input("first", tooltip="The person at weight 0; its pose is used."),

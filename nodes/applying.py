@@ -13,6 +13,7 @@ from .binding.passport import Passport, check_aspect
 from .binding.schedule import with_schedule
 from .binding.span import NEGATIVE, POSITIVE, as_role, check_span, outside, within
 from .binding.weights import check_prediction
+from .schema import ADVANCED
 from .types import Cond
 
 
@@ -29,10 +30,12 @@ def around_inputs() -> list[io.Input]:
 
 def span_inputs(**kwargs) -> list[io.Input]:
     """Widgets for the share of the sampling in which the conditions act."""
-    return [io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.001, tooltip="Share of the sampling from "
+    return [io.Float.Input("start_percent", **ADVANCED, default=0.0, min=0.0, max=1.0, step=0.001,
+                           tooltip="Share of the sampling from "
                            "which person and pose act. Before it: positive and negative, where connected; else the method's "
                            "'nothing'. The checkpoint's UNet weights stay.", **kwargs),
-            io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.001, tooltip="Share of the sampling up to "
+            io.Float.Input("end_percent", **ADVANCED, default=1.0, min=0.0, max=1.0, step=0.001,
+                           tooltip="Share of the sampling up to "
                            "which person and pose act. After it as before start_percent.", **kwargs)]
 
 

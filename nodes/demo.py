@@ -9,6 +9,8 @@ import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 
+from .schema import aliases
+
 FOLDER = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
 
 
@@ -23,7 +25,8 @@ class DemoPicture(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISDemoPicture", display_name="Demo Picture", category="PGPIS/loaders",
+            node_id="PGPISDemoPicture", display_name="Demo Picture (Drawn Person)", category="PGPIS/loaders",
+            **aliases("mannequin", "example image", "pose transfer demo"),
             description="A drawn person of the demo world, which comes with the pack: nothing to download or to upload. For "
                         "your own photos, with a checkpoint that was trained on photos, put Load Image in its place.",
             inputs=[io.Combo.Input("picture", options=pictures(), tooltip=(

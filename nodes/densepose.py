@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..pgpis_models.surface.densepose import GROUPS, IUV, ORDERS, PARTS, NobodyFound, estimate, load_model, part_numbers
 from .inputs import pixels
+from .schema import aliases
 from .types import DenseposeType
 
 FOLDER = "pgpis_densepose"
@@ -74,7 +75,8 @@ def part_masks_of(densepose: tuple[IUV, ...]) -> Tensor:
 
 
 def _outputs() -> list:
-    return [DenseposeType.Output(display_name="densepose", tooltip="Part, U and V of every pixel, one per picture."),
+    return [DenseposeType.Output(display_name="densepose", tooltip="Part (0 to 24), U and V (0 to 1) of each pixel, one per "
+                                 "picture."),
             io.Image.Output(display_name="image", tooltip="The same as pictures, channels V, U and part number. Saved as "
                             "PNG (never JPEG) it can be read again with Read IUV."),
             io.Mask.Output(display_name="mask", tooltip="The parts named in the widget."),
@@ -93,6 +95,7 @@ class EstimateDensePose(io.ComfyNode):
         files = folder_paths.get_filename_list(FOLDER)
         return io.Schema(
             node_id="PGPISEstimateDensePose", display_name="Estimate DensePose", category="PGPIS/densepose",
+            **aliases("iuv", "body parts", "person segmentation", "surface"),
             description="Finds one person per picture and says which body part each pixel shows, and where on it. Needs one "
                         f"of {' or '.join(FILES)} in models/pgpis/densepose, or where comfyui_controlnet_aux keeps them.",
             inputs=[io.Image.Input("image", tooltip="Photo(s) of people."),
@@ -132,7 +135,8 @@ class ReadIUV(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISReadIUV", display_name="Read IUV", category="PGPIS/densepose",
+            node_id="PGPISReadIUV", display_name="Read IUV (DensePose)", category="PGPIS/densepose",
+            **aliases("load densepose", "body parts", "uv"),
             description="Reads DensePose from IUV pictures: part number 0 to 24, U and V as the three channels.",
             inputs=[io.Image.Input("image", tooltip="IUV picture(s), PNG, never resized with interpolation."),
                     io.Combo.Input("order", options=[ORDERS[1], ORDERS[0]], default=ORDERS[1], tooltip="Which channel is "

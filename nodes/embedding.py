@@ -15,7 +15,6 @@ from .inputs import matching, resized, rgb
 from .notice import notice
 from .types import Cond, Method, on_cpu
 
-PIXELS_PER_LATENT = 8
 DEMO = "demo"          # base of the checkpoints that know drawn mannequins alone
 MANY_COLOURS = 0.16   # distinct colours per pixel: drawings of the demo have up to 0.1 at its size, photos 0.18 and more
 PERSON_TOOLTIP = "Which person of each frame to take, counted from 0; -1 takes the largest."
@@ -30,12 +29,6 @@ def shown_poses(pose, person: int, empty: str = "error") -> list[Keypoints]:
     """POSE_KEYPOINT -> the pose of the `person` widget in every frame. empty: what a frame is that does not show that
     person, as of `from_pose_keypoint` and `on_canvas`."""
     return on_canvas(from_pose_keypoint(pose, person_choice(person), empty=empty), empty)
-
-
-def picture_size(cond: Cond) -> tuple[int, int]:
-    """(width, height) in pixels of the pictures that a PGPIS_COND makes."""
-    height, width = cond.latent_size
-    return width * PIXELS_PER_LATENT, height * PIXELS_PER_LATENT
 
 
 def encoded_pairs(method: Method, source: torch.Tensor, poses: Sequence[Keypoints], mask: torch.Tensor | None = None,

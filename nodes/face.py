@@ -13,15 +13,19 @@ import folder_paths
 import numpy as np
 import torch
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..pgpis_models.mcld.inputs import as_input, encode_faces, face_crops, head_box
 from ..pgpis_models.mcld.model import MCLD
 from ..pgpis_models.surface.densepose import IUV
 from ..pgpis_models.surface.face import LENGTH, MODELS, crop, expanded_box, find_face, load_app, load_embedding
-from .inputs import checked_densepose, pixels
+from .inputs import checked_densepose, needed, pixels
+from .schema import aliases
 from .types import DenseposeType, FaceEmbeds, FaceEmbedsType, Method, MethodType
 
+NODE = "Face Embedding"
 OWN = "the checkpoint's own"
+NO_FILE = "(no file)"
 CROP = 224  # pixels, as in the authors' demo
 
 log = logging.getLogger(__name__)
@@ -48,31 +52,54 @@ def box_mask(box, size: tuple[int, int]) -> torch.Tensor:
     return mask
 
 
+def _files() -> list[str]:
+    folder = Path(folder_paths.get_input_directory())
+    return sorted(path.name for path in folder.glob("*.npy")) if folder.is_dir() else []
+
+
 class FaceEmbedding(io.ComfyNode):
-    """IMAGE -> FACE_EMBEDS, crop, face MASK."""
+    """IMAGE, or a file -> FACE_EMBEDS, crop, face MASK."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISFaceEmbedding", display_name="Face Embedding", category="PGPIS/face",
+            node_id="PGPISFaceEmbedding", display_name="Face Embedding (Identity)", category="PGPIS/face",
+            **aliases("insightface", "antelopev2", "buffalo_l", "face id", "load face embedding", "person"),
             description="Embeds the face of each picture as MCLD wants it: insightface's 512 numbers for published weights "
                         "(Python packages insightface and onnxruntime, models in models/insightface/models), or the small "
                         "encoder that the demo's checkpoint brings. A picture without a face gives the method's zero input "
-                        "and a warning.",
-            inputs=[io.Image.Input("image", tooltip="Picture(s) of one person each."),
+                        "and a warning. An embedding that was saved before is read from its file.",
+            inputs=[io.Image.Input("image", optional=True, tooltip="Picture(s) of one person each. Needed, but with a "
+                                   "file."),
                     io.Combo.Input("model", options=[*MODELS, OWN], default=MODELS[0], tooltip="antelopev2 is what MCLD was "
                                    f"trained with. '{OWN}' needs method and densepose."),
                     io.Int.Input("face", default=0, min=0, max=99, tooltip="Which face of each picture; 0 is the largest."),
                     MethodType.Input("method", optional=True, tooltip="The demo's MCLD checkpoint, whose encoder reads "
                                      "faces."),
                     DenseposeType.Input("densepose", optional=True, tooltip="DensePose of these pictures, which says where "
-                                        "the head is; for the checkpoint's own encoder.")],
-            outputs=[FaceEmbedsType.Output(display_name="face", tooltip="One embedding per picture."),
-                     io.Image.Output(display_name="crop", tooltip=f"The faces, {CROP}x{CROP}; black where there is none."),
-                     io.Mask.Output(display_name="mask", tooltip="The square around the face in each picture.")])
+                                        "the head is; for the checkpoint's own encoder."),
+                    io.Combo.Input("file", options=[NO_FILE, *_files()], default=NO_FILE, optional=True,
+                                   tooltip="In place of the picture: an .npy file of ComfyUI's input folder with the 512 "
+                                   "numbers of insightface, as MCLD's data preparation writes them.")],
+            outputs=[FaceEmbedsType.Output(display_name="face", tooltip="One embedding per picture: 512 numbers of insightface, or "
+                                          "what the checkpoint's own encoder gives."),
+                     io.Image.Output(display_name="crop", tooltip=f"The faces, {CROP}x{CROP}; black where there is none. "
+                                     "Not of a file."),
+                     io.Mask.Output(display_name="mask", tooltip="The square around the face in each picture. Not of a "
+                                    "file.")])
 
     @classmethod
-    def execute(cls, image, model, face, method=None, densepose=None) -> io.NodeOutput:
+    def fingerprint_inputs(cls, file: str = NO_FILE, **_) -> tuple:
+        path = Path(folder_paths.get_input_directory()) / file
+        return file, path.stat().st_mtime_ns if file in _files() else None
+
+    @classmethod
+    def execute(cls, image=None, model=MODELS[0], face=0, method=None, densepose=None, file=NO_FILE) -> io.NodeOutput:
+        if file != NO_FILE:
+            no_picture = ExecutionBlocker(f"{NODE} read {file}, so there is no picture; connect image and set file to "
+                                          f"{NO_FILE}")
+            return io.NodeOutput(read_file(file), no_picture, no_picture)
+        needed(NODE, image=(image, "picture(s) of a person, or a file in its place"))
         photos = pixels(image, "the IMAGE")
         if model == OWN:
             return cls._own(photos, method, densepose)
@@ -125,35 +152,13 @@ def _result(vectors: torch.Tensor, photos: np.ndarray, boxes: list, factor: floa
     return io.NodeOutput(FaceEmbeds(vectors), torch.from_numpy(np.stack(crops)).float() / 255, torch.stack(masks))
 
 
-def _files() -> list[str]:
-    folder = Path(folder_paths.get_input_directory())
-    return sorted(path.name for path in folder.glob("*.npy")) if folder.is_dir() else []
+def read_file(name: str) -> FaceEmbeds:
+    """The embedding of an .npy file in the host's input folder. Raises ValueError when it is not there, or holds another
+    thing."""
+    if name not in _files():   # so that no other path can be read through the widget
+        raise ValueError(f"no file {name!r} in {folder_paths.get_input_directory()}; expected one of {_files()[:10]}. Put "
+                         "the .npy file into ComfyUI's input folder and press R")
+    return FaceEmbeds(torch.from_numpy(load_embedding(Path(folder_paths.get_input_directory()) / name))[None])
 
 
-class LoadFaceEmbedding(io.ComfyNode):
-    """.npy file -> FACE_EMBEDS."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PGPISLoadFaceEmbedding", display_name="Load Face Embedding", category="PGPIS/face",
-            description="Reads a face embedding of insightface from an .npy file in the input folder.",
-            inputs=[io.Combo.Input("file", options=_files() or ["(no .npy file in the input folder)"],
-                                   tooltip="An .npy file with 512 numbers, as MCLD's data preparation writes them.")],
-            outputs=[FaceEmbedsType.Output(display_name="face", tooltip="One embedding.")])
-
-    @classmethod
-    def fingerprint_inputs(cls, file: str) -> tuple:
-        path = Path(folder_paths.get_input_directory()) / file
-        return file, path.stat().st_mtime_ns if file in _files() else None
-
-    @classmethod
-    def execute(cls, file) -> io.NodeOutput:
-        if file not in _files():   # so that no other path can be read through the widget
-            raise ValueError(f"no file {file!r} in {folder_paths.get_input_directory()}; expected one of {_files()[:10]}. "
-                             "Put the .npy file into ComfyUI's input folder and press R")
-        vector = load_embedding(Path(folder_paths.get_input_directory()) / file)
-        return io.NodeOutput(FaceEmbeds(torch.from_numpy(vector)[None]))
-
-
-NODES = [FaceEmbedding, LoadFaceEmbedding]
+NODES = [FaceEmbedding]

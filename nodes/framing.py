@@ -18,6 +18,7 @@ from ..pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
 from ..pgpis_models.poses.keypoints import Keypoints
 from .embedding import person_choice
 from .inputs import checked_densepose, matching, pixels, rgb
+from .schema import ADVANCED, aliases
 from .types import DenseposeType, FrameType, Method, MethodType, PoseKeypointType
 
 
@@ -27,7 +28,8 @@ class FitPerson(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISFitPerson", display_name="Fit Person", category="PGPIS/image",
+            node_id="PGPISFitPerson", display_name="Fit Person (Crop to Pose)", category="PGPIS/image",
+            **aliases("frame", "pad", "align", "retarget", "pose transfer"),
             description="Frames the person of a photo of any size and shape as the checkpoint was trained: cropped and "
                         "padded, never squashed. Where the person is say pose, densepose or mask; without them a person "
                         "before a plain ground is found. Target poses from other photos are brought to the person's size "
@@ -44,9 +46,11 @@ class FitPerson(io.ComfyNode):
                     io.Int.Input("person", default=-1, min=-1, max=99, optional=True, tooltip="Which person of the photo, "
                                  "counted from 0 in the order of its pose, or in a mask from left to right; -1 takes the "
                                  "largest."),
-                    io.Combo.Input("padding", options=list(PADDINGS), default=PADDINGS[0], optional=True, tooltip="What "
+                    io.Combo.Input("padding", **ADVANCED, options=list(PADDINGS), default=PADDINGS[0], optional=True,
+                                   tooltip="What "
                                    "lies beyond the photo repeats its border, or is the colour of its ground."),
-                    io.Boolean.Input("movement", default=False, optional=True, tooltip="The target poses are frames of one "
+                    io.Boolean.Input("movement", **ADVANCED, default=False, optional=True,
+                                     tooltip="The target poses are frames of one "
                                      "movement: all are brought in as the first one is, so that jumps stay jumps; one that "
                                      "shows nobody takes the pose before it.")],
             outputs=[io.Image.Output(display_name="image", tooltip="The framed photo(s)."),
@@ -142,7 +146,8 @@ class PasteBack(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISPasteBack", display_name="Paste Back", category="PGPIS/image",
+            node_id="PGPISPasteBack", display_name="Paste Back (Person into Photo)", category="PGPIS/image",
+            **aliases("uncrop", "stitch", "composite", "pose transfer"),
             description="Puts what was made in a frame of Fit Person or Pose Transfer back into the photo, at the photo's "
                         "resolution: faded in at the frame's edge, in the photo's colours. Outside the frame the photo "
                         "stays equal bit for bit.",

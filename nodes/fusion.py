@@ -10,21 +10,23 @@ from ..pgpis_models.fpdm.drawing import draw_batch
 from ..pgpis_models.fpdm.inputs import embed_photos
 from ..pgpis_models.fpdm.model import FPDM
 from ..pgpis_models.poses.formats import EMPTY
-from .embedding import PERSON_TOOLTIP, encoded_pairs, picture_size, shown_poses
+from .embedding import PERSON_TOOLTIP, encoded_pairs, shown_poses
 from .inputs import matched, matching, rgb
-from .types import CondType, EmbeddingType, MethodType, PoseKeypointType, on_cpu
+from .schema import ADVANCED, aliases
+from .types import CondType, MethodType, PoseKeypointType, on_cpu
 
 EMPTY_TOOLTIP = ("What a frame without a person, or with a person off its canvas, is. error: stops and names the frame. "
                  "hold: it gets the pose of the frame before it; frames before the first pose get that one.")
 
 
 class FusionEmbedding(io.ComfyNode):
-    """FPDM: source IMAGE and target POSE_KEYPOINT -> PGPIS_COND and the fusion embedding."""
+    """FPDM: source IMAGE and target POSE_KEYPOINT -> PGPIS_COND, and how near it comes to a target."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISFusionEmbedding", display_name="FPDM Fusion Embedding", category="PGPIS/conditioning",
+            **aliases("pose transfer", "person", "encode"),
             description="Encodes a source person and a target pose with an FPDM checkpoint. One source with many poses, "
                         "many sources with one pose, or equal numbers of both make a batch; for the frames of a video take "
                         "Pose Sequence Sampler. With a target picture it says how near the fusion embedding comes to it.",
@@ -36,14 +38,10 @@ class FusionEmbedding(io.ComfyNode):
                                            "They are drawn as the method was trained: its own canvas, line width and "
                                            "colours."),
                     io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP),
-                    io.Combo.Input("empty_frames", options=list(EMPTY), default="error", tooltip=EMPTY_TOOLTIP),
+                    io.Combo.Input("empty_frames", **ADVANCED, options=list(EMPTY), default="error", tooltip=EMPTY_TOOLTIP),
                     io.Image.Input("target", optional=True, tooltip="True picture(s) of the person in the pose, to compare "
                                    "the embedding with; one, or one per pose.")],
             outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS or PGPIS Guider."),
-                     io.Int.Output(display_name="width", tooltip="Width in pixels of the pictures this will make."),
-                     io.Int.Output(display_name="height", tooltip="Height in pixels of the pictures this will make."),
-                     EmbeddingType.Output(display_name="embedding", tooltip="The fusion embedding of each pair, of length "
-                                                                            "1."),
                      io.Float.Output(display_name="similarity", tooltip="Mean cosine similarity of fusion embedding and "
                                      "target, -1 to 1; 0 without a target."),
                      io.String.Output(display_name="similarities", tooltip="The cosine similarity of each pair, one per "
@@ -69,7 +67,7 @@ class FusionEmbedding(io.ComfyNode):
                 near = F.cosine_similarity(fusion, on_cpu(embed_photos(module.fusion, pictures * 2 - 1, method.load())),
                                            dim=-1)
         drawn = torch.from_numpy(draw_batch(poses, module.config.pose_canvas)).float() / 255
-        return io.NodeOutput(cond, *picture_size(cond), fusion, float(near.mean()) if len(near) else 0.0,
+        return io.NodeOutput(cond, float(near.mean()) if len(near) else 0.0,
                              "\n".join(f"{value:.4f}" for value in near.tolist()), drawn)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..pgpis_models.metrics import psnr, ssim_gauss
 from .inputs import matched, resized, rgb
+from .schema import aliases
 
 COLUMNS = 6
 GAP = 8         # pixels between pictures
@@ -22,10 +23,11 @@ class CompareGrid(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        pictures = [io.Image.Input(f"image_{n}", optional=n > 1, tooltip=f"Column {n}; a batch makes one row per picture.")
+        pictures = [io.Image.Input(f"image_{n}", optional=n > 1, tooltip=f"Picture(s) of column {n}, one row each.")
                     for n in range(1, COLUMNS + 1)]
         return io.Schema(
-            node_id="PGPISCompareGrid", display_name="Compare Grid", category="PGPIS/image",
+            node_id="PGPISCompareGrid", display_name="Compare Grid (SSIM, PSNR)", category="PGPIS/tools",
+            **aliases("side by side", "labels", "metrics"),
             description="Lays pictures side by side under labels: one column per input, one row per picture of a batch. "
                         "With a target it becomes the last column, and SSIM (Gaussian window, range 1) and PSNR against it "
                         "are written above every picture. Columns of another size are resized to that of image_1, whose "

@@ -69,8 +69,8 @@ def checked_faces(face, length: int) -> Tensor:
     calls so, and for another length."""
     vectors = getattr(face, "vectors", None)
     if not isinstance(vectors, Tensor) or vectors.ndim != 2:
-        raise ValueError(f"the FACE_EMBEDS holds {type(face).__name__}; expected that of Face Embedding or Load Face "
-                         "Embedding of this pack")
+        raise ValueError(f"the FACE_EMBEDS holds {type(face).__name__}; expected that of Face Embedding of this "
+                         "pack")
     if vectors.shape[1] != length:
         raise ValueError(f"the FACE_EMBEDS has the shape {tuple(vectors.shape)}; expected (B, {length}): use the encoder "
                          "that this checkpoint was trained with")

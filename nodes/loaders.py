@@ -24,6 +24,7 @@ from ..pgpis_models.published import ENDINGS, listed, published_set
 from ..pgpis_models.unet.base import BaseSizes, read_sizes
 from ..pgpis_models.unet.control_branch import ControlBranch
 from ..pgpis_models.unet.weights import difference, open_safetensors, shapes_of
+from .schema import aliases
 from .types import Method, MethodType
 
 FOLDER = "pgpis"
@@ -118,7 +119,8 @@ class LoadCheckpoint(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISLoadCheckpoint", display_name="Load PGPIS Checkpoint", category="PGPIS/loaders",
+            node_id="PGPISLoadCheckpoint", display_name="Load PGPIS Checkpoint (Pose Transfer)", category="PGPIS/loaders",
+            **aliases("person", "cfld", "mcld", "fpdm", "qen", "safetensors"),
             description="Loads a trained pose transfer method (its encoders and the UNet weights that belong to it) from "
                         "models/pgpis. The file says itself which method it is and which base model it needs.",
             inputs=[io.Combo.Input("file", options=method_files(), tooltip="A file in models/pgpis: a checkpoint of this "
@@ -152,6 +154,7 @@ class LoadDemoBase(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISLoadDemoBase", display_name="Load PGPIS Demo Base", category="PGPIS/loaders",
+            **aliases("mannequin", "pose transfer demo"),
             description="Loads the tiny base model of the demo: a UNet of the SD1.5 topology and an autoencoder, trained on "
                         "drawn mannequins. It runs on a CPU in seconds and needs no download.",
             inputs=[],

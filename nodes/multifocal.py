@@ -15,8 +15,9 @@ from ..pgpis_models.mcld.model import MCLD
 from ..pgpis_models.parts.pixels import resized
 from ..pgpis_models.surface.densepose import pose_pictures
 from .binding.reference import reference_of
-from .embedding import picture_size, warn_of_photo
+from .embedding import warn_of_photo
 from .inputs import checked_densepose, checked_faces, matching, pixels
+from .schema import aliases
 from .types import Cond, CondType, DenseposeType, FaceEmbedsType, Method, MethodType, on_cpu
 
 
@@ -27,6 +28,7 @@ class MultiFocalEmbedding(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISMultiFocalEmbedding", display_name="MCLD Multi-Focal Embedding", category="PGPIS/conditioning",
+            **aliases("pose transfer", "person", "try on", "garment", "encode"),
             description="Encodes a source person and a target pose with an MCLD checkpoint. Photo, texture map and face may "
                         "come from different people: that is how MCLD swaps garments and identities. A texture or face that "
                         "is left out is the method's own 'nothing'. Published weights are sampled in 20 steps of ddim or "
@@ -41,15 +43,14 @@ class MultiFocalEmbedding(io.ComfyNode):
                                    "face branch; 0.5 in training. 0 leaves it out."),
                     io.Image.Input("texture", optional=True, tooltip="Texture map(s) from Warp to Texture Map or Edit "
                                    "Texture, in the layout of the checkpoint. Needs vae and model."),
-                    FaceEmbedsType.Input("face", optional=True, tooltip="From Face Embedding or Load Face Embedding."),
+                    FaceEmbedsType.Input("face", optional=True,
+                                         tooltip="Face(s) from Face Embedding, one or one per picture."),
                     io.ClipVision.Input("clip_vision", optional=True, tooltip="CLIP ViT-L/14 of sd-image-variations, for "
                                         "published weights. The demo's checkpoint brings its own encoders."),
                     io.Vae.Input("vae", optional=True, tooltip="Encodes the texture map for the reference network."),
                     io.Model.Input("model", optional=True, tooltip="The base MODEL, from which the reference network takes "
                                    "its sizes and precision; its weights are the checkpoint's.")],
-            outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS or PGPIS Guider."),
-                     io.Int.Output(display_name="width", tooltip="Width in pixels of the pictures this will make."),
-                     io.Int.Output(display_name="height", tooltip="Height in pixels of the pictures this will make.")])
+            outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS or PGPIS Guider.")])
 
     @classmethod
     def execute(cls, method, source, densepose, face_weight, texture=None, face=None, clip_vision=None, vae=None,
@@ -58,8 +59,7 @@ class MultiFocalEmbedding(io.ComfyNode):
         if not isinstance(module, MCLD):
             raise ValueError(f"the checkpoint is {method.name}; MCLD Multi-Focal Embedding expects one of method mcld. Load "
                              "another file, or use the embedding node of that method")
-        cond = focal_cond(method, source, densepose, face_weight, texture, face, clip_vision, vae, model)
-        return io.NodeOutput(cond, *picture_size(cond))
+        return io.NodeOutput(focal_cond(method, source, densepose, face_weight, texture, face, clip_vision, vae, model))
 
 
 def focal_cond(method: Method, source: Tensor, densepose, face_weight: float = FACE_WEIGHT, texture: Tensor | None = None,

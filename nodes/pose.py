@@ -19,6 +19,7 @@ from ..pgpis_models.poses.files import KINDS, POSE_SUFFIXES, checked, load_poses
 from ..pgpis_models.poses.formats import MIN_CONFIDENCE, NOBODY, confident, from_pose_keypoint
 from .embedding import PERSON_TOOLTIP, person_choice
 from .inputs import rgb
+from .schema import ADVANCED, aliases
 from .types import PoseKeypointType
 
 FROM_TEXT = "(the text below)"
@@ -56,7 +57,8 @@ class LoadPose(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISLoadPose", display_name="Load Pose", category="PGPIS/pose",
+            node_id="PGPISLoadPose", display_name="Load Pose (OpenPose JSON)", category="PGPIS/pose",
+            **aliases("keypoints", "skeleton", "deepfashion", "whole body", "coco", "pose_keypoint"),
             description="Reads poses from a file in the input folder, or from text. JSON: OpenPose's own, or a saved "
                         "POSE_KEYPOINT. Text: 18 lines 'x y' (FPDM), rows 'name: [18 y]: [18 x]' of a DeepFashion "
                         "annotation file, or 133 whole-body points. .npy: frames of 133 whole-body points, as for sign "
@@ -71,7 +73,8 @@ class LoadPose(io.ComfyNode):
                                  "not given."),
                     io.Int.Input("canvas_height", default=0, min=0, max=16384, tooltip="Height in pixels, likewise. 0: not "
                                  "given."),
-                    io.Float.Input("min_confidence", default=MIN_CONFIDENCE, min=0.0, max=1.0, step=0.01, optional=True,
+                    io.Float.Input("min_confidence", **ADVANCED, default=MIN_CONFIDENCE, min=0.0, max=1.0, step=0.01,
+                                   optional=True,
                                    tooltip="Joints that their file gives less confidence count as missing. Lower it for "
                                    "faint detections; 0 takes all that were found.")],
             outputs=[PoseKeypointType.Output(display_name="pose", tooltip="One frame per pose, in pixels of its canvas.")])
@@ -98,7 +101,8 @@ class DrawPose(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISDrawPose", display_name="Draw Pose", category="PGPIS/pose",
+            node_id="PGPISDrawPose", display_name="Draw Pose (OpenPose Skeleton)", category="PGPIS/pose",
+            **aliases("keypoints", "render pose", "controlnet", "pose_keypoint"),
             description="Draws poses as the OpenPose picture that ControlNets know.",
             inputs=[PoseKeypointType.Input("pose", tooltip="Pose(s) to draw, one picture per frame."),
                     io.Int.Input("width", default=0, min=0, max=16384, tooltip="Width of the picture in pixels; 0 takes the "
@@ -127,7 +131,8 @@ class EditPose(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISEditPose", display_name="Edit Pose", category="PGPIS/pose",
+            node_id="PGPISEditPose", display_name="Edit Pose (Retarget, Mirror)", category="PGPIS/pose",
+            **aliases("skeleton", "openpose", "limb lengths", "flip", "scale", "body proportions"),
             description="Fits a pose to a person and a picture: another person's limb lengths, mirroring, size and place, "
                         "in this order. Hands and faces are left out; empty frames of a sequence stay empty.",
             inputs=[PoseKeypointType.Input("pose", tooltip="Pose(s) to edit, one person per frame."),
@@ -156,7 +161,8 @@ class ExtractPose(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISExtractPose", display_name="Extract Pose", category="PGPIS/pose",
+            node_id="PGPISExtractPose", display_name="Extract Pose (OpenPose)", category="PGPIS/pose",
+            **aliases("skeleton", "keypoints", "dwpose", "detect person", "pose estimation"),
             description="Finds the people's joints in pictures with OpenPose. Needs the Python package controlnet-aux and "
                         f"its file {DETECTOR_FILE} in models/pgpis. Other nodes that give POSE_KEYPOINT (the host's SDPose, "
                         "DWPose of comfyui_controlnet_aux) do as well.",

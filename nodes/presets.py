@@ -12,6 +12,7 @@ from comfy_api.latest import io, ui
 
 from ..pgpis_models.presets import PRESETS, Found, base_of, find
 from .loaders import DEMO_FOLDER, FOLDER, load_method, native_unet, native_vae, own_file
+from .schema import aliases
 from .types import MethodType
 
 ANY_BASE = "(find one)"
@@ -51,6 +52,7 @@ class LoadPreset(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISLoadPreset", display_name="Load Pose Transfer", category="PGPIS/loaders",
+            **aliases("person", "pose guided", "checkpoint", "cfld", "mcld", "fpdm", "qen"),
             description="Loads all that a pose transfer needs: base model, autoencoder, method and, where the method wants "
                         "it, CLIP. Files are found by what is in them, whatever they are called; published weights are "
                         "converted once. What is missing is listed at once, with where to get it and where to put it.",

@@ -16,9 +16,10 @@ from ..pgpis_models.poses.keypoints import Keypoints
 from ..pgpis_models.poses.region import skeleton_region
 from ..pgpis_models.qen.model import QEN
 from .binding.span import check_span
-from .embedding import PERSON_TOOLTIP, encoded_pairs, person_choice, picture_size
+from .embedding import PERSON_TOOLTIP, encoded_pairs, person_choice
 from .inputs import as_image, resized, rgb
 from .notice import notice
+from .schema import ADVANCED, aliases
 from .types import Cond, CondType, Method, MethodType, PoseKeypointType
 
 INSIDE = 0.5        # of a mask, from which a pixel is inside of the region
@@ -43,6 +44,7 @@ class QueryEmbedding(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISQueryEmbedding", display_name="QEN Query Embedding", category="PGPIS/conditioning",
+            **aliases("pose transfer", "person", "controlnet", "encode"),
             description="Encodes a source person and a target pose with a QEN checkpoint. The pose enters through the "
                         "checkpoint's own ControlNet, whose attention to local queries is masked to the pose's region. "
                         "One source with many poses, many sources with one pose, or equal numbers of both make a batch.",
@@ -55,15 +57,13 @@ class QueryEmbedding(io.ComfyNode):
                     io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP),
                     io.Float.Input("strength", default=1.0, min=0.0, max=10.0, step=0.01,
                                    tooltip="Strength of the pose's ControlNet."),
-                    io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.001,
+                    io.Float.Input("start_percent", **ADVANCED, default=0.0, min=0.0, max=1.0, step=0.001,
                                    tooltip="Share of the sampling from which the pose's ControlNet runs."),
-                    io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.001,
+                    io.Float.Input("end_percent", **ADVANCED, default=1.0, min=0.0, max=1.0, step=0.001,
                                    tooltip="Share of the sampling up to which the pose's ControlNet runs."),
                     io.Mask.Input("mask", optional=True, tooltip="Region(s) in which patches see the local queries, of any "
                                   "size, in place of the pose's own. An all black one masks nothing.")],
             outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS or PGPIS Guider."),
-                     io.Int.Output(display_name="width", tooltip="Width in pixels of the pictures this will make."),
-                     io.Int.Output(display_name="height", tooltip="Height in pixels of the pictures this will make."),
                      io.Mask.Output(display_name="mask", tooltip="The region to which the attention is masked, one per pose "
                                     "or MASK, at the size of the pictures; white everywhere where nobody is seen, and with "
                                     "a checkpoint that masks nothing.")])
@@ -78,7 +78,7 @@ class QueryEmbedding(io.ComfyNode):
         poses = from_pose_keypoint(pose, person_choice(person), empty=NOBODY)   # who is not there has no region
         cond = query_cond(method, source, poses, mask, strength, start_percent, end_percent)
         seen = cond.encoded.region[:, 0].float()
-        return io.NodeOutput(cond, *picture_size(cond), torch.ones_like(seen) if module.config.mask == "none" else seen)
+        return io.NodeOutput(cond, torch.ones_like(seen) if module.config.mask == "none" else seen)
 
 
 def query_cond(method: Method, source: torch.Tensor, poses: list[Keypoints], mask: torch.Tensor | None, strength: float,
@@ -100,7 +100,8 @@ class PoseMask(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISPoseMask", display_name="Pose Mask", category="PGPIS/pose",
+            node_id="PGPISPoseMask", display_name="Pose Mask (Skeleton Region)", category="PGPIS/pose",
+            **aliases("openpose", "person mask", "body mask"),
             description="The dilated region of a pose: the skeleton is drawn, blurred, and cut at a threshold (QEN section "
                         "3.2). Connect a pose, or a picture of skeletons on black. What QEN itself masks is the output "
                         "mask of QEN Query Embedding.",
@@ -149,7 +150,8 @@ class AttentionMaps(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISAttentionMaps", display_name="Query Attention Maps", category="PGPIS/image",
+            node_id="PGPISAttentionMaps", display_name="Query Attention Maps", category="PGPIS/tools",
+            **aliases("heatmap", "qen", "cfld", "explain"),
             description="Shows what learnable queries look at, as a picture over the source: QEN's local queries, its "
                         "global ones (through the local ones that they read), or the queries of CFLD's decoder.",
             inputs=[MethodType.Input("method", tooltip="A QEN or CFLD checkpoint from Load PGPIS Checkpoint."),
@@ -158,7 +160,8 @@ class AttentionMaps(io.ComfyNode):
                                    "local."),
                     io.String.Input("queries", default="0-3", tooltip="Their numbers from 0, such as 0-3, 7; empty "
                                     "for all."),
-                    io.Int.Input("block", default=-1, min=-1, max=99, tooltip="Which block of the transformer, from 0; -1 "
+                    io.Int.Input("block", **ADVANCED, default=-1, min=-1, max=99,
+                                 tooltip="Which block of the transformer, from 0; -1 "
                                  "is the last.")],
             outputs=[io.Image.Output(display_name="image", tooltip="One picture per query, source after source.")])
 

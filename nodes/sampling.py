@@ -15,6 +15,7 @@ from .binding.guider import ChainGuider
 from .binding.span import check_span
 from .inputs import as_image, matched, needed, resized, rgb
 from .masking import feathered, paste
+from .schema import ADVANCED, aliases
 from .types import CondType
 
 SCALES = ("pose", "appearance", "biases", "prompt", "source", "fusion")
@@ -27,7 +28,8 @@ class Apply(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISApply", display_name="Apply PGPIS", category="PGPIS/sampling",
+            node_id="PGPISApply", display_name="Apply PGPIS (Pose Transfer)", category="PGPIS/sampling",
+            **aliases("person", "conditioning", "cfld", "mcld", "fpdm", "qen"),
             description="Puts a source person and target pose onto a MODEL for any KSampler. The sampler's cfg weighs "
                         "whatever the negative lacks: pose and appearance alike (MCLD's negative keeps the pose); for one "
                         "weight each use PGPIS Guider. LoRAs, ControlNets and other patches on the MODEL keep working.",
@@ -59,7 +61,8 @@ class GuiderNode(io.ComfyNode):
             return io.Float.Input(name, default=2.0, min=0.0, max=30.0, step=0.05, tooltip=f"{what} Used by {users}.",
                                   **kwargs)
         return io.Schema(
-            node_id="PGPISGuider", display_name="PGPIS Guider", category="PGPIS/sampling",
+            node_id="PGPISGuider", display_name="PGPIS Guider (Pose Transfer)", category="PGPIS/sampling",
+            **aliases("person", "guidance", "cfg", "cfld", "mcld", "fpdm", "qen"),
             description="Cumulative guidance (as CFLD's eq. 7) for SamplerCustomAdvanced: each guidance term has its own "
                         "weight, and all terms of a step run as one batch. Terms that weigh nothing are not run.",
             inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or "
@@ -77,10 +80,10 @@ class GuiderNode(io.ComfyNode):
                     weight("prompt", "Weight of the coarse prompt against the pose."),
                     weight("source", "Weight of source and pose against nothing.", optional=True),
                     weight("fusion", "Weight of the fusion embedding against source and pose.", optional=True),
-                    io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.001, optional=True,
+                    io.Float.Input("start_percent", **ADVANCED, default=0.0, min=0.0, max=1.0, step=0.001, optional=True,
                                    tooltip="Share of the sampling from which the weights act: the guidance interval. "
                                    "Outside of it the last term runs alone, at the cost of one."),
-                    io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.001, optional=True,
+                    io.Float.Input("end_percent", **ADVANCED, default=1.0, min=0.0, max=1.0, step=0.001, optional=True,
                                    tooltip="Share of the sampling up to which the weights act.")],
             outputs=[io.Guider.Output(display_name="guider", tooltip="For SamplerCustomAdvanced or Masked Sampler."),
                      io.Latent.Output(display_name="latent", tooltip="Empty latents of the right size and number."),
@@ -107,7 +110,8 @@ class MaskedSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISMaskedSampler", display_name="Masked Sampler", category="PGPIS/sampling",
+            node_id="PGPISMaskedSampler", display_name="Masked Sampler (Try-on)", category="PGPIS/sampling",
+            **aliases("try on", "virtual try-on", "garment", "clothes", "inpaint", "person"),
             description="Makes a new picture inside the mask and keeps the reference outside. At every step the kept part "
                         "is the reference at the step's noise level (masked sampling of CFLD section 4.6 and QEN eq. 10); "
                         "after decoding it is pasted back, so that it stays as it was to the pixel. Connect a GUIDER, or a "

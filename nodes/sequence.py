@@ -27,6 +27,7 @@ from .binding.weights import check_prediction
 from .embedding import PERSON_TOOLTIP, shown_poses
 from .fusion import EMPTY_TOOLTIP
 from .inputs import resized, rgb
+from .schema import ADVANCED, aliases
 from .types import Cond, MethodType, PoseKeypointType, on_cpu
 
 SAME, OWN = "same for all frames", "new for each frame"
@@ -41,7 +42,8 @@ class PoseSequenceSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISPoseSequenceSampler", display_name="Pose Sequence Sampler", category="PGPIS/sampling",
+            node_id="PGPISPoseSequenceSampler", display_name="Pose Sequence Sampler (Animation)", category="PGPIS/sampling",
+            **aliases("person video", "skeleton", "frames", "openpose", "dance"),
             description="Makes one person in a sequence of poses, such as a video of sign language. The source is encoded "
                         "once; poses are encoded and sampled in chunks, so that memory does not grow with the number of "
                         "frames. Takes the place of embedding node, Apply PGPIS and KSampler; LoRAs and other patches on "
@@ -66,7 +68,8 @@ class PoseSequenceSampler(io.ComfyNode):
                                    tooltip="The host's sampler."),
                     io.Combo.Input("scheduler", options=comfy.samplers.SCHEDULER_NAMES, default="normal",
                                    tooltip="The host's noise schedule."),
-                    io.Int.Input("chunk", default=0, min=0, max=4096, tooltip="Frames made at once; 0 takes as many as fit "
+                    io.Int.Input("chunk", **ADVANCED, default=0, min=0, max=4096,
+                                 tooltip="Frames made at once; 0 takes as many as fit "
                                  f"into the free memory, {LARGEST_CHUNK} at most. It changes speed and memory, not the "
                                  "result (dpm_adaptive excepted, which chooses its steps by the frames of a chunk).")],
             outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per frame, in order.")])

@@ -12,6 +12,7 @@ from ..pgpis_models.surface.layout import LAYOUTS, TILE
 from ..pgpis_models.surface.texture import FILLS, MODES, edit, render, warp
 from .densepose import chosen_parts
 from .inputs import checked_densepose, pixels
+from .schema import aliases
 from .types import DenseposeType
 
 
@@ -26,7 +27,8 @@ class WarpTexture(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISWarpTexture", display_name="Warp to Texture Map", category="PGPIS/texture",
+            node_id="PGPISWarpTexture", display_name="Warp to Texture Map (DensePose)", category="PGPIS/texture",
+            **aliases("unwrap", "uv map", "smpl", "atlas", "garment"),
             description="Lays out flat what photos show of each body part, as the checkpoint was trained: smpl (512x512), "
                         "exact, near for published MCLD weights; atlas (24 tiles, 800x1200), fast, all for the demo's.",
             inputs=[io.Image.Input("image", tooltip="Photo(s) of the person."),
@@ -55,11 +57,13 @@ class RenderTexture(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISRenderTexture", display_name="Render Texture on Pose", category="PGPIS/texture",
+            **aliases("uv map", "densepose", "garment", "reproject"),
             description="Draws a texture map in a pose: each pixel shows its own texel. Holes stay where the map knows "
                         "nothing.",
             inputs=[io.Image.Input("texture", tooltip="Texture map(s) in either layout."),
                     DenseposeType.Input("densepose", tooltip="Pose(s) to draw it in; one texture for many poses is fine."),
-                    io.Int.Input("background", default=0, min=0, max=255, tooltip="Grey level where nothing is known.")],
+                    io.Int.Input("background", default=0, min=0, max=255, tooltip="Grey level where nothing is known, 0 black to "
+                                 "255 white.")],
             outputs=[io.Image.Output(display_name="image", tooltip="The drawn pictures."),
                      io.Mask.Output(display_name="mask", tooltip="White where a texel was known.")])
 
@@ -79,7 +83,8 @@ class EditTexture(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISEditTexture", display_name="Edit Texture", category="PGPIS/texture",
+            node_id="PGPISEditTexture", display_name="Edit Texture (Garment Swap)", category="PGPIS/texture",
+            **aliases("try on", "virtual try-on", "clothes", "change outfit", "uv map"),
             description="Takes chosen body parts, or a masked region, from a second texture map: 'clothes' swaps garments, "
                         "'head' (with another face) swaps the person (MCLD section 4.4).",
             inputs=[io.Image.Input("texture", tooltip="Texture map(s) to change."),

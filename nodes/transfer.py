@@ -21,6 +21,7 @@ from .inputs import checked_densepose, needed, pixels
 from .multifocal import focal_cond
 from .notice import notice
 from .queries import query_cond
+from .schema import ADVANCED, aliases
 from .texture import as_images
 from .types import Cond, DenseposeType, FaceEmbedsType, FrameType, Method, MethodType, PoseKeypointType
 
@@ -34,6 +35,8 @@ class PoseTransfer(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISPoseTransfer", display_name="Pose Transfer", category="PGPIS/sampling",
+            **aliases("pose guided", "person", "repose", "change pose", "openpose", "try on", "virtual try-on", "cfld",
+                      "mcld", "fpdm", "qen"),
             description="Makes the person of a photo stand in another pose, with any checkpoint of this pack: it takes the "
                         "place of that method's embedding node and of Apply PGPIS. Connect its outputs to any KSampler, "
                         "whose cfg weighs person and pose; which settings suit the checkpoint is shown here after a run. "
@@ -54,19 +57,20 @@ class PoseTransfer(io.ComfyNode):
                                         "connected."),
                     io.Image.Input("texture", optional=True, tooltip="For MCLD: texture map(s) from Warp to Texture Map or "
                                    "Edit Texture. Needs vae."),
-                    FaceEmbedsType.Input("face", optional=True, tooltip="For MCLD: from Face Embedding or Load Face "
-                                         "Embedding."),
+                    FaceEmbedsType.Input("face", optional=True, tooltip="For MCLD: face(s) from Face Embedding, one or "
+                                         "one per picture."),
                     io.ClipVision.Input("clip_vision", optional=True, tooltip="For MCLD's published weights: CLIP ViT-L/14 "
                                         "of sd-image-variations."),
                     io.Vae.Input("vae", optional=True, tooltip="For MCLD: encodes the texture map for the reference "
                                  "network."),
                     io.Mask.Input("mask", optional=True, tooltip="For QEN: region(s) in which patches see the local "
                                   "queries, in place of the pose's own."),
-                    io.Int.Input("person", default=-1, min=-1, max=99, optional=True, tooltip=PERSON_TOOLTIP),
+                    io.Int.Input("person", **ADVANCED, default=-1, min=-1, max=99, optional=True, tooltip=PERSON_TOOLTIP),
                     *span_inputs(optional=True),
-                    io.Float.Input("control_strength", default=1.0, min=0.0, max=10.0, step=0.01, optional=True,
+                    io.Float.Input("control_strength", **ADVANCED, default=1.0, min=0.0, max=10.0, step=0.01, optional=True,
                                    tooltip="For QEN: strength of the pose's ControlNet."),
-                    io.Float.Input("face_weight", default=FACE_WEIGHT, min=0.0, max=5.0, step=0.05, optional=True,
+                    io.Float.Input("face_weight", **ADVANCED, default=FACE_WEIGHT, min=0.0, max=5.0, step=0.05,
+                                   optional=True,
                                    tooltip="For MCLD: weight of the face branch; 0 leaves it out."),
                     io.Boolean.Input("fit", default=True, optional=True, tooltip="Frame the person as the checkpoint "
                                      "was trained, and bring the target pose to the person's size and place; Paste Back "

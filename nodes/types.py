@@ -19,7 +19,6 @@ from .binding.passport import Origin
 
 MethodType = io.Custom("PGPIS_METHOD")
 CondType = io.Custom("PGPIS_COND")
-EmbeddingType = io.Custom("PGPIS_EMBEDDING")   # Tensor (B, E), rows of length 1
 DenseposeType = io.Custom("DENSEPOSE")          # tuple of pgpis_models.surface.densepose.IUV, one per picture
 DIGESTED = 16   # numbers of each tensor that go into the digest of a checkpoint
 FaceEmbedsType = io.Custom("FACE_EMBEDS")       # FaceEmbeds

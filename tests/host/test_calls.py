@@ -53,8 +53,8 @@ def test_encoders_run_once_and_the_unet_once_per_step(host, parts, demo):
     method, model, counts = parts
     embed, sampling = host.pack("nodes.appearance").AppearanceEmbedding, host.pack("nodes.sampling")
     counts.clear()
-    cond, width, height = embed.execute(method, torch.rand(1, 128, 96, 3), pose(host), -1).result
-    assert (width, height, cond.batch) == (96, 128, 2)
+    [cond] = embed.execute(method, torch.rand(1, 128, 96, 3), pose(host), -1).result
+    assert (cond.latent_size, cond.batch) == ((16, 12), 2)
     patched, positive, negative, latent = sampling.Apply.execute(model, cond).result
     run(host, patched, positive, negative, latent=latent)
     assert counts == {"backbone": 1, "appearance_encoder": 1, "pose_encoder": 1, "decoder": 1, "unet": STEPS}

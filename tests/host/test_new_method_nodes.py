@@ -55,8 +55,8 @@ def by_nodes(page, tiny, photo, pose, x, sigmas):
     """Sampled latents of the node chain: load, embed, PGPIS Guider."""
     import comfy.samplers
     method = page.nodes.loaders.LoadCheckpoint.execute("tint.safetensors").result[0]
-    cond, width, height = page.nodes.tint.TintEmbedding.execute(method, photo, pose, -1).result
-    assert (height, width) == SIZE and cond.batch == len(pose)
+    [cond] = page.nodes.tint.TintEmbedding.execute(method, photo, pose, -1).result
+    assert cond.latent_size == (SIZE[0] // 8, SIZE[1] // 8) and cond.batch == len(pose)
     model = tiny.model(page.base, prediction="V_PREDICTION")
     guider = page.nodes.sampling.GuiderNode.execute(model, cond, "default", appearance=WEIGHT).result[0]
     return guider.sample(x, torch.zeros_like(x), comfy.samplers.sampler_object("euler"), sigmas, disable_pbar=True)

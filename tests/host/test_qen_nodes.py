@@ -107,7 +107,7 @@ def test_the_embedding_gives_out_the_region_that_it_uses(nodes, method):
     region = torch.zeros(2, 40, 30)
     region[1, 10:20] = 1
     for mask, pose in ((None, frames(2)), (region, frames())):
-        cond, _, _, given = nodes.queries.QueryEmbedding.execute(method, photo(), pose, -1, 1.0, 0.0, 1.0, mask=mask).result
+        cond, given = nodes.queries.QueryEmbedding.execute(method, photo(), pose, -1, 1.0, 0.0, 1.0, mask=mask).result
         assert given.shape == (2, *SIZE) and torch.equal(given, cond.encoded.region[:, 0]) and given.any()
 
 

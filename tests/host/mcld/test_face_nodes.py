@@ -1,4 +1,4 @@
-"""Face Embedding and Load Face Embedding."""
+"""Face Embedding, of pictures and of files."""
 
 from __future__ import annotations
 
@@ -63,9 +63,14 @@ def test_embeddings_load_from_npy_files_of_the_input_folder(nodes, host):
     vector = np.random.default_rng(0).standard_normal(512).astype(np.float32)
     np.save(host.base / "input" / "face.npy", vector)
     np.save(host.base / "input" / "short.npy", vector[:100])
-    load = nodes.face.LoadFaceEmbedding.execute
-    assert np.array_equal(load("face.npy").result[0].vectors[0].numpy(), vector)
+    def load(file):
+        return nodes.face.FaceEmbedding.execute(file=file).result
+    face, crop, mask = load("face.npy")
+    assert np.array_equal(face.vectors[0].numpy(), vector)
+    assert "there is no picture" in crop.message and mask.message == crop.message
     with pytest.raises(ValueError, match="short.npy came as float32 \\(100,\\); expected 512 numbers"):
         load("short.npy")
     with pytest.raises(ValueError, match="no file '../secret.npy'"):
         load("../secret.npy")
+    with pytest.raises(ValueError, match="Face Embedding has no image; expected .* a file in its place"):
+        nodes.face.FaceEmbedding.execute()

@@ -1,0 +1,17 @@
+"""What the schemas of the nodes say beside names and types, in words that each host knows."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from comfy_api.latest import io
+
+# A widget that few ever touch: newer hosts show it on demand, older ones as any other.
+ADVANCED: dict[str, Any] = {"extra_dict": {"advanced": True}}
+
+
+def aliases(*words: str) -> dict[str, list[str]]:
+    """What else the search of the node menu finds a node by, as keywords of io.Schema; nothing where the host has no such
+    field (before 0.9), which would be an error there."""
+    return {"search_aliases": list(words)} if "search_aliases" in inspect.signature(io.Schema).parameters else {}

@@ -156,9 +156,8 @@ def _arm(grids: Grids, bones: tuple[Bone, Bone], segments: tuple[int, ...], buil
         radius = radius + worn * flare
     cap = np.sqrt(np.clip(1 - (np.minimum(s, 0) / ARM_CAP) ** 2, 0, 1))
     flat = smooth(share, (0, 1.5, 1.9, 2.0), (1.0, 1.0, 0.86, 0.80))
-    spans = chart_spans(build)
     _limb(grids, segments, bones, s, radius * cap * flat, radius * cap / np.sqrt(flat), 0 * s, 0.030,
-          (spans["upper_arm"], spans["lower_arm"]), 14)
+          ((-ARM_CAP, upper), (0.0, lower)), 14)
 
 
 def _leg(grids: Grids, bones: tuple[Bone, Bone], segments: tuple[int, ...], pelvis: np.ndarray, build: Build,
@@ -181,8 +180,8 @@ def _leg(grids: Grids, bones: tuple[Bone, Bone], segments: tuple[int, ...], pelv
     def merge(points, normals):
         return _like_trunk(points, normals, share, pelvis, build)
 
-    spans = chart_spans(build)
-    _limb(grids, segments, bones, s, radius * cap, radius * cap, calf, 0.040, (spans["thigh"], spans["shank"]), 16, merge)
+    _limb(grids, segments, bones, s, radius * cap, radius * cap, calf, 0.040,
+          ((-LEG_CAP, upper), (0.0, lower + ANKLE_RUN)), 16, merge)
 
 
 def thigh_radius(share: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ HEAD_SPAN = (-0.030, 0.212)   # heights of the head's chart above the neck joint
 # Lowest hair above the neck joint, at these angles from the middle of the face, in units of pi, towards one side
 _HAIRLINE_AT = (0.0, 0.12, 0.22, 0.30, 0.36, 0.42, 0.50, 0.58, 0.66, 1.0)
 _HAIRLINE = {
+    "none": (0.30,) * 10,
     "cropped": (0.170, 0.171, 0.173, 0.162, 0.140, 0.122, 0.128, 0.108, 0.085, 0.074),
     "short": (0.163, 0.165, 0.169, 0.158, 0.136, 0.114, 0.128, 0.100, 0.074, 0.064),
     "swept": (0.158, 0.158, 0.160, 0.154, 0.134, 0.118, 0.128, 0.100, 0.074, 0.064),
@@ -27,10 +28,11 @@ _HAIRLINE = {
     "long": (0.170, 0.166, 0.158, 0.146, 0.118, 0.072, 0.062, 0.054, 0.040, 0.026),
     "afro": (0.163, 0.163, 0.160, 0.154, 0.134, 0.112, 0.116, 0.096, 0.074, 0.066),
 }
-_THICK = {"cropped": 0.003, "short": 0.009, "swept": 0.011, "bun": 0.007, "ponytail": 0.007, "bob": 0.012, "long": 0.010,
-          "afro": 0.030}
+_THICK = {"none": 0.0, "cropped": 0.003, "short": 0.009, "swept": 0.011, "bun": 0.007, "ponytail": 0.007, "bob": 0.012,
+          "long": 0.010, "afro": 0.030}
 _SWEEP = {"short": 0.10, "swept": 0.30, "long": -0.14, "ponytail": 0.06, "bun": -0.05}   # slope of the hairline, a parting
-_TUFT = {"cropped": 0.0012, "bun": 0.0008, "ponytail": 0.0008, "short": 0.0028}   # how ragged the edge above the forehead is
+# how ragged the edge above the forehead is
+_TUFT = {"none": 0.0, "cropped": 0.0012, "bun": 0.0008, "ponytail": 0.0008, "short": 0.0028}
 COVERS_EARS = ("bob", "long")
 TIED = 0.165   # height whose chart the hair behind the head shares: there the skull has hair in every style
 

@@ -1,4 +1,4 @@
-"""The skeleton of the demo world: build and pose in, joints and bone frames out. No clothes, no colours, no surfaces.
+"""The skeleton: build and pose in, joints and bone frames out. No clothes, no colours, no surfaces.
 
 Space is measured in body heights: x to the right of the picture, y up, z towards the camera; the origin lies between the
 hips. The person's own axes are (left, up, forward); heading 0 looks at the camera. A bone frame has the columns
@@ -17,6 +17,7 @@ NECK_HEIGHT = 0.268
 UPPER_ARM, LOWER_ARM, HAND = 0.160, 0.140, 0.086
 THIGH, SHANK, ANKLE = 0.245, 0.235, 0.046
 HIP_WIDTH = 0.050
+SOLE = 0.85   # share of the shank's angle that the sole takes part in
 EYE_HEIGHT, EYE_ANGLE, EAR_HEIGHT = 0.120, math.radians(24.5), 0.114   # above the neck joint; from the middle of the face
 HEAD_WIDTH, HEAD_DEPTH = 0.054, 0.058   # half axes of the face at the eyes
 TORSO_RINGS = (-0.078, -0.070, -0.055, -0.035, -0.010, 0.015, 0.040, 0.065, 0.090, 0.115, 0.140, 0.165, 0.185, 0.205, 0.225,
@@ -37,11 +38,39 @@ class Build:
 
 
 @dataclass(frozen=True)
+class Lengths:
+    """Lengths of the limbs' bones, each a factor on what `Build.height` makes of them."""
+
+    upper_arm: float = 1.0
+    lower_arm: float = 1.0
+    thigh: float = 1.0
+    shank: float = 1.0
+
+
+@dataclass(frozen=True)
+class Limb:
+    """Two bones of an arm or a leg by their directions: unit vectors (outwards, up, forward) of the chest for arms, of the
+    pelvis for legs. foot: radians that the toes point up from level, for legs; None: as the shank has it."""
+
+    upper: tuple[float, float, float]
+    lower: tuple[float, float, float]
+    foot: float | None = None
+
+
+@dataclass(frozen=True)
 class Arm:
     lift: float  # radians from hanging (0) to straight up (pi)
     swing: float  # radians, where it is lifted to: 0 sideways, pi/2 forwards
     bend: float  # radians at the elbow
     toward: tuple[float, float, float]  # where the forearm bends to, as (outwards, up, forward)
+
+    def limb(self) -> Limb:
+        """The same as directions."""
+        upper = np.array([math.sin(self.lift) * math.cos(self.swing), -math.cos(self.lift),
+                          math.sin(self.lift) * math.sin(self.swing)])
+        goal = np.asarray(self.toward)
+        across = unit(goal - upper * float(goal @ upper))
+        return Limb(tuple(upper), tuple(unit(math.cos(self.bend) * upper + math.sin(self.bend) * across)))
 
 
 @dataclass(frozen=True)
@@ -51,6 +80,13 @@ class Leg:
     knee: float  # radians, 0 = straight
     shin: float | None = None  # radians outwards of the shank; None: 0.6 of the thigh's
 
+    def limb(self) -> Limb:
+        """The same as directions; the sole follows the shank, flat on the ground when that stands upright."""
+        back = self.flex - self.knee
+        outward = math.sin(0.6 * self.side if self.shin is None else self.shin)
+        upper = (math.sin(self.side), -math.cos(self.side) * math.cos(self.flex), math.cos(self.side) * math.sin(self.flex))
+        return Limb(upper, tuple(unit(np.array([outward, -math.cos(back), math.sin(back)]))), SOLE * back)
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -58,7 +94,7 @@ class Pose:
 
     `arms` and `legs` are (right, left). `scale` is the frame height per body height of a full figure, `zoom` multiplies it:
     1 shows the whole figure, shifted by `x` and `y`; more is a closer view with the top of the head `y` below the frame's
-    upper edge. seated: a box stands below the hips.
+    upper edge. seated: a box stands below the hips. heading, then tip, then roll turn the whole body.
     """
 
     heading: float
@@ -66,8 +102,8 @@ class Pose:
     tilt: float  # torso towards the person's left
     head_turn: float  # towards the person's left
     head_nod: float  # down
-    arms: tuple[Arm, Arm]
-    legs: tuple[Leg, Leg]
+    arms: tuple[Arm | Limb, Arm | Limb]
+    legs: tuple[Leg | Limb, Leg | Limb]
     scale: float = 0.86
     x: float = 0.0
     y: float = 0.0
@@ -75,6 +111,8 @@ class Pose:
     twist: float = 0.0  # of the chest against the hips, towards the person's left
     head_roll: float = 0.0  # towards the person's left shoulder
     seated: bool = False
+    tip: float = 0.0   # of the whole body about its left axis, forwards: pi / 2 lies on its front
+    roll: float = 0.0  # of the whole body towards its left
 
 
 @dataclass(frozen=True)
@@ -142,10 +180,10 @@ def about_forward(angle: float) -> np.ndarray:
 DOWNWARDS = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
 
 
-def build_skeleton(build: Build, pose: Pose) -> Skeleton:
+def build_skeleton(build: Build, pose: Pose, lengths: Lengths | None = None) -> Skeleton:
     """The posed bones of a person."""
-    h = build.height
-    pelvis = about_up(pose.heading)
+    h, lengths = build.height, lengths or Lengths()
+    pelvis = about_up(pose.heading) @ about_left(pose.tip) @ about_forward(pose.roll)
     spine = _spine(pelvis, pose, h)
     chest = spine[1][-1]
     at = np.array(TORSO_RINGS) * h
@@ -159,9 +197,9 @@ def build_skeleton(build: Build, pose: Pose) -> Skeleton:
     head = turn(chest[:, 1], unit(chest[:, 1] + pelvis[:, 1])) @ head
     joints = np.zeros((18, 3))
     joints[1] = on_spine(SHOULDER_HEIGHT + 0.008)
-    arms = tuple(_arm(arm, side, chest, on_spine(SHOULDER_HEIGHT), build)
+    arms = tuple(_arm(arm, side, chest, on_spine(SHOULDER_HEIGHT), build, lengths)
                  for arm, side in zip(pose.arms, (-1.0, 1.0), strict=True))
-    legs, feet = zip(*(_leg(leg, side, pelvis, build) for leg, side in zip(pose.legs, (-1.0, 1.0), strict=True)),
+    legs, feet = zip(*(_leg(leg, side, pelvis, build, lengths) for leg, side in zip(pose.legs, (-1.0, 1.0), strict=True)),
                      strict=True)
     for first, (upper, lower) in zip((2, 5, 8, 11), arms + legs, strict=True):
         joints[first:first + 3] = upper.origin, lower.origin, lower.end
@@ -196,41 +234,38 @@ def _spine(pelvis: np.ndarray, pose: Pose, h: float) -> tuple[np.ndarray, np.nda
     return centres, frames
 
 
-def _arm(arm: Arm, side: float, chest: np.ndarray, root: np.ndarray, build: Build) -> tuple[Bone, Bone]:
+def _arm(arm: Arm | Limb, side: float, chest: np.ndarray, root: np.ndarray, build: Build,
+         lengths: Lengths) -> tuple[Bone, Bone]:
     mirror = np.array([side, 1.0, 1.0])
     rest = unit(np.array([side, -1.0, 0.0]))
-    upper = np.array([side * math.sin(arm.lift) * math.cos(arm.swing), -math.cos(arm.lift),
-                      math.sin(arm.lift) * math.sin(arm.swing)])
-    goal = np.asarray(arm.toward) * mirror
-    across = unit(goal - upper * float(goal @ upper))
-    lower = unit(math.cos(arm.bend) * upper + math.sin(arm.bend) * across)
+    limb = arm if isinstance(arm, Limb) else arm.limb()
+    upper, lower = mirror * np.array(limb.upper), mirror * np.array(limb.lower)
     down = turn(np.array([0, -1.0, 0]), rest) @ DOWNWARDS
     upper_frame = chest @ turn(rest, upper) @ down
     lower_frame = chest @ turn(upper, lower) @ turn(rest, upper) @ down
     # a lifted arm takes the shoulder up and in with it
-    raised = (0.5 - 0.5 * math.cos(arm.lift)) ** 1.3
+    raised = (0.5 + 0.5 * float(upper[1])) ** 1.3
     shoulder = root + chest @ (mirror * (np.array([SHOULDER_WIDTH * build.shoulders, 0, -0.004])
                                          + np.array([-0.016, 0.034, 0]) * raised))
-    first = Bone(shoulder, upper_frame, UPPER_ARM * build.height)
-    return first, Bone(first.end, lower_frame, LOWER_ARM * build.height)
+    first = Bone(shoulder, upper_frame, UPPER_ARM * build.height * lengths.upper_arm)
+    return first, Bone(first.end, lower_frame, LOWER_ARM * build.height * lengths.lower_arm)
 
 
-def _leg(leg: Leg, side: float, pelvis: np.ndarray, build: Build) -> tuple[tuple[Bone, Bone], np.ndarray]:
+def _leg(leg: Leg | Limb, side: float, pelvis: np.ndarray, build: Build,
+         lengths: Lengths) -> tuple[tuple[Bone, Bone], np.ndarray]:
     """(thigh, shank) and the frame of the foot."""
     mirror = np.array([side, 1.0, 1.0])
     down = np.array([0, -1.0, 0])
-    thigh = mirror * np.array([math.sin(leg.side), -math.cos(leg.side) * math.cos(leg.flex),
-                               math.cos(leg.side) * math.sin(leg.flex)])
-    back = leg.flex - leg.knee
-    outward = math.sin(0.6 * leg.side if leg.shin is None else leg.shin)
-    shank = unit(mirror * np.array([outward, -math.cos(back), math.sin(back)]))
+    limb = leg if isinstance(leg, Limb) else leg.limb()
+    thigh, shank = mirror * np.array(limb.upper), mirror * np.array(limb.lower)
     thigh_frame = pelvis @ turn(down, thigh) @ DOWNWARDS
     shank_frame = pelvis @ turn(thigh, shank) @ turn(down, thigh) @ DOWNWARDS
-    first = Bone(pelvis @ (mirror * np.array([HIP_WIDTH * build.hips, 0.0, 0.0])), thigh_frame, THIGH * build.height)
-    # the toes follow the hips; the sole follows the shank, flat on the ground when that stands upright
-    pitch = 0.85 * back
+    first = Bone(pelvis @ (mirror * np.array([HIP_WIDTH * build.hips, 0.0, 0.0])), thigh_frame,
+                 THIGH * build.height * lengths.thigh)
+    # the toes follow the hips
+    pitch = SOLE * math.atan2(limb.lower[2], -limb.lower[1]) if limb.foot is None else limb.foot
     toes = unit(np.array([side * 0.16, math.sin(pitch), math.cos(pitch)]))
     up = unit(np.array([0, math.cos(pitch), -math.sin(pitch)]))
     left = unit(np.cross(up, toes))
     foot = pelvis @ np.stack([left, up, toes], axis=1)
-    return (first, Bone(first.end, shank_frame, SHANK * build.height)), foot
+    return (first, Bone(first.end, shank_frame, SHANK * build.height * lengths.shank)), foot

@@ -9,8 +9,17 @@ from comfy_api.latest import ComfyExtension, io
 from . import densepose, loaders
 
 # Files of nodes in the order of the menu, each with its classes in NODES.
-FILES = ["transfer", "loaders", "presets", "demo", "pose", "mannequin", "densepose", "texture", "face", "appearance",
-         "multifocal", "fusion", "queries", "framing", "sampling", "sequence", "image"]
+FILES = [
+    "transfer", "loaders", "presets", "demo",
+    "pose",
+    "pose_editor",
+    "mannequin",
+    "densepose", "texture", "face",
+    "appearance", "multifocal", "fusion", "queries",
+    "framing",
+    "sampling", "sequence",
+    "image",
+]
 
 
 class PGPISExtension(ComfyExtension):

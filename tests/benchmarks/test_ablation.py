@@ -20,6 +20,7 @@ from pgpis_models.fpdm.fusion import FusionModel
 from pgpis_models.settings import build
 from pgpis_models.unet.autoencoder import save_vae, tiny
 from pgpis_models.unet.base import BaseSizes, save_unet
+from tests.helpers.small import shrink
 from training.world.autoencoder import colour_identity
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -77,6 +78,7 @@ ROWS = {"cfld": "B1,B3,B5", "mcld": "B1,B2,B4", "fpdm": "without,full", "qen": "
 @pytest.mark.parametrize("method", list(ROWS))
 def test_rows_are_trained_and_measured(folder, method, monkeypatch, capsys):
     trained = []
+    shrink(monkeypatch, {"world.pairs.HELD_OUT_GRID": 2, "world.focal.HELD_OUT_GRID": 2, "tasks.fpdm.SHOWN": 2})
     monkeypatch.setattr(ablation, "run", lambda config, task, run=ablation.run: trained.append(config) or run(config, task))
     arguments = [method, "--config", str(page(folder, method)), "--images", "8", "--people", "3", "--steps", "2", "--out",
                  str(folder / method), "--json", str(folder / f"{method}.json"), "--rows", ROWS[method]]

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 # ops whose result the host must know, or that are made of what only the host knows
 WAITING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::is_nonzero", "aten::equal",
            "aten::lift_fresh", "aten::_unique2", "aten::bincount", "aten::repeat_interleave.Tensor"}
-CONSTANTS = (torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, Tensor.new_tensor)   # of what is no tensor
+CONSTANTS = {torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, Tensor.new_tensor}   # of what is no tensor
 INDEXING = ("aten::index", "aten::_index_put_impl_")
+
+
+def _tensors(values: Iterable) -> Iterator[Tensor]:
+    """Those among the arguments of an op, and in its lists of them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
+
+
+@cache
+def _names(function: OpOverload) -> tuple[str, bool, bool]:
+    """An op's name, whether it is one of WAITING, and whether of INDEXING."""
+    plain, overload = function._schema.name, function._schema.overload_name
+    name = f"{plain}.{overload}" if overload else plain
+    return name, bool({name, plain} & WAITING), plain.startswith(INDEXING)
 
 
 class _Constants(TorchFunctionMode):
@@ -59,14 +77,13 @@ class Waits(TorchDispatchMode):
             self.found.append(f"{what} in {stack[-1].filename}:{stack[-1].lineno}: {stack[-1].line}")
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function._schema.name + (f".{function._schema.overload_name}" if function._schema.overload_name else "")
-        inputs = [value for value in tree_leaves((args, kwargs or {})) if isinstance(value, Tensor)]
-        result = function(*args, **(kwargs or {}))
-        outputs = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
-        masks = function._schema.name.startswith(INDEXING) and any(
-            value.dtype in (torch.bool, torch.uint8) for value in tree_leaves(args[1:2]) if isinstance(value, Tensor))
-        crosses = {value.device.type for value in (*inputs, *outputs)} > {self.device} and any(
+        name, waiting, indexing = _names(function)
+        kwargs = kwargs or {}
+        inputs = [*_tensors(args), *_tensors(kwargs.values())]
+        result = function(*args, **kwargs)
+        masks = indexing and any(value.dtype in (torch.bool, torch.uint8) for value in _tensors(args[1:2]))
+        crosses = {value.device.type for value in (*inputs, *_tensors((result,)))} > {self.device} and any(
             value.ndim for value in inputs if value.device.type != self.device)
-        if name in WAITING or function._schema.name in WAITING or masks or crosses:
+        if waiting or masks or crosses:
             self.tell(name)
         return result

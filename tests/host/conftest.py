@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import json
 import os
 import sys
 from pathlib import Path
@@ -36,7 +37,8 @@ def _loaded_pack(folder: Path) -> str:
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory):
-    """The host: .pack(name) imports a module of the pack, .run(prompt) executes an API-format prompt, .base: its folder."""
+    """The host: .pack(name) imports a module of the pack, .run(prompt) executes an API-format prompt, .base: its folder,
+    .object_info(): what it says of its nodes at that address."""
     base = tmp_path_factory.mktemp("comfy")
     for name in ("custom_nodes", "models/pgpis", "models/loras", "input", "output", "temp", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
@@ -75,8 +77,13 @@ def host(tmp_path_factory):
         messages = [data for event, data in executor.status_messages if event == "execution_error"]
         return SimpleNamespace(success=executor.success, outputs=executor.history_result["outputs"], errors=messages)
 
+    def object_info() -> dict:
+        [answer] = [route.handler for route in server.PromptServer.instance.routes
+                    if (route.method, route.path) == ("GET", "/object_info")]
+        return json.loads(loop.run_until_complete(answer(None)).text)
+
     return SimpleNamespace(pack=lambda module="": importlib.import_module(name + (f".{module}" if module else "")),
-                           run=run, base=base, nodes=nodes, name=name)
+                           run=run, base=base, nodes=nodes, name=name, object_info=object_info)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The saved workflows against the node types that a real server describes, so that neither drifts from the other."""
+"""The saved workflows against the node types that the host describes, so that neither drifts from the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import pytest
 import tomllib
 
-from tests.host.http_host import FRONTEND_ONLY, WORKFLOWS, make_base, serve, to_api, widget_slots, workflow_files
+from tests.host.http_host import FRONTEND_ONLY, WORKFLOWS, to_api, widget_slots, workflow_files
 
 FILES = {"LoadImage": "image", "PGPISDemoPicture": "picture"}
 SHIPPED_BY_THE_HOST = "example.png"
@@ -18,10 +18,8 @@ WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}
 
 
 @pytest.fixture(scope="module")
-def info(tmp_path_factory):
-    """/object_info of a server that has no models at all."""
-    with serve(make_base(tmp_path_factory.mktemp("server"))) as host:
-        return host.object_info
+def info(host):
+    return host.object_info()
 
 
 @pytest.fixture(params=workflow_files(), ids=lambda path: path.stem)

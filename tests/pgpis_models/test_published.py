@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
+from functools import cache
 
 import pytest
 import torch
@@ -33,6 +34,7 @@ def tiny(monkeypatch):
     tiny_converters(importlib.import_module, monkeypatch)
 
 
+@cache
 def names_of_full_size():
     """Kind -> all names of the file as the authors save it."""
     layout, four = cfld_layout(), mcld_layout()

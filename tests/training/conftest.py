@@ -3,9 +3,15 @@
 import pytest
 
 from tests.helpers.fpdm_tiny import train_config
+from tests.helpers.small import shrink
 from tests.helpers.tiny import write_files
 from training.engine.loop import run
 from training.tasks.fpdm_fusion import FusionTask
+
+
+@pytest.fixture(autouse=True)
+def fewer(monkeypatch):
+    shrink(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +27,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def fusion(folder, files):
     """A run of two steps of FPDM's stage 1."""
-    return str(run(train_config(folder, files, "fpdm_fusion", fpdm={"pairs_per_person": 2}), FusionTask))
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        return str(run(train_config(folder, files, "fpdm_fusion", fpdm={"pairs_per_person": 2}), FusionTask))
 
 
 @pytest.fixture

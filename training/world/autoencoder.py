@@ -16,11 +16,12 @@ from pgpis_models.unet.autoencoder import HOST_VAE_WIDTH, load_vae, save_vae, ti
 from training.engine.config import TrainConfig
 from training.engine.picture import grid
 from training.engine.task import as_unit
-from training.world.bank import WATCHED, Bank, open_bank
+from training.world.bank import Bank, open_bank, open_watched
 
 LATENT_GAIN = 3.0   # latents start as LATENT_GAIN * (mean RGB - LATENT_GREY): about zero mean, unit std
 LATENT_GREY = 0.75
 HEAD_PARTS = (23, 24)   # DensePose parts of the head
+SHOWN = 16          # people of the sample grid
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class AutoencoderTask:
             raise ValueError(f"world.crop is {settings.crop}; expected a multiple of 8 up to {min(config.data.size)}")
         self.loader_workers = config.data.workers
         self.bank: Bank = open_bank(config.data)
-        self.held_out: Bank = open_bank(config.data, held_out=32, start=WATCHED)
+        self.held_out: Bank = open_watched(config.data)
         self.batch, self.unseen = (partial(crops, bank, settings) for bank in (self.bank, self.held_out))
         model = load_vae(settings.init) if settings.init else colour_identity(tiny(settings.width))
         self.model = AutoencoderLoss(model, settings).to(device, memory_format=torch.channels_last)
@@ -64,7 +65,7 @@ class AutoencoderTask:
 
     def grid(self) -> np.ndarray:
         """People never trained on: the truth and what is decoded of it."""
-        truth = self.held_out.images(np.arange(16), np.zeros(16, int)).to(self.device)
+        truth = self.held_out.images(np.arange(SHOWN), np.zeros(SHOWN, int)).to(self.device)
         return grid([truth, self.model.vae(truth).sample], ["truth", "decoded"], scale=1, per_row=4)
 
     def export(self, path: Path, images: int) -> None:

@@ -34,6 +34,7 @@ from .wardrobe import sample_identity
 
 HELD_OUT = 1_000_000   # first identity seed of people that are never trained on
 WATCHED = 1_100_000    # first of those that a run shows and measures itself on: not the people of `make demo`
+WATCHED_PEOPLE = 32   # how many those are
 DRAWING = 3            # raise when the renderer's pictures change, so that old caches are not used
 CHUNK = 64             # people that are drawn and marked together
 
@@ -117,6 +118,11 @@ def open_bank(data: DataConfig, held_out: int = 0, start: int = HELD_OUT) -> Ban
     arrays = {name: np.memmap(folder / f"{name}.bin", kind, "r", shape=(people, data.views, *shape))
               for name, (shape, kind) in _arrays(data.size).items()}
     return Bank(**arrays, first=first)
+
+
+def open_watched(data: DataConfig) -> Bank:
+    """The people that a run of this config shows and measures itself on, of whom none is trained on."""
+    return open_bank(data, held_out=WATCHED_PEOPLE, start=WATCHED)
 
 
 def pose_seed(identity: int, view: int) -> int:

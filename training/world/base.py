@@ -24,7 +24,7 @@ from pgpis_models.unet.guidance import Guidance, Term
 from pgpis_models.unet.injections import Injections, everywhere, harmonise
 from training.engine.config import TrainConfig
 from training.engine.picture import grid
-from training.world.bank import WATCHED, Bank, open_bank
+from training.world.bank import Bank, open_bank, open_watched
 from training.world.captions import TOKENS, WIDTH
 from training.world.latents import bank_latents
 
@@ -52,7 +52,7 @@ class BaseTask:
         settings: BaseConfig = build(BaseConfig, config.world, "world")
         check_ranges(settings, "world.")
         self.loader_workers, vae, halved = config.data.workers, config.method.vae, config.method.halved
-        self.bank, self.held_out = open_bank(config.data), open_bank(config.data, held_out=32, start=WATCHED)
+        self.bank, self.held_out = open_bank(config.data), open_watched(config.data)
         self.batch, self.unseen = (partial(told_pictures, bank, bank_latents(bank, vae, config.data, device, halved))
                                    for bank in (self.bank, self.held_out))
         self.vae = load_vae(vae).to(device)

@@ -19,7 +19,7 @@ from pgpis_models.unet.autoencoder import VAE_STRIDE, encode_latents, load_vae
 from training.data.arrays import NewArray
 from training.data.latents import encoder_key
 from training.engine.config import TrainConfig
-from training.world.bank import WATCHED, Bank, open_bank
+from training.world.bank import Bank, open_bank, open_watched
 from training.world.latents import CHUNK, bank_key, bank_latents
 
 HELD_OUT_GRID = 6   # pairs of the sample grids
@@ -39,7 +39,7 @@ class Pairs:
                              "width); set data.size to that, or method.model.image_size")
         data, cache, vae = config.data, Path(config.data.cache), config.method.vae
         self.method, self.loader_workers = method, data.workers
-        self.bank, self.test = open_bank(data), open_bank(data, held_out=32, start=WATCHED)
+        self.bank, self.test = open_bank(data), open_watched(data)
         self.textures, self.test_textures = (bank_textures(bank, method, cache, data.workers)
                                              for bank in (self.bank, self.test))
         self.latents, self.test_latents = (bank_latents(bank, vae, data, device, config.method.halved)

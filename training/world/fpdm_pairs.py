@@ -12,10 +12,8 @@ from torch import Tensor
 from pgpis_models.fpdm.config import FPDMConfig
 from training.data.fpdm_pairs import Pair
 from training.engine.config import TrainConfig
-from training.world.bank import WATCHED, Bank, open_bank
+from training.world.bank import Bank, open_bank, open_watched
 from training.world.latents import bank_latents
-
-HELD_OUT_PEOPLE = 32   # watched; some of them are the sample grids
 
 
 class Pairs:
@@ -27,7 +25,7 @@ class Pairs:
         """device: where latents are made, which stage 2 wants; None without them. Raises ValueError where pairs are to be
         mirrored, since latents are made once."""
         self.bank: Bank = open_bank(config.data)
-        self.test: Bank = open_bank(config.data, held_out=HELD_OUT_PEOPLE, start=WATCHED)
+        self.test: Bank = open_watched(config.data)
         self.loader_workers = config.data.workers
         self.latents = self.test_latents = None
         if device is not None:

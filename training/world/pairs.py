@@ -11,7 +11,7 @@ from torch import Tensor
 from pgpis_models.poses.drawing import cfld_factored, cfld_rasters
 from training.data.kinds import PairSizes
 from training.engine.config import TrainConfig
-from training.world.bank import WATCHED, Bank, open_bank
+from training.world.bank import Bank, open_bank, open_watched
 from training.world.latents import bank_latents
 
 HELD_OUT_GRID = 6   # people of the sample grids
@@ -28,7 +28,7 @@ class Pairs:
             raise ValueError(f"mannequins are drawn once, at data.size {config.data.size}, but the method reads sources "
                              f"of {method.image_size}; set image_size and patch so that they agree")
         self.bank: Bank = open_bank(config.data)
-        self.test: Bank = open_bank(config.data, held_out=32, start=WATCHED)
+        self.test: Bank = open_watched(config.data)
         self.latents, self.test_latents = (bank_latents(bank, config.method.vae, config.data, device, config.method.halved)
                                            for bank in (self.bank, self.test))
         self.raster, self.loader_workers = method.pose_size, config.data.workers

@@ -21,7 +21,7 @@ from pgpis_models.unet.weights import write_atomically
 from training.engine.config import TrainConfig
 from training.engine.picture import grid
 from training.engine.task import as_unit
-from training.world.bank import WATCHED, Bank, open_bank
+from training.world.bank import Bank, open_bank, open_watched
 from training.world.captions import COLOURS, TOKENS, WIDTH
 
 SHOWN = 12            # people of the sample grid
@@ -47,7 +47,7 @@ class ReaderTask:
             raise ValueError(f"data.size is {config.data.size}, the tower reads {settings.tower.image}; set "
                              "world.tower.image to it")
         self.loader_workers = config.data.workers
-        self.bank, self.held_out = open_bank(config.data), open_bank(config.data, held_out=32, start=WATCHED)
+        self.bank, self.held_out = open_bank(config.data), open_watched(config.data)
         self.batch, self.unseen = (partial(seen_people, bank) for bank in (self.bank, self.held_out))
         self.model = Reader(settings.tower).to(device)
 

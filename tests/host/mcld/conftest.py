@@ -15,14 +15,14 @@ from training.world.poses import sample_pose
 from training.world.wardrobe import sample_identity
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nodes(host):
     return SimpleNamespace(**{name.split(".")[-1]: host.pack(f"nodes.{name}") for name in (
         "loaders", "densepose", "texture", "face", "multifocal", "binding.reference", "sampling", "binding.schedule",
         "types", "appearance")})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pack(host):
     """The pack's modules by what the tests call them; those of several files as one."""
     places = {"base": ["unet.base", "unet.autoencoder"], "checkpoint": ["checkpoint"], "densepose": ["surface.densepose"],
@@ -36,7 +36,7 @@ def pack(host):
         host.pack(f"pgpis_models.{place}")).items()}) for name, files in places.items()})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def files(demo, pack, tiny):
     """mcld_tiny: as the demo's, mcld_published: with CLIP and insightface outside and the authors' schedule."""
     preset = pack.mcld.CONFIGS["demo"]
@@ -58,17 +58,17 @@ def files(demo, pack, tiny):
     return made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def base(nodes, demo):
     return SimpleNamespace(**dict(zip(("model", "vae"), nodes.loaders.LoadDemoBase.execute().result, strict=True)))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def method(nodes, files):
     return nodes.loaders.LoadCheckpoint.execute("mcld_tiny.safetensors").result[0]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def people(pack):
     """Drawn people with their true DensePose: image (1, H, W, 3) in 0..1 and a DENSEPOSE of one."""
     def person(number, view):

@@ -11,10 +11,9 @@ from tests.helpers.configs import METHODS, config_of
 from tests.helpers.fpdm_tiny import train_config as fpdm_config
 from tests.helpers.tiny import train_config
 from training.train import task_class
-from training.world.bank import HELD_OUT, WATCHED, open_bank
+from training.world.bank import HELD_OUT, WATCHED, open_bank, open_watched
 
 CPU = torch.device("cpu")
-PEOPLE = 32
 
 
 def made(config):
@@ -32,10 +31,10 @@ def test_unseen_people_come_with_their_own_latents(name, folder, files, fusion):
     opened = made(config)
     batch = opened.unseen(np.random.default_rng(0), 8)
     assert shapes(batch) == shapes(opened.batch(np.random.default_rng(0), 8))
-    bank = open_bank(config.data, held_out=PEOPLE, start=WATCHED)
+    bank = open_watched(config.data)
     own = bank.image.reshape(-1, *bank.size, 3)
     with torch.no_grad():
-        everyone = np.repeat(np.arange(PEOPLE), bank.views), np.tile(np.arange(bank.views), PEOPLE)
+        everyone = np.repeat(np.arange(bank.people), bank.views), np.tile(np.arange(bank.views), bank.people)
         latents = encode_latents(load_vae(files.vae), bank.images(*everyone))
     for picture, target in zip(batch["source"][-len(batch["target_latents"]):], batch["target_latents"], strict=True):
         seen, = np.flatnonzero((own == picture.permute(1, 2, 0).numpy()).all((1, 2, 3)))

@@ -29,6 +29,13 @@ def scenes():
     return [render(sample_identity(s), sample_pose(s)) for s in SEEDS]
 
 
+@pytest.fixture(scope="module")
+def poses():
+    """800 poses, and the skeletons of one person in them."""
+    found = [sample_pose(seed) for seed in range(800)]
+    return found, [build_skeleton(sample_identity(0).build, pose) for pose in found]
+
+
 def test_a_seed_always_draws_the_same_picture_and_another_seed_another():
     first, again, other = (render(sample_identity(s), sample_pose(s)) for s in (5, 5, 6))
     for field in dataclasses.fields(first):
@@ -288,28 +295,26 @@ def test_full_figures_stay_in_the_frame_and_closer_views_keep_the_head():
             assert 1 <= head[0] <= 16 and scene.part[-1].any(), seed
 
 
-def test_half_of_the_poses_are_closer_views_and_most_faces_look_at_the_camera():
-    poses = [sample_pose(s) for s in range(800)]
+def test_half_of_the_poses_are_closer_views_and_most_faces_look_at_the_camera(poses):
+    poses, skeletons = poses
     zooms = np.array([p.zoom for p in poses])
     assert np.mean(zooms > 1) == 0.5 and zooms.max() <= 2.3 and zooms[zooms > 1].min() >= 1.6
     assert 0.14 < np.mean([p.seated for p in poses]) < 0.30
     # the nose points at the camera within 75 degrees
-    turned = [build_skeleton(sample_identity(0).build, p).head[2, 2] > math.cos(math.radians(75)) for p in poses]
+    turned = [skeleton.head[2, 2] > math.cos(math.radians(75)) for skeleton in skeletons]
     assert np.mean(turned) > 0.68
 
 
-def test_a_sitter_sits_on_the_box_and_crossed_legs_cross():
-    seated = [s for s in range(400) if sample_pose(s).seated and sample_pose(s).zoom == 1]
+def test_a_sitter_sits_on_the_box_and_crossed_legs_cross(poses):
+    poses, skeletons = poses
+    seated = [s for s in range(400) if poses[s].seated and poses[s].zoom == 1]
     for seed in seated[:20]:
-        who, pose = sample_identity(seed), sample_pose(seed)
-        skeleton = build_skeleton(who.build, pose)
+        skeleton = build_skeleton(sample_identity(seed).build, poses[seed])
         for thigh, shank in skeleton.legs:   # knees are about as high as hips, feet are below
             assert abs(thigh.end[1] - thigh.origin[1]) < 0.16 and shank.end[1] < -0.1
     crossed = 0
-    for seed in range(400):
-        pose = sample_pose(seed)
-        ankles = [bones[1].end @ build_skeleton(sample_identity(0).build, pose).pelvis[:, 0]
-                  for bones in build_skeleton(sample_identity(0).build, pose).legs]
+    for skeleton in skeletons[:400]:
+        ankles = [bones[1].end @ skeleton.pelvis[:, 0] for bones in skeleton.legs]
         crossed += ankles[0] > ankles[1]   # the right one lies to the person's left
     assert crossed > 30
 

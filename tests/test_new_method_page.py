@@ -16,6 +16,7 @@ from pgpis_models.pipeline import Generator
 from pgpis_models.poses.keypoints import Keypoints
 from pgpis_models.unet.base import BaseSizes
 from tests.helpers.new_method import HERE, ROOT, SIZE, added, blocks, config, small, write
+from tests.helpers.small import shrink
 from training.engine.loop import run
 from training.train import task_class
 
@@ -36,7 +37,9 @@ def page(tmp_path_factory):
 def checkpoint(page):
     """What the page's config trains, in four steps."""
     settings = page.config()
-    return run(settings, task_class(settings.task))
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        return run(settings, task_class(settings.task))
 
 
 def test_the_page_adds_files_that_are_not_there_and_lines_to_lists_that_are():
@@ -77,8 +80,8 @@ def test_its_checkpoint_says_what_it_is_and_is_loaded(page, checkpoint):
     assert checkpoint.name == "demo_tint.safetensors"
     again = page.config(f"method.init={checkpoint}")
     task = task_class(again.task)(again, torch.device("cpu"))   # training goes on from it
-    assert all(torch.equal(value, loaded.method.state_dict()[name])
-               for name, value in task.model.method.state_dict().items())
+    state = loaded.method.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in task.model.method.state_dict().items())
 
 
 def test_it_makes_pictures_of_source_and_pose(page, checkpoint):

@@ -1,7 +1,8 @@
 """`make demo`: every shipped method on people never trained on, as a labelled picture grid and a table.
 
-Writes output/demo/: grid.png, metrics.json, and the table on the terminal. "copy" shows the source as the answer;
-"autoencoder" is the target through the autoencoder, the best that any method on it could do.
+Writes output/demo/: grid.png, what each method made as a strip without loss, metrics.json, and the table on the terminal.
+"copy" shows the source as the answer; "autoencoder" is the target through the autoencoder, the best that any method on it
+could do.
 """
 
 from __future__ import annotations
@@ -44,13 +45,19 @@ def quantised(made: Tensor) -> Tensor:
     return (made.clamp(0, 1) * 255).round() / 255
 
 
-def generate(path: Path, bank: Bank, batch: int, seed: int, steps: int = STEPS) -> Tensor:
-    """The method of a checkpoint, on the base beside it, on every person of the bank -> (N, 3, H, W) in 0..1."""
+def strip(pictures: Tensor) -> Image.Image:
+    """(N, 3, H, W) in 0..1 side by side."""
+    return Image.fromarray((pictures.permute(2, 0, 3, 1).flatten(1, 2) * 255).round().byte().numpy())
+
+
+def generate(path: Path, bank: Bank, batch: int, seed: int, steps: int = STEPS, people: range | None = None) -> Tensor:
+    """The method of a checkpoint, on the base beside it -> (N, 3, H, W) in 0..1. people: of the bank; all when None."""
+    people = people or range(bank.people)
     generator = Generator(path, path.with_name("demo_base.safetensors"), path.with_name("demo_vae.safetensors"))
     made = []
-    with tqdm(total=bank.people * steps, desc=read_metadata(path).method, unit="step") as bar:
-        for start in range(0, bank.people, batch):
-            who = np.arange(start, min(start + batch, bank.people))
+    with tqdm(total=len(people) * steps, desc=read_metadata(path).method, unit="step") as bar:
+        for start in people[::batch]:
+            who = np.arange(start, min(start + batch, people.stop))
             source, target = np.full(len(who), SOURCE_VIEW), np.full(len(who), TARGET_VIEW)
             made.append(generator(bank.images(who, source), bank.poses(who, target), seed=seed, first=start, steps=steps,
                                   **extras(generator.meta.method, bank, who, source, target),
@@ -90,6 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
         if path.is_file():
             columns[name.upper()] = made = quantised(generate(path, bank, options.batch, options.seed, options.steps))
             table[name] = score(made, bank, decoded)
+            strip(made).save(options.out / f"{name}.webp", lossless=True)
     columns["target"] = target
     shown = {name: column[:GRID_PEOPLE] for name, column in columns.items()}
     Image.fromarray(sheet(shown, bank)).save(options.out / "grid.png")

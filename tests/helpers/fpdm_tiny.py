@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -15,7 +14,6 @@ from pgpis_models.parts.swin_tower import SwinTower
 from pgpis_models.settings import build
 from tests.helpers.tiny import SIZE, Files, shaken
 from training.engine.config import TrainConfig
-from training.engine.step import attention_for
 from training.engine.task import configured
 
 SWIN = {"image": [64, 64], "window": [4, 4], "width": 8, "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2]}
@@ -70,19 +68,3 @@ def write_fpdm(folder: Path, seed: int = 3, base: str = "demo") -> Path:
     path = folder / "demo_fpdm.safetensors"
     save_checkpoint(path, method, weights, base=base, step=0, data="none", licence="test")
     return path
-
-
-def steps(task, count, lr=1e-3, batch=None, seed=None):
-    """The losses of `count` steps on one batch; each with its own noise, or all with that of `seed`."""
-    optimiser, losses = torch.optim.Adam(task.groups(lr), fused=True), []
-    task.model.train()
-    batch = task.batch(np.random.default_rng(0), 4) if batch is None else batch
-    for number in range(count):
-        torch.manual_seed(number if seed is None else seed)
-        with attention_for(task.device):
-            loss, _ = task.model(batch)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    return losses

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,7 +21,17 @@ from pgpis_models.mcld.config import CONFIGS as MCLD_CONFIGS
 from pgpis_models.mcld.convert import published_layout as mcld_layout
 from pgpis_models.unet.shapes import unet_shapes
 
+ROOT = Path(__file__).resolve().parents[2]
 UNET = unet_shapes((32, 64, 32, 32), context=24)   # of CFLD's tiny preset
+
+
+def manifest(method: str) -> dict:
+    """Names and shapes of the files as they were published. Skips the test where the golden cases are not there."""
+    folder = Path(os.environ.get("PGPIS_GOLDEN", ROOT.parent / "shared" / "golden"))
+    path = folder / method / "manifest_full.json"
+    if not path.is_file():
+        pytest.skip(f"golden cases not found in {folder}: set PGPIS_GOLDEN to their folder")
+    return json.loads(path.read_text())
 
 
 def filled(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, Tensor]:

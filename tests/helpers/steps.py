@@ -38,6 +38,21 @@ def step(task, batch: dict[str, Tensor], optimiser: torch.optim.Optimizer, seed:
     return loss.item(), logs
 
 
+def trained(task, count: int, rate: float = 1e-3, seed: int | None = None) -> list[float]:
+    """The losses of `count` steps on one batch of four; each with its own noise, or all with that of `seed`."""
+    task.model.train()
+    optimiser, batch = adam(task, rate), task.batch(np.random.default_rng(0), 4)
+    return [step(task, batch, optimiser, number if seed is None else seed)[0] for number in range(count)]
+
+
+def gradients(task) -> dict[str, Tensor]:
+    """Of one batch of four, by the names of the parameters that have one."""
+    task.model.train()
+    torch.manual_seed(1)
+    task.model(task.batch(np.random.default_rng(0), 4))[0].backward()
+    return {name: value.grad for name, value in task.model.named_parameters() if value.grad is not None}
+
+
 def exported(task, path: Path, std: float):
     """The checkpoint of a task whose weights were all moved, and to values that the demo's half precision holds."""
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -169,19 +170,33 @@ def start(tiny):
     return noise(g, B, 4, *tiny.latent, scale=1.0), torch.full((B,), 400.0)
 
 
+@pytest.fixture(scope="module")
+def of_diffusers(pack, tiny, models, start):
+    """field -> what diffusers predicts of its terms, computed once."""
+    @cache
+    def predicted(field):
+        return diffusers_predictions(pack, models.unet, pack.injections.harmonise(terms_of(field, pack, tiny), B), *start)
+    return predicted
+
+
+@pytest.fixture(scope="module")
+def without(pack, tiny, models, start):
+    """What the host predicts without any field but the context."""
+    nothing = pack.injections.harmonise(terms_of("nothing", pack, tiny), B)
+    return native_predictions(pack, models.model, nothing, *start, tiny.latent)
+
+
 @pytest.mark.parametrize("separate", [False, True], ids=["one batch", "split batch"])
 @pytest.mark.parametrize("field", FIELDS)
-def test_native_prediction_equals_diffusers(field, separate, pack, tiny, models, start, record_property):
+def test_native_prediction_equals_diffusers(field, separate, pack, tiny, models, start, of_diffusers, without,
+                                            record_property):
     rows = pack.injections.harmonise(terms_of(field, pack, tiny), B)
     ours = native_predictions(pack, models.model, rows, *start, tiny.latent, separate=separate)
-    theirs = diffusers_predictions(pack, models.unet, rows, *start)
+    theirs = of_diffusers(field)
     error = relative(ours, theirs)
     record_property("relative error", error)
     print(f"parity {field}: {error:.1e}")
     assert error < TOLERANCE
-
-    nothing = pack.injections.harmonise(terms_of("nothing", pack, tiny), B)
-    without = native_predictions(pack, models.model, nothing, *start, tiny.latent)
     assert relative(ours[2], without[2]) > 0.01, f"{field} does not change the output, so this test sees nothing"
     assert relative(ours[2], ours[1]) > 0.01, f"{field} does not differ between terms"
 

@@ -14,6 +14,7 @@ from pgpis_models.poses.formats import from_pose_keypoint
 from pgpis_models.unet.base import BaseSizes, load_unet
 from pgpis_models.unet.diffusers_binding import DiffusersBinding, swap_weights
 from tests.helpers.new_method import HERE, SIZE, added, config, small, write
+from tests.helpers.small import shrink
 from training.engine.loop import run
 from training.train import task_class
 
@@ -29,7 +30,9 @@ def page(host, tiny, tmp_path_factory):
     overrides = small(folder, sizes, tiny.unet())
     with added(folder, HERE), added(folder, {name: host.pack(name) for name in ("pgpis_models", "nodes")}):
         settings = config(folder, overrides)
-        trained = load_checkpoint(run(settings, task_class(settings.task)))
+        with pytest.MonkeyPatch.context() as patch:
+            shrink(patch)
+            trained = load_checkpoint(run(settings, task_class(settings.task)))
         torch.nn.init.normal_(trained.method.pose_guider.conv_out.weight)   # after four steps still all but zero
         file = host.base / "models" / "pgpis" / "tint.safetensors"
         save_checkpoint(file, trained.method, trained.unet_weights, base="demo", step=16, data="none", licence="none")

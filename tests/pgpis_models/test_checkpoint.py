@@ -1,8 +1,10 @@
 """Checkpoints: what is written comes back bit for bit, and everything else is refused with a reason."""
 
 import json
+import shutil
 import struct
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,11 +28,19 @@ def a_method(seed=0):
     return module.eval(), unet
 
 
-@pytest.fixture
-def saved(tmp_path):
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
     module, unet = a_method()
-    save_checkpoint(tmp_path / "cfld.safetensors", module, unet, **ABOUT)
-    return tmp_path / "cfld.safetensors", module, unet
+    path = tmp_path_factory.mktemp("original") / "cfld.safetensors"
+    save_checkpoint(path, module, unet, **ABOUT)
+    return path, module, unet
+
+
+@pytest.fixture
+def saved(original, tmp_path):
+    """A file of the test's own to spoil, and what is in it."""
+    path, module, unet = original
+    return Path(shutil.copy(path, tmp_path)), module, unet
 
 
 def rewritten(path, tensors=lambda t: t, **metadata):

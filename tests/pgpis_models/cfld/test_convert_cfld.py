@@ -1,6 +1,5 @@
 """The converter for CFLD's published files."""
 
-import json
 import os
 import pickle
 import subprocess
@@ -19,10 +18,10 @@ from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.command.torch_files import read_torch_file
 from pgpis_models.convert import main
 from pgpis_models.unet.shapes import unet_shapes
+from tests.helpers.published import UNET, as_torch, manifest
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = CONFIGS["tiny"]
-UNET = unet_shapes((32, 64, 32, 32), context=24)
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +43,8 @@ def unet():
 def published(tmp_path, module, unet):
     """(pytorch_model.bin, pytorch_model_1.bin) in the authors' layout, small."""
     conditioning = dict(module.state_dict()) | dict(module.named_buffers())
-    torch.save(conditioning, tmp_path / "pytorch_model.bin")
-    torch.save({f"model.{name}": value for name, value in unet.items()}, tmp_path / "pytorch_model_1.bin")
-    return tmp_path / "pytorch_model.bin", tmp_path / "pytorch_model_1.bin"
+    whole = {f"model.{name}": value for name, value in unet.items()}
+    return as_torch(tmp_path, {"pytorch_model": conditioning, "pytorch_model_1": whole})
 
 
 def small(inputs, output, **options):
@@ -54,16 +52,12 @@ def small(inputs, output, **options):
 
 
 def test_the_layout_derived_from_the_modules_is_that_of_the_published_files():
-    folder = Path(os.environ.get("PGPIS_GOLDEN", ROOT.parent / "shared" / "golden"))
-    if not (folder / "cfld" / "manifest_full.json").is_file():
-        pytest.skip(f"golden cases not found in {folder}: set PGPIS_GOLDEN to their folder")
-    manifest = json.loads((folder / "cfld" / "manifest_full.json").read_text())["checkpoint"]
-    layout = published_layout()
+    files, layout = manifest("cfld")["checkpoint"], published_layout()
     with torch.device("meta"):
         full = CFLD(CONFIGS["full"])
     entries = {**dict(full.named_parameters()), **dict(full.named_buffers())}
 
-    first, second = manifest["pytorch_model.bin"], manifest["pytorch_model_1.bin"]
+    first, second = files["pytorch_model.bin"], files["pytorch_model_1.bin"]
     assert {key: (tuple(shape), dtype) for key, shape, dtype in first["keys"]} == {
         key: (tuple(value.shape), str(value.dtype).removeprefix("torch.")) for key, value in entries.items()}
     assert set(layout.parameters) == set(first["trainable"]) and set(layout.buffers) == set(first["buffers"])

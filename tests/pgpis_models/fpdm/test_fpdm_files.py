@@ -43,7 +43,8 @@ def test_checkpoints_of_both_stages_come_back_as_they_were(tmp_path, tiny, name)
     save_checkpoint(tmp_path / "a.safetensors", module, weights, base="sd21", step=3, data="none", licence="test")
     loaded = load_checkpoint(tmp_path / "a.safetensors", expect_method=name)
     assert loaded.method.config == module.config and loaded.unet_weights.keys() == weights.keys()
-    assert all(torch.equal(value, module.state_dict()[key]) for key, value in loaded.method.state_dict().items())
+    state = module.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.method.state_dict().items())
 
 
 def test_the_demo_sizes_fit_together():
@@ -106,7 +107,8 @@ def test_code_in_a_file_is_not_run_and_its_weights_are_still_read(tmp_path):
     assert "fpdm_fusion" in convert([path], output, config=CONFIGS["tiny"])
     assert not (tmp_path / "ran").exists()
     loaded = load_checkpoint(output).method
-    assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.state_dict().items())
+    state = model.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
     torch.save({"state_dict": Bomb(tmp_path / "ran")}, path)
     with pytest.raises(ValueError, match="holds no state_dict"):
         read_lightning(path)
@@ -200,7 +202,8 @@ def test_parts_of_other_commits_are_left_out_and_named(tmp_path):
     said = convert([path], tmp_path / "o.safetensors", config=CONFIGS["tiny"])
     assert "left out 1 keys that the released code does not have: combiner.other" in said   # attention is known
     loaded = load_checkpoint(tmp_path / "o.safetensors").method
-    assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.state_dict().items())
+    state = model.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
 
 
 def test_many_storages_need_few_open_files(tmp_path):

@@ -1,9 +1,6 @@
 """MCLD on its own: what each term shows the UNet, what is left out, batches, and the converter for the published files."""
 
 import dataclasses
-import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +18,8 @@ from pgpis_models.mcld.reference import ReferenceWriter
 from pgpis_models.unet.diffusers_binding import DiffusersBinding
 from pgpis_models.unet.injections import Injections, harmonise
 from pgpis_models.unet.sites import SITES
+from tests.helpers.published import manifest
 
-ROOT = Path(__file__).resolve().parents[3]
 TINY = CONFIGS["tiny"]
 
 
@@ -262,8 +259,9 @@ def plain(unet):
 def check(path, method, unet, writer):
     loaded = load_checkpoint(path, expect_method="mcld")
     assert loaded.meta.base == "sd15"
-    assert loaded.unet_weights.keys() == plain(unet).keys()
-    assert all(torch.equal(value, plain(unet)[name]) for name, value in loaded.unet_weights.items())
+    whole = plain(unet)
+    assert loaded.unet_weights.keys() == whole.keys()
+    assert all(torch.equal(value, whole[name]) for name, value in loaded.unet_weights.items())
     theirs, ours = method.state_dict(), loaded.method.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in theirs)
     # Mapped weights lie elsewhere in memory, so the last bit may differ, and with it how a feature rounds to float16.
@@ -294,21 +292,17 @@ def test_a_converted_checkpoint_computes_what_the_published_files_do(published, 
 
 
 def test_the_layout_derived_from_the_module_is_that_of_the_published_files():
-    folder = Path(os.environ.get("PGPIS_GOLDEN", ROOT.parent / "shared" / "golden"))
-    if not (folder / "mcld" / "manifest_full.json").is_file():
-        pytest.skip(f"golden cases not found in {folder}: set PGPIS_GOLDEN to their folder")
-    manifest = json.loads((folder / "mcld" / "manifest_full.json").read_text())
-    layout = published_layout()
-    assert set(layout) == set(manifest["files"])
-    for name, rows in manifest["files"].items():
+    published, layout = manifest("mcld"), published_layout()
+    assert set(layout) == set(published["files"])
+    for name, rows in published["files"].items():
         assert layout[name] == {row["key"]: tuple(row["shape"]) for row in rows}, name
-        assert len(layout[name]) == manifest["totals"][name]["tensors"]
-        assert sum(int(np.prod(shape)) for shape in layout[name].values()) == manifest["totals"][name]["parameters"]
+        assert len(layout[name]) == published["totals"][name]["tensors"]
+        assert sum(int(np.prod(shape)) for shape in layout[name].values()) == published["totals"][name]["parameters"]
     with torch.device("meta"):
         full = MCLD(CONFIGS["full"])
-    frozen = {row["key"] for row in manifest["files"]["reference_unet.pth"] if not row["trainable"]}
+    frozen = {row["key"] for row in published["files"]["reference_unet.pth"] if not row["trainable"]}
     assert set(full.frozen_reference_weights()) == frozen
-    assert all(row["trainable"] for name, rows in manifest["files"].items() if name != "reference_unet.pth" for row in rows)
+    assert all(row["trainable"] for name, rows in published["files"].items() if name != "reference_unet.pth" for row in rows)
 
 
 def changed(path, change):

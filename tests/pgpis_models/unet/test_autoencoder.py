@@ -80,8 +80,8 @@ def test_an_autoencoder_file_comes_back_and_tells_the_host_its_scale(tmp_path):
     model = shaken(tiny(8)).half().float()
     save_vae(tmp_path / "vae.safetensors", model, step=3, data="mannequins")
     loaded = load_vae(tmp_path / "vae.safetensors")
-    assert not loaded.training and all(torch.equal(value, loaded.state_dict()[name])
-                                       for name, value in model.state_dict().items())
+    state = loaded.state_dict()
+    assert not loaded.training and all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     stored = load_file(tmp_path / "vae.safetensors")
     assert stored["vae_scale"].item() == pytest.approx(LATENT_SCALE, abs=1e-7) and stored["vae_shift"].item() == 0
     assert stored["taesd_encoder.0.weight"].dtype == torch.float16

@@ -29,7 +29,8 @@ def test_a_base_comes_back_in_half_precision_with_its_sizes(tmp_path):
     save_unet(tmp_path / "base.safetensors", unet, SIZES, step=5, data="mannequins")
     loaded, sizes = load_unet(tmp_path / "base.safetensors")
     assert sizes == SIZES == read_sizes(tmp_path / "base.safetensors") and not loaded.training
-    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in unet.state_dict().items())
+    state = loaded.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in unet.state_dict().items())
     x, time, context = torch.randn(1, 4, 16, 16), torch.tensor([500]), torch.randn(1, 16, 64)
     assert torch.equal(loaded(x, time, context).sample, unet(x, time, context).sample)
     assert sizes.schedule().prediction == "v_prediction"

@@ -10,7 +10,7 @@ import torch
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
 from pgpis_models.noise.schedule import cubic_timesteps
 from pgpis_models.pipeline import Generator
-from tests.helpers.steps import adam, exported, shown_pairs, step, weights
+from tests.helpers.steps import changed, exported, gradients, shown_pairs, trained, weights
 from tests.helpers.tiny import RASTER, SIZE, SIZES, cfld_config, shaken, train_config, write_base
 from training.engine.loop import run
 from training.tasks.cfld import CFLDTask
@@ -28,16 +28,13 @@ def make(folder, files, **changes) -> CFLDTask:
 
 def test_steps_change_the_method_and_the_declared_unet_weights_and_nothing_else(folder, files):
     task = make(folder, files)
-    task.model.train()
     before, vae = weights(task.model), weights(task.vae)
-    optimiser, batch = adam(task), task.batch(np.random.default_rng(0), 4)
-    for seed in range(3):   # convolutions that start at zero hold back the gradient of what lies before them
-        step(task, batch, optimiser, seed)
-    changed = {name for name, value in task.model.named_parameters() if not torch.equal(value, before[name])}
+    trained(task, 3)   # convolutions that start at zero hold back the gradient of what lies before them
+    now = changed(task.model, before)
     declared = {f"unet.{name}" for name in task.model.method.trainable_unet_weights()}
     assert len(declared) == 18
-    assert {name for name in changed if name.startswith("unet.")} == declared
-    assert {name for name in changed if name.startswith("method.")} == {f"method.{name}" for name in weights(
+    assert {name for name in now if name.startswith("unet.")} == declared
+    assert {name for name in now if name.startswith("method.")} == {f"method.{name}" for name in weights(
         task.model.method)}
     assert all(torch.equal(value, vae[name]) for name, value in task.vae.named_parameters())
     assert {n for n, p in task.model.unet.named_parameters() if p.requires_grad} == {n[5:] for n in declared}
@@ -61,10 +58,7 @@ def test_patterns_choose_more_weights_which_are_then_stored(folder, files, tmp_p
 
 @pytest.mark.parametrize("method", [{}, {"reconstruct": False, "cubic_timesteps": False}])
 def test_the_loss_falls_on_one_batch(folder, files, method):
-    task = make(folder, files, method=method)
-    task.model.train()
-    optimiser, batch = adam(task, 3e-3), task.batch(np.random.default_rng(0), 4)
-    losses = [step(task, batch, optimiser)[0] for _ in range(20)]   # the same noise in every step
+    losses = trained(make(folder, files, method=method), 20, 3e-3, seed=0)   # the same noise in every step
     assert losses[-1] < 0.8 * losses[0] and losses[-1] < min(losses[:10])
 
 
@@ -142,16 +136,10 @@ def test_a_whole_run_shows_grids_and_exports_its_average(folder, files, tmp_path
 
 
 def test_gradient_checkpointing_changes_nothing(folder, files):
-    gradients = []
-    for checkpointing in (False, True):
-        task = make(folder, files, checkpointing=checkpointing)
-        assert task.model.unet.is_gradient_checkpointing == checkpointing
-        task.model.train()
-        torch.manual_seed(1)
-        task.model(task.batch(np.random.default_rng(0), 4))[0].backward()
-        gradients.append({n: p.grad for n, p in task.model.named_parameters() if p.requires_grad})
-    first, second = gradients
-    assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
+    first, second = (make(folder, files, checkpointing=checkpointing) for checkpointing in (False, True))
+    assert not first.model.unet.is_gradient_checkpointing and second.model.unet.is_gradient_checkpointing
+    first, second = gradients(first), gradients(second)
+    assert first.keys() == second.keys() and all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
     assert any(value.abs().max() > 1e-6 for value in first.values())
 
 

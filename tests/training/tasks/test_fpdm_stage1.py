@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pgpis_models.checkpoint import load_checkpoint
-from tests.helpers.fpdm_tiny import steps, train_config
-from tests.helpers.steps import changed, weights
+from tests.helpers.fpdm_tiny import train_config
+from tests.helpers.steps import changed, trained, weights
 from training.tasks.fpdm_fusion import FusionTask
 
 CPU = torch.device("cpu")
@@ -16,7 +16,7 @@ def test_stage_1_trains_everything_and_its_loss_falls(folder, files):
     torch.manual_seed(0)
     task = FusionTask(train_config(folder, files, "fpdm_fusion"), CPU)
     before = weights(task.model)
-    losses = steps(task, 12, 3e-3)
+    losses = trained(task, 12, 3e-3)
     assert changed(task.model, before) == set(before)
     assert losses[-1] < 0.7 * losses[0]
 

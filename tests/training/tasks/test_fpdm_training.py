@@ -12,8 +12,8 @@ from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.fpdm.config import CONFIGS, FPDMConfig
 from pgpis_models.parts.pixels import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from pgpis_models.settings import build
-from tests.helpers.fpdm_tiny import MODEL, steps, tower_file, train_config
-from tests.helpers.steps import changed, weights
+from tests.helpers.fpdm_tiny import MODEL, tower_file, train_config
+from tests.helpers.steps import changed, trained, weights
 from tests.helpers.tiny import SIZES, shaken, write_diffusers
 from training.engine.config import TrainConfig, load_config
 from training.engine.loop import learning_rate
@@ -72,7 +72,7 @@ def test_stage_2_trains_the_unet_and_the_small_networks_and_nothing_else(folder,
     drops = {"pose_drop": 0.0, "source_drop": 0.0, "fusion_drop": 0.0}
     task = stage2(folder, files, fusion, method={"model": MODEL | drops})
     before = weights(task.model)
-    steps(task, 3)   # the pose guider's last convolution starts at zero and holds back what lies before it
+    trained(task, 3)   # the pose guider's last convolution starts at zero and holds back what lies before it
     now = changed(task.model, before)
     frozen = {name for name in before if name.startswith(("method.fusion.", "method.source_tower."))}
     # Of maps of one pixel a group norm leaves nothing to weigh, and self-attention nothing to choose between.
@@ -88,7 +88,7 @@ def test_stage_2_trains_the_unet_and_the_small_networks_and_nothing_else(folder,
 def test_a_part_of_the_unet_may_belong_to_the_method(folder, files, fusion, tmp_path):
     task = stage2(folder, files, fusion, method={"model": MODEL | {"unet_trained": ["down_blocks.0", "attn2"]}})
     before = weights(task.model.unet)
-    steps(task, 2)
+    trained(task, 2)
     now = changed(task.model.unet, before)
     assert now and all("down_blocks.0" in name or "attn2" in name for name in now)
     task.export(tmp_path / "a.safetensors", 4)
@@ -168,7 +168,7 @@ def test_the_loss_falls_on_one_batch_and_the_export_makes_pictures(folder, files
     from pgpis_models.pipeline import DEFAULTS, Generator
     from training.demo import generate
     task = stage2(folder, files, fusion, fpdm={"per_sample_drops": True})
-    losses = steps(task, 25, 2e-3, seed=0)   # the same noise in every step
+    losses = trained(task, 25, 2e-3, seed=0)   # the same noise in every step
     assert losses[-1] < 0.8 * losses[0]
     task.export(files.base.parent / "demo_fpdm.safetensors", 5)
     loaded = load_checkpoint(files.base.parent / "demo_fpdm.safetensors", expect_method="fpdm")

@@ -16,7 +16,7 @@ from pgpis_models.surface.layout import TILE, tiles
 from tests.helpers.configs import MCLD_MODEL as MODEL
 from tests.helpers.configs import MCLD_SIZE as SIZE
 from tests.helpers.configs import mcld_config as config
-from tests.helpers.steps import adam, step, weights
+from tests.helpers.steps import changed, gradients, trained, weights
 from tests.helpers.tiny import shaken
 from training.engine.loop import run
 from training.tasks.mcld import MCLDTask
@@ -87,12 +87,9 @@ def test_a_face_crop_is_the_square_around_the_head():
 
 def test_steps_change_all_but_the_references_last_block_and_the_autoencoder(folder, files):
     task = make(folder, files)
-    task.model.train()
     before, vae = weights(task.model), weights(task.vae)
-    optimiser, batch = adam(task), task.batch(np.random.default_rng(0), 4)
-    for seed in range(3):   # convolutions that start at zero hold back the gradient of what lies before them
-        step(task, batch, optimiser, seed)
-    same = {name for name, value in task.model.named_parameters() if torch.equal(value, before[name])}
+    trained(task, 3)   # convolutions that start at zero hold back the gradient of what lies before them
+    same = set(before) - changed(task.model, before)
     frozen = {f"method.reference_unet.{name}" for name in task.model.method.frozen_reference_weights()}
     # What lies behind the last norm1 that is read has no say; only the last block holds such weights.
     assert same == frozen and len(frozen) == 114
@@ -111,16 +108,13 @@ def test_a_reference_network_that_is_not_trained_gets_no_gradient(folder, files)
 
 
 def test_gradient_checkpointing_of_both_unets_changes_nothing(folder, files):
-    gradients = []
+    found = []
     for checkpointing in (False, True):
         task = make(folder, files, checkpointing=checkpointing)
         for unet in (task.model.unet, task.model.reference.unet):
             assert unet.is_gradient_checkpointing == checkpointing
-        task.model.train()
-        torch.manual_seed(1)
-        task.model(task.batch(np.random.default_rng(0), 4))[0].backward()
-        gradients.append({name: value.grad for name, value in task.model.named_parameters() if value.grad is not None})
-    first, second = gradients
+        found.append(gradients(task))
+    first, second = found
     assert first.keys() == second.keys() and all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
     for part in ("unet.down_blocks.0.", "method.reference_unet.down_blocks.0."):
         assert any(value.abs().max() > 1e-6 for name, value in first.items() if name.startswith(part))
@@ -251,11 +245,7 @@ def test_dropped_conditions_reach_the_unet_as_nothing(folder, files, drop):
 def test_each_ablation_trains_exactly_what_it_uses(folder, files, aggregation, use_face, silent):
     model = MODEL | {"aggregation": aggregation, "use_face": use_face}
     task = make(folder, files, method={"model": model})
-    task.model.train()
-    batch = task.batch(np.random.default_rng(0), 4)
-    optimiser = adam(task)
-    for seed in range(2):
-        step(task, batch, optimiser, seed)
+    trained(task, 2)
     for name, value in task.model.named_parameters():
         assert value.requires_grad == (value.grad is not None), name
         assert not (name.startswith(silent) and value.requires_grad), name
@@ -266,9 +256,7 @@ def test_each_ablation_trains_exactly_what_it_uses(folder, files, aggregation, u
 
 def test_the_loss_falls_on_one_batch(folder, files):
     task = make(folder, files, mcld={"uncond_drop": 0.0, "image_drop": 0.0, "reference_drop": 0.0})
-    task.model.train()
-    batch, optimiser = task.batch(np.random.default_rng(0), 4), adam(task, 2e-3)
-    losses = [step(task, batch, optimiser, seed=1)[0] for _ in range(12)]
+    losses = trained(task, 12, 2e-3, seed=1)
     assert losses[-1] < 0.8 * losses[0]
 
 

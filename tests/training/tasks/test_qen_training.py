@@ -14,7 +14,7 @@ from pgpis_models.poses.factored import FactoredRasters
 from pgpis_models.unet.base import load_unet
 from pgpis_models.unet.control_diffusers import network_of
 from tests.helpers.configs import qen_config
-from tests.helpers.steps import adam, changed, exported, shown_pairs, step, weights
+from tests.helpers.steps import changed, exported, gradients, shown_pairs, trained, weights
 from tests.helpers.tiny import SIZE, SIZES, shaken, write_base
 from training.engine.loop import run
 from training.tasks.pairs import draw_pairs
@@ -31,17 +31,14 @@ def make(folder, files, **changes) -> QENTask:
 
 def test_steps_change_the_method_and_the_declared_unet_weights_and_nothing_else(folder, files):
     task = make(folder, files)
-    task.model.train()
     before, vae = weights(task.model), weights(task.vae)
-    optimiser, batch = adam(task), task.batch(np.random.default_rng(0), 4)
-    for seed in range(4):   # zero convolutions hold back the gradient of what lies before them
-        step(task, batch, optimiser, seed)
-    changed = {name for name, value in task.model.named_parameters() if not torch.equal(value, before[name])}
+    trained(task, 4)   # zero convolutions hold back the gradient of what lies before them
+    now = changed(task.model, before)
     declared = {f"unet.{name}" for name in task.model.method.trainable_unet_weights()}
     assert len(declared) == 32
-    assert {name for name in changed if name.startswith("unet.")} == declared
+    assert {name for name in now if name.startswith("unet.")} == declared
     # At the deepest level of these sizes a group of the norm is one number, which is normalised to 0 whatever it is.
-    lost = {f"method.{name}" for name in weights(task.model.method)} - changed
+    lost = {f"method.{name}" for name in weights(task.model.method)} - now
     # There self-attention has nothing to choose between either.
     idle = (".norm", ".attn1.to_q.", ".attn1.to_k.")
     assert all(any(part in name for part in idle) and ("down_blocks.3." in name or "mid_block." in name)
@@ -61,10 +58,7 @@ def test_the_backbone_learns_at_its_own_rate(folder, files):
 @pytest.mark.parametrize("method, model", [({}, {}), ({"reconstruct": False, "cubic_timesteps": False},
                                                       {"mask": "simple", "global_queries": 0})])
 def test_the_loss_falls_on_one_batch(folder, files, method, model):
-    task = make(folder, files, method=method, model=model)
-    task.model.train()
-    optimiser, batch = adam(task, 3e-3), task.batch(np.random.default_rng(0), 4)
-    losses = [step(task, batch, optimiser)[0] for _ in range(20)]   # the same noise in every step
+    losses = trained(make(folder, files, method=method, model=model), 20, 3e-3, seed=0)   # the same noise in every step
     assert losses[-1] < 0.8 * losses[0] and losses[-1] < min(losses[:10])
 
 
@@ -73,10 +67,8 @@ def test_the_papers_own_pose_embedding_is_trained(folder, files):
     own = {"pose_embedding": "convolutions", "pose_channels": 3, "pose_unshuffle": 8, "pose_widths": [4, 4, 8, 8]}
     task = make(folder, files, model=own)
     assert task.batch(np.random.default_rng(0), 4)["target_pose"].shape == (2, 3, *SIZE)
-    task.model.train()
     before = weights(task.model)
-    optimiser, batch = adam(task, 3e-3), task.batch(np.random.default_rng(0), 4)
-    losses = [step(task, batch, optimiser)[0] for _ in range(20)]
+    losses = trained(task, 20, 3e-3, seed=0)
     assert losses[-1] < 0.9 * losses[0]
     embedding = {name for name in before if name.startswith("method.pose_encoder.")}
     assert embedding and embedding <= changed(task.model, before)
@@ -145,17 +137,14 @@ def test_a_whole_run_shows_grids_and_exports_its_average(folder, files, tmp_path
 
 
 def test_gradient_checkpointing_changes_nothing(folder, files):
-    gradients = []
+    found = []
     for checkpointing in (False, True):
         task = make(folder, files, checkpointing=checkpointing)
         torch.manual_seed(3)
         shaken(task.model.method.control, 0.05)
-        task.model.train()
-        torch.manual_seed(1)
-        task.model(task.batch(np.random.default_rng(0), 4))[0].backward()
-        gradients.append({n: p.grad for n, p in task.model.named_parameters() if p.requires_grad})
-    first, second = gradients
-    assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
+        found.append(gradients(task))
+    first, second = found
+    assert first.keys() == second.keys() and all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
     assert any(value.abs().max() > 1e-6 for value in first.values())
 
 

@@ -14,17 +14,26 @@ import torch
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
-timing, models = (importlib.import_module(f"gpu_parts.{name}") for name in ("timing", "models"))
+gpu, timing, models = (importlib.import_module(name) for name in ("gpu", "gpu_parts.timing", "gpu_parts.models"))
 METHODS = {"cfld", "mcld", "fpdm", "qen"}
 
 
-@pytest.mark.parametrize("arguments", [("--only", "sampling,training"),
-                                       ("--only", "profile,levers,texture", "--methods", "mcld,qen")])
-def test_it_runs_at_tiny_width(tmp_path, arguments):
-    files = tmp_path / "rows.json", tmp_path / "table.md"
-    ran = subprocess.run([sys.executable, str(BENCHMARKS / "gpu.py"), "--tiny", "--device", "cpu", *arguments, "--json",
-                          str(files[0]), "--markdown", str(files[1])], cwd=tmp_path, capture_output=True, text=True)
+def as_script(arguments, folder):
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), *arguments]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
+
+
+def as_call(arguments, folder):
+    assert gpu.main(arguments) == 0
+
+
+@pytest.mark.parametrize("run, arguments", [
+    (as_script, ("--only", "sampling,training")),
+    (as_call, ("--only", "profile,levers,texture", "--methods", "mcld,qen"))], ids=["as a script", "as a call"])
+def test_it_runs_at_tiny_width(tmp_path, run, arguments):
+    files = tmp_path / "rows.json", tmp_path / "table.md"
+    run(["--tiny", "--device", "cpu", *arguments, "--json", str(files[0]), "--markdown", str(files[1])], tmp_path)
     rows, parts = json.loads(files[0].read_text()), arguments[1].split(",")
     assert {row["settings"]["part"] for row in rows} == set(parts)
     assert not [row for row in rows if "error" in row["settings"]] and all(row["versions"]["torch"] for row in rows)

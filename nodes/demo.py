@@ -29,6 +29,7 @@ class DemoPicture(io.ComfyNode):
             **aliases("mannequin", "example image", "pose transfer demo"),
             description="A drawn person of the demo world, which comes with the pack: nothing to download or to upload. For "
                         "your own photos, with a checkpoint that was trained on photos, put Load Image in its place.",
+            is_output_node=True,   # the host shows again what it has kept of an output node, and of no other
             inputs=[io.Combo.Input("picture", options=pictures(), tooltip=(
                 "source and target are one person in two poses, person is another. _iuv is the true DensePose of the "
                 "picture of that name, for Read IUV (channels v,u,part); _clothes a mask of its clothes."))],
@@ -42,6 +43,8 @@ class DemoPicture(io.ComfyNode):
 
     @classmethod
     def execute(cls, picture: str) -> io.NodeOutput:
+        if picture not in pictures():   # a name that comes by a link is validated nowhere else, and may be any path
+            raise ValueError(cls.validate_inputs(picture))
         pixels = np.asarray(Image.open(FOLDER / picture).convert("RGB")).astype(np.float32) / 255
         image = torch.from_numpy(pixels)[None]
         return io.NodeOutput(image, image[..., 0], ui=ui.PreviewImage(image, cls=cls))

@@ -17,6 +17,7 @@ def node(host):
     return host.pack("nodes.demo").DemoPicture
 
 
+@pytest.mark.hosts
 def test_every_picture_comes_as_it_is_in_its_file(node):
     [choice] = node.define_schema().inputs
     assert f"{SIZE[0]}x{SIZE[1]} (height x width)" in node.define_schema().outputs[0].tooltip
@@ -32,7 +33,9 @@ def test_every_picture_comes_as_it_is_in_its_file(node):
     assert set(clothes.unique().tolist()) == {0.0, 1.0}
 
 
-@pytest.mark.parametrize("name", ["nobody.png", "../cfld_sd15.graph.png", ""])
+@pytest.mark.parametrize("name", ["nobody.png", "../cfld_sd15.graph.png", "", str(WORKFLOWS / "inputs" / PICTURES[0])])
 def test_another_name_is_refused_with_those_that_there_are(node, name):
     answer = node.validate_inputs(name)
     assert isinstance(answer, str) and repr(name) in answer and "pgpis_source.png" in answer
+    with pytest.raises(ValueError, match="no demo picture .*expected one of pgpis_person.png"):
+        node.execute(name)

@@ -136,9 +136,14 @@ def _on_device(schedule: NoiseSchedule, device: torch.device) -> Tensor:
 def leading_timesteps(count: int, steps: int = 1000, offset: int = 1) -> Tensor:
     """`count` timesteps from high to low, (count,) int64: i * (steps // count) + offset.
 
-    50 of 1000 with the published offset 1: 981, 961, ..., 21, 1 (CFLD's and FPDM's authors' code).
+    50 of 1000 with the published offset 1: 981, 961, ..., 21, 1 (CFLD's and FPDM's authors' code). Raises ValueError where
+    the first lies beyond the schedule: 1000 of 1000 with an offset.
     """
     _check_count(count, steps)
+    first = (count - 1) * (steps // count) + offset
+    if first >= steps:
+        raise ValueError(f"{count} sampling steps with leading spacing and offset {offset} ask for timestep {first}, the "
+                         f"schedule's last is {steps - 1}; expected fewer steps, or trailing spacing.")
     return torch.arange(count - 1, -1, -1) * (steps // count) + offset
 
 

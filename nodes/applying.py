@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..pgpis_models.unet.guidance import Guidance
 from ..pgpis_models.unet.injections import Rows, harmonise
 from .binding.model import apply_injections, conditionings
-from .binding.passport import Passport, check_aspect
+from .binding.passport import Passport, check_aspect, check_layout
 from .binding.schedule import with_schedule
 from .binding.span import NEGATIVE, POSITIVE, as_role, check_span, outside, within
 from .binding.weights import check_prediction
@@ -97,6 +97,8 @@ def pairs_of(cond: Cond, latent: dict) -> list[int] | None:
     Raises ValueError for latents of another shape or number.
     """
     samples = latent["samples"]
+    if samples.ndim != 4 or samples.any():   # the host itself gives empty latents the channels of the MODEL
+        check_layout(samples.shape)
     check_aspect((samples.shape[-2], samples.shape[-1]), Passport(cond.latent_size, cond.method.origin))
     count, numbers = samples.shape[0], latent.get("batch_index")
     if count % cond.batch == 0:

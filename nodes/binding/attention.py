@@ -7,6 +7,7 @@ when there are none. They hold no tensors, so that cloning a MODEL stays cheap a
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +15,7 @@ from comfy.ldm.modules.attention import optimized_attention, optimized_attention
 from torch import Tensor
 
 from ...pgpis_models.unet.attention import lookup
-from ...pgpis_models.unet.fitting import fitted_tokens
+from ...pgpis_models.unet.fitting import at_level, resized_tokens
 from ...pgpis_models.unet.sites import SITE_BY_HOST, Site
 
 KEY = "pgpis"                      # name of the call in transformer_options
@@ -23,7 +24,7 @@ REFERENCE_SPAN = "pgpis_reference"  # where attn1's patch tells attn1's replacem
 
 @dataclass(frozen=True)
 class Call:
-    """One UNet call: its rows (R, ...) in x's order, and what was served.
+    """One UNet call: its rows (R, ...) in x's order, the (height, width) of its latents, and what was served.
 
     reference_rows: for self-reference, the indices of rows that see it; None when all do. control: the residuals of control
     networks as the host has them.
@@ -31,6 +32,7 @@ class Call:
     """
 
     rows: dict[str, Tensor]
+    latent: tuple[int, int]
     reference_rows: list[int] | None = None
     control: dict | None = None
     visited: set[tuple[str, str]] = field(default_factory=set)
@@ -87,6 +89,10 @@ class Replacement:
             self.previous = self.previous.to(*args, **kwargs)
         return self
 
+    def copied(self) -> Replacement:
+        """Another one that does the same; what is added to either later does not reach the other."""
+        return copy(self)
+
     def models(self) -> list:
         """Models that the host must load for this patch: those of the earlier replacement."""
         return self.previous.models() if hasattr(self.previous, "models") else []
@@ -109,6 +115,12 @@ class CrossAttention(Replacement):
         super().__init__(site, previous)
         self.added: list[tuple[Callable, dict]] = []
 
+    def copied(self) -> CrossAttention:
+        """As of `Replacement`, with a list of its own."""
+        other = copy(self)
+        other.added = list(self.added)
+        return other
+
     def add(self, callback: Callable, **kwargs) -> None:
         """Adds callback(out, q, k, v, extra_options, **kwargs) to the result, while the step's sigma is in
         kwargs["sigma_start"] .. kwargs["sigma_end"] where those are given."""
@@ -122,9 +134,7 @@ class CrossAttention(Replacement):
             call.served.add(("attn2", name))
         bias = rows.get(f"query_bias.{name}")
         if bias is not None:
-            if bias.shape[1] != q.shape[1]:   # another node changes the UNet's inner size (deep shrink)
-                bias = fitted_tokens(bias, tuple(extra_options["activations_shape"][-2:]), f"the query bias of {name}")
-            q = q + bias.to(q.dtype)
+            q = q + self._at_size_of(q, bias, call.latent, extra_options).to(q.dtype)
         count = lookup(rows, "context_count", name, self.site.stage)
         out = self.attend(q, k, v, extra_options) if count is None else self._counted(q, k, v, count, extra_options)
         scale = rows.get(f"extra_scale.{name}")
@@ -135,6 +145,17 @@ class CrossAttention(Replacement):
             if _in_range(extra_options, kwargs):
                 out = out + callback(out, q, k, v, extra_options, **kwargs).to(out.dtype)
         return out
+
+    def _at_size_of(self, q: Tensor, bias: Tensor, latent: tuple[int, int], extra_options: dict) -> Tensor:
+        """The query bias (R, L, D) for queries whose number another node changed: deep shrink resizes the UNet's inside."""
+        if bias.shape[1] == q.shape[1]:
+            return bias
+        size = tuple(extra_options["activations_shape"][-2:])
+        if size[0] * size[1] != q.shape[1]:
+            raise ValueError(f"the query bias of {self.site.name} has {bias.shape[1]} tokens, the block {q.shape[1]} "
+                             f"queries for {size[0]}x{size[1]} cells; expected one for each cell. Another node merges or "
+                             "cuts tokens of cross-attention: take it off this MODEL")
+        return resized_tokens(bias, at_level(latent, self.site.level), size)
 
     def _counted(self, q: Tensor, k: Tensor, v: Tensor, count: Tensor, extra_options: dict) -> Tensor:
         """Row i sees only its first count[i] keys."""

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 import comfy.conds
 import comfy.model_patcher
 import torch
-from comfy.patcher_extension import WrappersMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ...pgpis_models.unet.attention import lookup
-from ...pgpis_models.unet.fitting import fitted_map, fitted_rows
+from ...pgpis_models.unet.fitting import fitted_rows, resized_map
 from ...pgpis_models.unet.injections import Rows
 from ...pgpis_models.unet.sites import DOWN_BLOCK_SLOTS, SITES, SKIP_COUNT, STEM_SLOT, Site, sites_of
 from .attention import KEY, Call, CrossAttention, Replacement, SelfAttention, append_reference, call_of, replace_context
@@ -87,6 +87,7 @@ def apply_injections(model: comfy.model_patcher.ModelPatcher, rows: Rows, unet_w
     if not model.get_wrappers(WrappersMP.DIFFUSION_MODEL, KEY):
         model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, _run_unet)
         model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, _load_rows)
+        model.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, _own_replacements)
         model.set_model_input_block_patch(_add_to_input_block)
         model.set_model_emb_patch(_add_to_time_embedding)
         model.set_model_attn2_patch(replace_context)
@@ -116,6 +117,13 @@ def _install(model: comfy.model_patcher.ModelPatcher, which: str, site: Site, ki
     model.set_model_patch_replace(kind(site, previous), which, kind_name, number, index)
 
 
+def _own_replacements(model: comfy.model_patcher.ModelPatcher, clone: comfy.model_patcher.ModelPatcher) -> None:
+    """ON_CLONE callback: replacements of the clone's own. From 0.14 on the host's clones share objects, so that what an
+    adapter adds to ours on its clone would reach the MODEL that it was cloned from."""
+    for patches in clone.model_options["transformer_options"].get("patches_replace", {}).values():
+        patches.update({key: patch.copied() for key, patch in patches.items() if isinstance(patch, Replacement)})
+
+
 # --- one UNet call ------------------------------------------------------------------------------------------
 
 def _run_unet(executor: Callable, x: Tensor, timesteps: Tensor, context: Tensor | None = None, y: Tensor | None = None,
@@ -128,7 +136,7 @@ def _run_unet(executor: Callable, x: Tensor, timesteps: Tensor, context: Tensor 
     passport, size = ours.pop("passport"), (x.shape[-2], x.shape[-1])
     check_origin(passport.origin, options)
     check_aspect(size, passport)
-    call = Call(fitted_rows(ours, size), _reference_rows(ours), control)
+    call = Call(fitted_rows(ours, size), size, _reference_rows(ours), control)
     out = executor(x, timesteps, context, y, control, {**options, KEY: call}, **kwargs)
     _check_served(call, options)
     return out
@@ -166,17 +174,17 @@ def _add_to_input_block(h: Tensor, transformer_options: dict) -> Tensor:
         value = call.rows.get(f"down_residual.{DOWN_BLOCK_SLOTS.index(slot)}")
     else:
         value = None
-    return h if value is None else h + fitted_map(value, tuple(h.shape[-2:])).to(h.dtype)
+    return h if value is None else h + resized_map(value, tuple(h.shape[-2:])).to(h.dtype)
 
 
 def _fit_control(control: dict | None, slot: int, h: Tensor) -> None:
     """Control residuals for the skip of this input block, at its size: the host drops those of another size."""
     skips = (control or {}).get("output", ())
     if len(skips) == SKIP_COUNT and skips[slot] is not None:
-        skips[slot] = fitted_map(skips[slot], tuple(h.shape[-2:]))
+        skips[slot] = resized_map(skips[slot], tuple(h.shape[-2:]))
     middle = (control or {}).get("middle", ())
     if slot == SKIP_COUNT - 1 and len(middle) and middle[-1] is not None:
-        middle[-1] = fitted_map(middle[-1], tuple(h.shape[-2:]))
+        middle[-1] = resized_map(middle[-1], tuple(h.shape[-2:]))
 
 
 def _add_to_time_embedding(emb: Tensor, model_channels: int, transformer_options: dict) -> Tensor:

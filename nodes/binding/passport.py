@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +13,7 @@ from ...pgpis_models.unet.fitting import SLACK
 PREFIX = "pgpis."         # of the names of our tensors among the host's model_conds
 PASSPORT = PREFIX + "passport"
 ROLE = "pgpis_role"       # of a CONDITIONING, beside its model_conds: which of the sampler's inputs it is for
+CHANNELS = 4              # of the latents
 CARRIED = "pgpis_checkpoints"   # in transformer_options: digest -> name of the checkpoints that a MODEL carries
 
 
@@ -45,6 +46,14 @@ def check_aspect(size: tuple[int, int], passport: Passport) -> None:
             f"sampler runs {size[1]}x{size[0]} ({size[1] * 8}x{size[0] * 8}), which is another shape; expected "
             f"{width}:{height}, larger or smaller: connect the LATENT output of Apply PGPIS, or set the empty latent "
             f"to width {width * 8} and height {height * 8}")
+
+
+def check_layout(shape: Sequence[int]) -> None:
+    """Raises ValueError for latents that are not (B, 4, h, w)."""
+    if len(shape) != 4 or shape[1] != CHANNELS:
+        raise ValueError(f"the latents are {tuple(shape)}; expected (batch, {CHANNELS}, height, width), as Stable Diffusion "
+                         "1.x and 2.x have them, not those of another model family or of a video. Connect the LATENT "
+                         "output of Apply PGPIS, or encode the picture with the VAE of this MODEL")
 
 
 def check_origin(origin: Origin, options: Mapping) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...pgpis_models.unet.fitting import fitted_rows
-from .passport import PASSPORT, PREFIX, Passport, check_aspect
+from .passport import PASSPORT, PREFIX, Passport, check_aspect, check_layout
 
 
 class RowsCond(comfy.conds.CONDRegular):
@@ -36,6 +36,7 @@ def for_run(held: Mapping[str, object], noise: Tensor, seed: int | None, whole: 
     noise (B, 4, h, w): that of the run. whole: whether the term is for all of the latents, not an area of them. Done once,
     so that nothing is resized at every step and the host's context windows cut rows as they cut latents.
     """
+    check_layout(noise.shape)
     passport: Passport = held[PASSPORT].cond
     size = (noise.shape[-2], noise.shape[-1])
     rows = {name.removeprefix(PREFIX): value.cond for name, value in held.items()
@@ -60,7 +61,7 @@ def _numbers(count: int, noise: Tensor, seed: int | None) -> list[int]:
     if latents > count and latents % count == 0:
         return list(range(count)) * (latents // count)
     found: list[int | None] = [None]
-    if seed is not None and noise.ndim == 4:
+    if seed is not None:
         drawn = comfy.sample.prepare_noise(torch.zeros(count, *noise.shape[1:]), seed, list(range(count)))
         found = [next((number for number in range(count) if torch.equal(drawn[number], one)), None) for one in noise.cpu()]
     if None in found:

@@ -43,15 +43,25 @@ def at_level(latent: tuple[int, int], level: int) -> tuple[int, int]:
 def fitted_map(value: Tensor, size: tuple[int, int], name: str = "the map") -> Tensor:
     """(B, C, h, w) -> (B, C, *size): means when it shrinks, bilinear when it grows. Raises ValueError for another aspect."""
     height, width = value.shape[-2:]
-    if (height, width) == tuple(size):
-        return value
     if abs(height * size[1] / size[0] - width) > SLACK and abs(width * size[0] / size[1] - height) > SLACK:
         raise ValueError(f"{name} was made for a picture of aspect {height}:{width} (height:width), the latents here are "
                          f"{size[0]}:{size[1]}; expected latents of the same aspect: the shape that the checkpoint makes, "
                          "larger or smaller")
-    if size[0] <= height and size[1] <= width:
+    return resized_map(value, size)
+
+
+def resized_map(value: Tensor, size: tuple[int, int]) -> Tensor:
+    """As `fitted_map`, to any aspect: inside a UNet whose size another node changes sides are rounded."""
+    if value.shape[-2:] == tuple(size):
+        return value
+    if size[0] <= value.shape[-2] and size[1] <= value.shape[-1]:
         return F.adaptive_avg_pool2d(value, size)
     return F.interpolate(value, size, mode="bilinear", align_corners=False)
+
+
+def resized_tokens(value: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Tokens of `grid` (B, grid[0] grid[1], C) as `resized_map` does it -> (B, size[0] size[1], C)."""
+    return resized_map(value.transpose(1, 2).unflatten(2, grid), size).flatten(2).transpose(1, 2)
 
 
 def fitted_tokens(value: Tensor, size: tuple[int, int], name: str = "the tokens") -> Tensor:

@@ -154,6 +154,30 @@ def test_deep_shrink_runs_the_rows_at_the_size_of_each_block(order, pack, tiny, 
     assert relative(found, whole) > 0.01 and relative(found, sample(shrunk(models.model), plain, plain, x)) > 0.01
 
 
+@pytest.mark.parametrize("factor", [1.4, 1.85, 3.7, 0.7])
+@pytest.mark.parametrize("block", [3, 4, 6])
+def test_deep_shrink_by_a_factor_that_rounds_the_sides_still_runs_the_rows(block, factor, pack, tiny, models):
+    """12 x 16 by 1.85 is 6 x 9, another aspect."""
+    rows = pack.injections.harmonise(terms_of("query_bias", pack, tiny, 1)[1:2], 1)
+    cond, = pack.binding.conditionings(rows, tiny.latent)
+    patched = shrunk(pack.binding.apply_injections(models.model, rows, {}), block_number=block, downscale_factor=factor)
+    x, plain = latents(tiny.latent, 1), [[cond[0][0], {}]]
+    found = sample(patched, cond, cond, x)
+    assert torch.isfinite(found).all() and relative(found, sample(patched, plain, plain, x)) > 0.01
+
+
+@pytest.mark.hosts
+def test_queries_that_another_node_cut_are_an_error_that_says_so(pack, tiny, models):
+    rows = pack.injections.harmonise(terms_of("query_bias", pack, tiny, 1)[1:2], 1)
+    cond, = pack.binding.conditionings(rows, tiny.latent)
+    patched = pack.binding.apply_injections(models.model, rows, {})
+    site = pack.sites.SITES["down.0.1"]   # the first with a bias
+    patched.set_model_attn2_patch(lambda q, k, v, options: (q[:, ::2] if tuple(options["block"]) == site.host else q, k, v))
+    with pytest.raises(ValueError, match="has 192 tokens, the block 96 queries for 16x12 cells; expected one for each cell. "
+                                         "Another node merges or cuts"):
+        sample(patched, cond, cond, latents(tiny.latent, 1))
+
+
 def test_deep_shrink_keeps_the_control_branch(pack, tiny, models, caplog):
     """The host drops residuals of another size with a warning; ours come at the size of the skip."""
     branch = control_parity.branch_of(pack, tiny, "full")
@@ -176,6 +200,7 @@ def batched(pack, tiny, model, count):
     return pack.binding.apply_injections(model, rows, {}), positive, negative
 
 
+@pytest.mark.hosts
 @pytest.mark.parametrize("pairs, frames, length", [(6, 6, 4), (3, 6, 4), (1, 6, 4), (6, 6, 1)])
 def test_context_windows_cut_rows_as_they_cut_latents(pairs, frames, length, pack, tiny, models):
     """The UNet sees each picture by itself, so that windows change nothing."""
@@ -189,6 +214,7 @@ def test_context_windows_cut_rows_as_they_cut_latents(pairs, frames, length, pac
         assert relative(found[:1], sample(patched, positive, negative, x[[0, 2, 1, 3, 4, 5]])[1:2]) > 0.01
 
 
+@pytest.mark.hosts
 def test_latents_of_a_batch_get_their_own_pair(host, pack, tiny, models):
     """LatentFromBatch leaves their numbers in the noise alone."""
     import comfy.sample

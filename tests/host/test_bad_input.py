@@ -253,6 +253,30 @@ def test_counts_that_do_not_match_are_both_named(nodes, method):
         nodes.image.CompareGrid.execute(torch.rand(3, 16, 16, 3), "", image_2=torch.rand(2, 16, 16, 3))
 
 
+@pytest.mark.hosts
+@pytest.mark.parametrize("layout", [(16,), (3,), (4, 1), (4, 3)], ids=str)
+def test_latents_of_another_layout_are_refused_at_the_node_and_at_the_sampler(layout, nodes, method, model):
+    import comfy.samplers
+    cond = embed(nodes, method)
+    latents = torch.ones(1, *layout, *cond.latent_size)
+    words = rf"latents are \({', '.join(map(str, latents.shape))}\); expected \(batch, 4, height, width\).*Connect"
+    with pytest.raises(ValueError, match=words):
+        nodes.sampling.Apply.execute(model, cond, latent={"samples": latents})
+    patched, positive, negative, empty = nodes.sampling.Apply.execute(model, cond).result
+    guider = comfy.samplers.CFGGuider(patched)
+    guider.set_conds(positive, negative)
+    with pytest.raises(ValueError, match=words):
+        guider.sample(latents, latents, comfy.samplers.sampler_object("euler"), torch.tensor([5.0, 0.0]), disable_pbar=True)
+
+
+def test_empty_latents_of_another_model_family_pass_as_the_host_takes_them(nodes, method, model):
+    import comfy.sample
+    cond = embed(nodes, method)
+    empty = {"samples": torch.zeros(1, 16, *cond.latent_size)}
+    patched, *_, latent = nodes.sampling.Apply.execute(model, cond, latent=empty).result
+    assert latent is empty and comfy.sample.fix_empty_latent_channels(patched, empty["samples"]).shape[1] == 4
+
+
 # --- pictures -----------------------------------------------------------------------------------------------
 
 def test_grey_alpha_and_other_sizes_become_what_they_show(nodes):

@@ -107,7 +107,7 @@ def terms_of(field, pack, tiny, batch=B):
 
 FIELDS = ["context", "context per stage", "context per site", "token counts", "extra_attention", "query_bias",
           "self_reference", "self_reference everywhere", "stem", "down_residuals", "time_embedding", "control",
-          "all together"]
+          pytest.param("all together", marks=pytest.mark.hosts)]
 
 
 @torch.no_grad()
@@ -247,7 +247,7 @@ def test_every_attention_of_the_host_takes_our_key_counts(name, host, pack, monk
     q, k, v = noise(g, 3, 20, 32), noise(g, 3, 7, 32), noise(g, 3, 7, 32)
     count = torch.tensor([2, 7, 5])
     site = pack.sites.SITES["mid.0"]
-    call = ours.Call({"context_count.mid": count})
+    call = ours.Call({"context_count.mid": count}, (1, 1))
     out = ours.CrossAttention(site)(q, k, v, {"n_heads": 4, "pgpis": call})
     expected = torch.cat([host.pack("pgpis_models.unet.attention").attend(q[n:n + 1], k[n:n + 1, :c], v[n:n + 1, :c], 4)
                           for n, c in enumerate(count.tolist())])

@@ -77,6 +77,7 @@ def lora_for(model, strength=1.0, scale=0.2):
     return loaded, deltas
 
 
+@pytest.mark.hosts
 def test_weights_and_results_are_bit_identical_after_the_node_is_removed(pack, tiny, model):
     before, picture = state_of(model), sample(model, text(tiny), text(tiny, 51), tiny)
     patched, positive, negative = applied(pack, tiny, model, weights=up_weights(tiny))
@@ -88,6 +89,7 @@ def test_weights_and_results_are_bit_identical_after_the_node_is_removed(pack, t
     assert not model.model_options["transformer_options"].get("patches")
 
 
+@pytest.mark.hosts
 def test_another_conditioning_on_the_patched_model_runs_as_unpatched(pack, tiny, model):
     patched, positive, _ = applied(pack, tiny, model)
     plain = sample(model, text(tiny), text(tiny, 51), tiny)
@@ -121,6 +123,7 @@ def test_applying_twice_in_a_row_adds_nothing_twice(pack, tiny, model):
         applied(pack, tiny, once, 1, up_weights(tiny, 2))
 
 
+@pytest.mark.hosts
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_a_lora_adds_to_the_replaced_weights(order, pack, tiny, model):
     import comfy.model_management
@@ -238,6 +241,7 @@ def add_mean_of_query(out, q, k, v, extra_options, weight, sigma_start=999.0, si
     return weight * q.mean(1, keepdim=True).expand_as(out)
 
 
+@pytest.mark.hosts
 @pytest.mark.parametrize("key", [("output", 9), ("output", 9, 0)])
 def test_an_adapter_by_convention_composes_before_and_after(key, pack, tiny, model):
     before, positive, negative = applied(pack, tiny, patch_by_convention(model, key, weight=0.8))
@@ -252,6 +256,20 @@ def test_an_adapter_by_convention_composes_before_and_after(key, pack, tiny, mod
     assert torch.equal(sample(model, text(tiny), text(tiny), tiny), sample(tiny.model(), text(tiny), text(tiny), tiny))
 
 
+@pytest.mark.hosts
+def test_an_adapter_on_a_clone_does_not_reach_the_model_that_it_was_cloned_from(pack, tiny, model):
+    """A node runs again on the MODEL that the host keeps: clones share objects since 0.14."""
+    cached, positive, negative = applied(pack, tiny, model)
+    alone = sample(cached, positive, negative, tiny)
+    first, *others = (sample(patch_by_convention(cached, ("output", 9), weight=0.8), positive, negative, tiny)
+                      for _ in range(3))
+    assert all(torch.equal(first, other) for other in others) and not torch.equal(first, alone)
+    assert torch.equal(sample(cached, positive, negative, tiny), alone)
+    twice = patch_by_convention(patch_by_convention(cached, ("output", 9), weight=0.4), ("output", 9), weight=0.4)
+    both = sample(twice, positive, negative, tiny)
+    assert float((both - first).abs().max()) < 1e-5 * float(first.abs().max()), "both adapters of a chain act"
+
+
 def test_key_counts_hold_under_another_packs_replacement(pack, tiny, model):
     short = pack.injections.Injections(context=pack.injections.everywhere(injections_of(pack, tiny).context["up"][:, :2]))
     rows = pack.injections.harmonise([short, pack.injections.Injections(context=injections_of(pack, tiny).context)], 1)
@@ -261,6 +279,7 @@ def test_key_counts_hold_under_another_packs_replacement(pack, tiny, model):
     assert torch.allclose(sample(plain, *conds, tiny), sample(under, *conds, tiny), atol=1e-5)
 
 
+@pytest.mark.hosts
 def test_a_replacement_put_over_ours_is_an_error_that_says_so(pack, tiny, model):
     patched, positive, negative = applied(pack, tiny, model)
     patched.set_model_attn2_replace(OtherPack(add_mean_of_query, weight=1.0), "output", 9)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pgpis_models.unet.fitting import at_level, fitted_map, fitted_rows, fitted_tokens
+from pgpis_models.unet.fitting import at_level, fitted_map, fitted_rows, fitted_tokens, resized_map, resized_tokens
 
 
 def mean(value):
@@ -65,3 +65,15 @@ def test_latents_of_another_aspect_are_refused_with_both_shapes():
         fitted_map(torch.zeros(1, 2, 16, 8), (8, 16))
     with pytest.raises(ValueError, match="query_bias.up.3.0 has 128 tokens, which make no grid of the latents' aspect 5:5"):
         fitted_tokens(torch.zeros(1, 128, 2), (5, 5), "query_bias.up.3.0")
+
+
+def test_inside_the_unet_any_size_will_do():
+    """Deep shrink by 1.85 rounds 16 x 12 to 9 x 6: each cell is the mean of those that it touches."""
+    value = torch.randn(2, 3, 16, 12)
+    found = resized_map(value, (9, 6))
+    for y in range(9):
+        for x in range(6):
+            cells = value[..., 16 * y // 9:-(-16 * (y + 1) // 9), 2 * x:2 * x + 2]
+            assert torch.allclose(found[..., y, x], cells.mean((2, 3)), atol=1e-6)
+    tokens = resized_tokens(value.flatten(2).transpose(1, 2), (16, 12), (9, 6))
+    assert torch.equal(tokens.transpose(1, 2).unflatten(2, (9, 6)), found)

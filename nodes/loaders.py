@@ -24,6 +24,7 @@ from ..pgpis_models.published import ENDINGS, listed, published_set
 from ..pgpis_models.unet.base import BaseSizes, read_sizes
 from ..pgpis_models.unet.control_branch import ControlBranch
 from ..pgpis_models.unet.weights import difference, open_safetensors, shapes_of
+from .binding.demo_latents import DemoLatents
 from .schema import aliases
 from .types import Method, MethodType
 
@@ -173,10 +174,11 @@ class LoadDemoBase(io.ComfyNode):
         return io.NodeOutput(native_unet(_path_of(DEMO_BASE)), native_vae(_path_of(DEMO_VAE)))
 
 
-def native_unet(path: Path) -> comfy.model_patcher.ModelPatcher:
+def native_unet(path: Path, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
     """A base file of ours (diffusers names, sizes in its metadata) as the host's MODEL, in float32.
 
-    Raises ValueError when keys are missing, unexpected or of another shape.
+    disable_dynamic: what the host says where it loads the file again for another device; the MODEL is never dynamic. Raises
+    ValueError when keys are missing, unexpected or of another shape.
     """
     sizes = read_sizes(path)
     config = comfy.supported_models.SD15(unet_config(sizes))
@@ -192,8 +194,11 @@ def native_unet(path: Path) -> comfy.model_patcher.ModelPatcher:
     if wrong:
         raise ValueError(f"{path} does not hold the UNet that its metadata describes: {wrong}; download it again")
     model.diffusion_model.load_state_dict({names[name]: value for name, value in state.items()})
-    return comfy.model_patcher.ModelPatcher(model, comfy.model_management.get_torch_device(),
-                                            comfy.model_management.unet_offload_device())
+    model.latent_format = DemoLatents()
+    patcher = comfy.model_patcher.ModelPatcher(model, comfy.model_management.get_torch_device(),
+                                               comfy.model_management.unet_offload_device())
+    patcher.cached_patcher_init = (native_unet, (path,))   # newer hosts load it so for another device
+    return patcher
 
 
 def native_vae(path: Path) -> comfy.sd.VAE:
@@ -202,7 +207,13 @@ def native_vae(path: Path) -> comfy.sd.VAE:
         state = {key: file.get_tensor(key).float() for key in file.keys()}
     vae = comfy.sd.VAE(sd=state)
     vae.throw_exception_if_invalid()
+    vae.patcher.cached_patcher_init = (_vae_patcher, (path,))
     return vae
+
+
+def _vae_patcher(path: Path, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """As `native_unet`, of the autoencoder."""
+    return native_vae(path).patcher
 
 
 def unet_config(sizes: BaseSizes) -> dict:

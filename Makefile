@@ -9,7 +9,7 @@ PORT ?= 8188
 .PHONY: demo train-demo test host train lint venv
 
 venv:
-	@tools/make_venv.sh
+	@host=$$(tools/hosts.sh | head -n 1); COMFYUI_PATH="$${host:-$$COMFYUI_PATH}" tools/make_venv.sh
 
 demo: venv
 	.venv/bin/python training/demo.py
@@ -26,8 +26,9 @@ train: venv
 lint: venv
 	.venv/bin/ruff check .
 
-host: venv
+host:
 	@test -f "$(COMFYUI)/main.py" || { echo "no ComfyUI at $(COMFYUI); set COMFYUI_PATH to its folder"; exit 1; }
+	@COMFYUI_PATH="$(COMFYUI)" tools/make_venv.sh
 	@mkdir -p "$(COMFYUI)/custom_nodes"
 	@test "$(CURDIR)" -ef "$(PACK)" || { test -d "$(PACK)" && ! test -L "$(PACK)" && { echo "$(PACK) is an installation of its" \
 	  "own, which ComfyUI would run in place of this clone; move it away, or run make host in it"; exit 1; }; \

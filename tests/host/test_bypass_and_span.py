@@ -67,6 +67,7 @@ def bypassed(node) -> dict[str, str | None]:
     return found
 
 
+@pytest.mark.hosts
 @pytest.mark.parametrize("name", ["sampling.Apply", "transfer.PoseTransfer"])
 def test_every_output_of_a_bypassed_node_is_the_input_of_its_name(name, nodes):
     module, kind = name.split(".")

@@ -53,6 +53,7 @@ def rescaled(args):
     return guided * args["cond"].std() / guided.std()
 
 
+@pytest.mark.hosts
 def test_equal_weights_are_the_hosts_guidance_with_its_patches(parts):
     model = parts.model.clone()
     model.set_model_sampler_cfg_function(rescaled)

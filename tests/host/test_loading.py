@@ -113,6 +113,7 @@ def presets(host):
     return host.pack("nodes.presets")
 
 
+@pytest.mark.hosts
 @pytest.mark.parametrize("method", ["CFLD", "MCLD", "FPDM", "QEN"])
 def test_the_demos_presets_load_and_fit_together(host, presets, method):
     model, vae, loaded, clip, info = presets.LoadPreset.execute(f"Demo {method}").result

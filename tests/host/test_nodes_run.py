@@ -52,6 +52,7 @@ def saved(host, result):
     return [np.asarray(Image.open(folders[f["type"]] / f["subfolder"] / f["filename"])) for f in files]
 
 
+@pytest.mark.hosts
 def test_apply_runs_under_an_ordinary_ksampler(host, demo, source):
     result = host.run(graph(
         apply=("PGPISApply", {"model": ["base", 0], "cond": ["cond", 0]}),
@@ -82,6 +83,7 @@ def test_an_edited_pose_runs_where_any_pose_does(host, demo, source):
     assert sum(np.array_equal(pictures[0], picture) for picture in pictures) == 4   # two frames, drawn twice
 
 
+@pytest.mark.hosts
 def test_guider_runs_under_sampler_custom_advanced(host, demo, source):
     def run(mode, **weights):
         scales = {"pose": 1.5, "appearance": 2.5, "biases": 1.2, "prompt": 1.1} | weights
@@ -135,6 +137,7 @@ def test_masked_sampler_keeps_every_pixel_outside_the_mask(guided, host, demo, r
         assert (made[mask] != picture[mask]).mean() > 0.5
 
 
+@pytest.mark.hosts
 def test_masked_sampler_of_guider_and_of_equal_cfg_give_the_same(host, demo, reference):
     for a, b in zip(masked(host, True, 8), masked(host, False, 8), strict=True):
         assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
@@ -187,6 +190,7 @@ def test_blend_mixes_appearance_and_keeps_the_first_pose(host, demo, source):
     assert not np.array_equal(results[0.0], results[1.0]) and not np.array_equal(results[0.5], results[0.0])
 
 
+@pytest.mark.hosts
 def test_the_demo_base_loads_as_the_diffusers_unet_it_was_saved_from(host, demo, tiny):
     model, vae = host.pack("nodes.loaders").LoadDemoBase.execute().result
     base, coder = host.pack("pgpis_models.unet.base"), host.pack("pgpis_models.unet.autoencoder")

@@ -22,6 +22,7 @@ def nodes(host):
     return asyncio.new_event_loop().run_until_complete(extension.get_node_list())
 
 
+@pytest.mark.hosts
 def test_every_node_input_and_output_explains_itself(nodes):
     assert len(nodes) >= 10
     for node in nodes:
@@ -92,6 +93,7 @@ def test_files_that_are_no_methods_are_not_offered(host, nodes, demo):
         folder_paths.filename_list_cache.pop("pgpis", None)
 
 
+@pytest.mark.hosts
 def test_the_host_knows_the_nodes_and_their_folder(host, nodes, demo):
     import folder_paths
     for node in nodes:
@@ -102,6 +104,7 @@ def test_the_host_knows_the_nodes_and_their_folder(host, nodes, demo):
     assert "cfld_tiny.safetensors" in folder_paths.get_filename_list("pgpis")
 
 
+@pytest.mark.hosts
 def test_importing_the_pack_is_cheap_and_loads_nothing_heavy(host):
     script = f"""
 import asyncio, json, os, sys, time

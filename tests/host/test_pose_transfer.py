@@ -74,6 +74,7 @@ def sampled(patched, positive, negative, latent):
                                    negative, samples, disable_pbar=True, seed=3)
 
 
+@pytest.mark.hosts
 @pytest.mark.parametrize("name", ["cfld", "fpdm", "qen"])
 def test_it_gives_what_the_methods_own_nodes_give(name, nodes, model, methods):
     photo, mask = drawn(), torch.zeros(1, 40, 30)
@@ -142,6 +143,7 @@ def graph(**more):
     return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}
 
 
+@pytest.mark.hosts
 def test_four_links_make_a_picture_in_a_graph(host, demo):
     """No widget is needed: load, photo, pose, picture."""
     Image.fromarray((drawn()[0].numpy() * 255).astype(np.uint8)).save(host.base / "input" / "transfer.png")

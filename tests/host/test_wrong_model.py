@@ -67,6 +67,7 @@ def test_a_model_of_another_checkpoint_is_refused_with_both_names(pack, tiny, mo
     assert torch.isfinite(sample(both, other, other, tiny)).all()
 
 
+@pytest.mark.hosts
 def test_the_guard_costs_no_batch_and_no_bit(pack, tiny, model):
     patched, positive, negative = applied(pack, tiny, model, weights=up_weights(tiny))
     guarded = sample(patched, positive, negative, tiny)
@@ -78,6 +79,7 @@ def test_the_guard_costs_no_batch_and_no_bit(pack, tiny, model):
     assert torch.equal(sample(again[0], positive, again[2], tiny), guarded) and seen == [2] * 6
 
 
+@pytest.mark.hosts
 def test_a_lora_as_hook_stays_in_the_batch_and_is_the_lora(pack, tiny, model):
     import comfy.hooks
     patched, positive, negative = applied(pack, tiny, model, weights=up_weights(tiny))

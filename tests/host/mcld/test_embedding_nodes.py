@@ -12,6 +12,7 @@ import torch
 from tests.host.mcld.helpers import Clip, embed, face_of, largest_error, rows_of, sampled, texture_of
 
 
+@pytest.mark.hosts
 def test_the_embedding_equals_the_one_made_without_the_host(nodes, pack, files, base, method, people):
     source, target, _ = people
     cond = embed(nodes, method, base, source, target)

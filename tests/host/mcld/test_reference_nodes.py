@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from tests.host.mcld.helpers import Clip, embed, largest_error, sampled
@@ -10,6 +11,7 @@ from tests.host.mcld.helpers import Clip, embed, largest_error, sampled
 TOLERANCE = 1e-4   # of the largest value; 1e-6 is usual
 
 
+@pytest.mark.hosts
 def test_the_hosts_reference_network_equals_diffusers(nodes, pack, files, base, method, tiny):
     network = nodes.reference.reference_of(method, base.model)
     generator = torch.Generator().manual_seed(3)

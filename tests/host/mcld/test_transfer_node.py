@@ -27,6 +27,7 @@ def test_texture_and_face_are_made_of_the_photo_as_the_experts_nodes_make_them(t
     assert torch.equal(sampled(nodes, base, ours), sampled(nodes, base, theirs))
 
 
+@pytest.mark.hosts
 def test_the_node_samples_as_the_chain_of_experts(transfer, nodes, method, base, people):
     import comfy.sample
     source, target, _ = people

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("pgpis_models", "nodes", "training")
 METHODS = sorted(path.parent.name for path in ROOT.glob("pgpis_models/*/model.py"))
-SHARED = ("unet", "noise", "parts", "body", "poses", "surface", "framing")   # what methods are made of
+SHARED = ("unet", "noise", "parts", "body", "poses", "surface", "framing", "garments")   # what methods are made of
 HOST = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "latent_preview", "nodes",
         "server")
 LINES = 350   # of a Python file

@@ -11,12 +11,12 @@ from . import densepose, loaders
 # Files of nodes in the order of the menu, each with its classes in NODES.
 FILES = [
     "transfer", "loaders", "presets", "demo",
-    "pose",
+    "pose", "detecting",
     "pose_editor",
     "mannequin",
     "densepose", "texture", "face",
     "appearance", "multifocal", "fusion", "queries",
-    "framing",
+    "framing", "garments",
     "sampling", "sequence",
     "image",
 ]

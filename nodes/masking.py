@@ -1,4 +1,4 @@
-"""Masks with soft edges, and pasting what must stay back to the pixel."""
+"""Masks that grow and have soft edges, and pasting what must stay back to the pixel."""
 
 from __future__ import annotations
 
@@ -7,35 +7,59 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+FADES = ("inside", "outside")
 
-def feathered(mask: Tensor, size: tuple[int, int], feather: int) -> Tensor:
-    """MASK (B, H, W) or (H, W) in 0..1 -> (B, 1, *size), rising from 0 at the mask's edge to 1 `feather` pixels inside.
 
-    The fade lies inside the mask, so that nothing outside changes; at the picture's border there is none. Where the mask is
-    narrower than two feathers the fade is steeper, so that it reaches 1 in the middle: no part of a mask vanishes. Raises
-    ValueError for other shapes and for a feather below 0.
+def feathered(mask: Tensor, size: tuple[int, int], feather: float, grow: float = 0.0, fade: str = FADES[0]) -> Tensor:
+    """MASK (B, H, W) or (H, W) in 0..1 -> (B, 1, *size), grown by `grow` pixels (shrunk when negative), with a soft edge.
+
+    fade "inside": rising from 0 at the mask's edge to 1 `feather` pixels inside, so that nothing outside changes; at the
+    picture's border there is none. Where the mask is narrower than two feathers the fade is steeper, so that it reaches 1 in
+    the middle: no part of a mask vanishes. fade "outside": 1 in the whole mask, falling to 0 `feather` pixels beyond. Raises
+    ValueError for other shapes, for a feather below 0, and for a mask that is black or shrinks to nothing.
     """
     if mask.ndim == 2:
         mask = mask[None]
     if mask.ndim != 3 or 0 in mask.shape:
         raise ValueError(f"the MASK has shape {tuple(mask.shape)}; expected (batch, height, width). Connect a MASK output")
     if feather < 0:
-        raise ValueError(f"feather is {feather}; expected 0 or more pixels")
+        raise ValueError(f"feather is {feather}; expected 0 or more")
     mask = F.interpolate(mask[:, None].float(), size=size, mode="nearest-exact").clamp(0, 1)
+    edged = [_edged(one.cpu().numpy(), feather, grow, fade, f"the MASK of picture {number} of {len(mask)}")
+             for number, one in enumerate(mask[:, 0], start=1)]
+    return torch.from_numpy(np.stack(edged))[:, None].to(mask)
+
+
+def _edged(mask: np.ndarray, feather: float, grow: float, fade: str, what: str) -> np.ndarray:
+    if not mask.any():
+        raise ValueError(f"{what} is black everywhere; expected white where the picture is made anew. Connect a mask with "
+                         "something in it: Garment Mask makes one by name")
+    if grow > 0:
+        mask = np.maximum(mask, (_distance(mask < 0.5) <= grow).astype(np.float32))
+    elif grow < 0:
+        mask = mask * (_distance(mask >= 0.5) > -grow)
+        if not mask.any():
+            raise ValueError(f"{what} shrinks to nothing; expected a grow that leaves some of it. Raise grow")
     if feather == 0:
         return mask
-    ramps = [_ramp(one.cpu().numpy(), feather) for one in mask[:, 0]]
-    return torch.minimum(torch.from_numpy(np.stack(ramps))[:, None].to(mask), mask)
+    if fade == FADES[1]:
+        return np.maximum(mask, np.clip(1 - _distance(mask < 0.5) / np.float32(feather + 1), 0, 1))
+    return np.minimum(_ramp(mask, feather), mask)
 
 
-def _ramp(mask: np.ndarray, feather: int) -> np.ndarray:
+def _distance(inside: np.ndarray) -> np.ndarray:
+    """(H, W) bool -> (H, W) float32: pixels from each to the nearest outside, 0 there, huge where there is none."""
+    import cv2  # no cost when the host starts
+    return cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def _ramp(mask: np.ndarray, feather: float) -> np.ndarray:
     """(H, W) -> (H, W) float32: each pixel's distance to the nearest 0, in shares of the feather or, where that is less, of
     the largest distance within a feather around it."""
     import cv2  # no cost when the host starts
-    depth = cv2.distanceTransform((mask > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     # One more than the feather, as depth is 1 in the outermost row; without any 0 in the mask it is huge.
-    depth = np.minimum(depth, np.float32(feather + 1))
-    window = 2 * feather + 1
+    depth = np.minimum(_distance(mask > 0), np.float32(feather + 1))
+    window = 2 * int(np.ceil(feather)) + 1
     reached = cv2.dilate(cv2.dilate(depth, np.ones((window, 1), np.uint8)), np.ones((1, window), np.uint8))
     return depth / np.maximum(reached, 1)
 

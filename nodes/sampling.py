@@ -14,7 +14,7 @@ from .applying import applied, around_inputs, bound, empty_latent, outputs, span
 from .binding.guider import ChainGuider
 from .binding.span import check_span
 from .inputs import as_image, matched, needed, resized, rgb
-from .masking import feathered, paste
+from .masking import FADES, feathered, paste
 from .schema import ADVANCED, aliases
 from .types import CondType
 
@@ -119,9 +119,10 @@ class MaskedSampler(io.ComfyNode):
             inputs=[io.Latent.Input("latent", tooltip="From Apply PGPIS or PGPIS Guider: size and number of the pictures."),
                     io.Vae.Input("vae", tooltip="Encodes the reference and decodes the result."),
                     io.Image.Input("reference", tooltip="Picture(s) to keep outside the mask, of any size."),
-                    io.Mask.Input("mask", tooltip="White is made anew, black is kept."),
-                    io.Int.Input("feather", default=16, min=0, max=512, tooltip="Pixels of the reference picture over which "
-                                 "new fades into kept, inside the mask's edge."),
+                    io.Mask.Input("mask", tooltip="(B, H, W), white is made anew, black is kept. Garment Mask makes "
+                                  "one by name."),
+                    io.Float.Input("feather", default=0.02, min=0.0, max=0.5, step=0.005, tooltip="Breadth over which new "
+                                   "fades into kept at the mask's edge, as a share of the reference's shorter side."),
                     io.Int.Input("seed", default=0, min=0, max=0xffffffffffffffff, control_after_generate=True,
                                  tooltip="Seed of the noise."),
                     io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps."),
@@ -136,19 +137,27 @@ class MaskedSampler(io.ComfyNode):
                     io.Guider.Input("guider", optional=True, tooltip="From PGPIS Guider or any guider of the host."),
                     io.Model.Input("model", optional=True, tooltip="From Apply PGPIS, when no GUIDER is connected."),
                     io.Conditioning.Input("positive", optional=True, tooltip="From Apply PGPIS, with MODEL."),
-                    io.Conditioning.Input("negative", optional=True, tooltip="From Apply PGPIS, with MODEL.")],
+                    io.Conditioning.Input("negative", optional=True, tooltip="From Apply PGPIS, with MODEL."),
+                    io.Float.Input("grow", default=0.0, min=-0.5, max=0.5, step=0.005, optional=True, tooltip="How far the "
+                                   "mask grows on all sides before it fades, as a share of the reference's shorter side; "
+                                   "below 0 it shrinks."),
+                    io.Combo.Input("fade", options=list(FADES), default=FADES[0], optional=True, tooltip="Where the feather "
+                                   "lies: inside the mask, so that nothing outside changes, or outside, so that all of the "
+                                   "mask is new.")],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The sampled latents, before pasting."),
                      io.Image.Output(display_name="image", tooltip="The decoded pictures with the kept part pasted back, at "
                                      "the reference's size.")])
 
     @classmethod
     def execute(cls, latent, vae, reference, mask, feather, seed, steps, cfg, sampler_name, scheduler, denoise, guider=None,
-                model=None, positive=None, negative=None) -> io.NodeOutput:
+                model=None, positive=None, negative=None, grow=0.0, fade=FADES[0]) -> io.NodeOutput:
         guider = _guider(guider, model, positive, negative, cfg)
         samples = latent["samples"]
         count, size = samples.shape[0], (samples.shape[-2] * 8, samples.shape[-1] * 8)
         kept = matched(count, rgb(reference, "the reference IMAGE"), "the reference IMAGE")
-        soft = matched(count, feathered(mask, tuple(kept.shape[-2:]), feather), "the MASK")  # (B, 1, H, W)
+        side = min(kept.shape[-2:])
+        soft = feathered(mask, tuple(kept.shape[-2:]), feather * side, grow * side, fade)
+        soft = matched(count, soft, "the MASK")  # (B, 1, H, W)
         start = vae.encode(as_image(resized(kept, size)))
         if tuple(start.shape) != tuple(samples.shape):
             raise ValueError(f"the VAE made latents of {tuple(start.shape)}, the LATENT has {tuple(samples.shape)}; "

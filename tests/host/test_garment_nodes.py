@@ -1,0 +1,88 @@
+"""Garment Mask, and what Masked Sampler does with masks before it samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.drawn_parts import drawn_parts
+from tools.picture_workflows import drawn
+from training.world.wardrobe import sample_identity
+
+
+@pytest.fixture(scope="module")
+def nodes(host):
+    return host.pack("nodes.garments")
+
+
+@pytest.fixture(scope="module")
+def person(host):
+    """IMAGE, DENSEPOSE, POSE_KEYPOINT and the true masks of the workflows' person A."""
+    made = drawn("pgpis_person.png")
+    pose = host.pack("pgpis_models.poses.keypoints").Keypoints(made.keypoints, made.detected, made.part.shape)
+    iuv = host.pack("pgpis_models.surface.densepose").IUV(made.part, made.u, made.v)
+    frames = host.pack("pgpis_models.poses.formats").to_pose_keypoint(pose)
+    image = torch.from_numpy(made.image)[None].float() / 255
+    return image, (iuv,), frames, drawn_parts(sample_identity(made.identity), made)
+
+
+def test_a_mask_by_name_is_a_mask_of_the_picture(nodes, person):
+    image, densepose, pose, truth = person
+    mask = nodes.GarmentMask.execute(image, "all clothes", densepose, pose).result[0]
+    assert mask.shape == image.shape[:3] and set(mask.unique().tolist()) == {0.0, 1.0}
+    true = torch.from_numpy(truth["all clothes"])
+    assert float((mask[0].bool() & true).sum() / (mask[0].bool() | true).sum()) > 0.9
+    shared = nodes.GarmentMask.execute(image.repeat(2, 1, 1, 1), "all clothes", densepose).result[0]
+    assert len(shared) == 2 and torch.equal(shared[0], shared[1])
+
+
+def test_a_mask_that_cannot_be_made_names_the_picture(nodes, person):
+    image, densepose, pose, _ = person
+    with pytest.raises(ValueError, match="without densepose and pose.*Connect Estimate DensePose"):
+        nodes.GarmentMask.execute(image, "hair")
+    empty = type(densepose[0])(np.zeros_like(densepose[0].part), densepose[0].u, densepose[0].v)
+    with pytest.raises(ValueError, match="picture 2 of 2: no hair is seen in a picture of 192x256"):
+        nodes.GarmentMask.execute(image.repeat(2, 1, 1, 1), "hair", (densepose[0], empty))
+    with pytest.raises(ValueError, match="2 pictures, 1 DENSEPOSE, 3 poses; expected equal numbers"):
+        nodes.GarmentMask.execute(image.repeat(2, 1, 1, 1), "hair", densepose, pose * 3)
+
+
+# --- Masked Sampler -----------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def masking(host):
+    return host.pack("nodes.masking")
+
+
+def disc(radius: float, size: int = 81) -> torch.Tensor:
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    return (torch.hypot(x - size // 2., y - size // 2.) <= radius).float()[None]
+
+
+@pytest.mark.parametrize("grow", [-7, -2, 3, 10])
+def test_a_mask_grows_and_shrinks_by_its_distance(masking, grow):
+    made = masking.feathered(disc(20), (81, 81), 0, grow)[0]
+    assert set(made.unique().tolist()) == {0.0, 1.0}
+    assert (made != disc(20 + grow)).sum() <= 2 * np.pi * (20 + grow), "a ring of one pixel at most differs"
+    assert (made >= disc(19 + grow)).all() and (made <= disc(21 + grow)).all()
+
+
+def test_a_soft_mask_stays_soft_where_it_does_not_grow(masking):
+    soft = 0.25 * disc(30) + 0.75 * disc(10)
+    grown = masking.feathered(soft, (81, 81), 0, 5)[0]
+    assert grown[0, 40, 40 + 14] == 1 and grown[0, 40, 40 + 20] == 0.25 and grown[0, 40, 40 + 31] == 0
+
+
+def test_a_feather_outside_leaves_all_of_the_mask_new(masking):
+    soft = masking.feathered(disc(20), (81, 81), 9, fade="outside")[0, 0]
+    assert (soft[disc(20)[0] == 1] == 1).all() and (soft[disc(31)[0] == 0] == 0).all()
+    fall = soft[40, 60:72]
+    assert torch.allclose(fall[:11], torch.linspace(1, 0, 11), atol=1e-6) and fall[11] == 0
+
+
+def test_masks_without_anything_in_them_say_so(masking):
+    with pytest.raises(ValueError, match="MASK of picture 2 of 2 is black everywhere; expected white.*Garment Mask"):
+        masking.feathered(torch.stack([torch.ones(8, 8), torch.zeros(8, 8)]), (8, 8), 1)
+    with pytest.raises(ValueError, match="MASK of picture 1 of 1 shrinks to nothing.*Raise grow"):
+        masking.feathered(disc(5), (81, 81), 1, -8)

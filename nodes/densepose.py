@@ -15,10 +15,12 @@ from comfy_api.latest import io
 from torch import Tensor, nn
 
 from ..pgpis_models.surface.densepose import GROUPS, IUV, ORDERS, PARTS, NobodyFound, estimate, load_model, part_numbers
+from ..pgpis_models.surface.part_colours import looks_coloured, read_part_colours
 from .inputs import pixels
 from .schema import aliases
 from .types import DenseposeType
 
+COLOURS = "part colours"
 FOLDER = "pgpis_densepose"
 FILES = ("densepose_r50_fpn_dl.torchscript", "densepose_r101_fpn_dl.torchscript")
 SOURCE = "huggingface.co/LayerNorm/DensePose-TorchScript-with-hint-image"
@@ -137,11 +139,15 @@ class ReadIUV(io.ComfyNode):
         return io.Schema(
             node_id="PGPISReadIUV", display_name="Read IUV (DensePose)", category="PGPIS/densepose",
             **aliases("load densepose", "body parts", "uv"),
-            description="Reads DensePose from IUV pictures: part number 0 to 24, U and V as the three channels.",
+            description="Reads DensePose from IUV pictures: part number 0 to 24, U and V as the three channels. Also from "
+                        "the coloured pictures of comfyui_controlnet_aux, which hold parts alone: enough for masks, framing "
+                        "and faces, not for textures or MCLD's pose, which need U and V.",
             inputs=[io.Image.Input("image", tooltip="IUV picture(s), PNG, never resized with interpolation."),
-                    io.Combo.Input("order", options=[ORDERS[1], ORDERS[0]], default=ORDERS[1], tooltip="Which channel is "
-                                   "which in red, green, blue. v,u,part: files that OpenCV wrote (MCLD's, and this pack's "
-                                   "own). part,u,v: files that name the part in red."),
+                    io.Combo.Input("order", options=[ORDERS[1], ORDERS[0], COLOURS], default=ORDERS[1],
+                                   tooltip="Which channel is which in red, green, blue. v,u,part: files that OpenCV wrote "
+                                   "(MCLD's, and this pack's own). part,u,v: files that name the part in red. part "
+                                   "colours: viridis or parula, of "
+                                   "controlnet_aux's DensePose Estimator."),
                     io.String.Input("parts", default="body", tooltip=PARTS_TOOLTIP)],
             outputs=_outputs())
 
@@ -154,9 +160,11 @@ class ReadIUV(io.ComfyNode):
         for number, picture in enumerate(pictures, start=1):
             where = f"picture {number} of {len(pictures)}: "
             try:
-                found.append(IUV.from_picture(picture, order))
+                found.append(read_part_colours(picture) if order == COLOURS else IUV.from_picture(picture, order))
             except ValueError as error:
-                raise ValueError(where + str(error)) from error
+                hint = f" It looks like controlnet_aux's coloured picture: set order to {COLOURS}." \
+                    if order != COLOURS and looks_coloured(picture) else ""
+                raise ValueError(f"{where}{error}{hint}") from error
             if not found[-1].part.any():
                 raise NobodyFound(f"{where}no pixel belongs to a body part; expected a person in each IUV picture. Leave "
                                   "it out")

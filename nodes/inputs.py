@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..pgpis_models.surface.densepose import IUV
+from ..pgpis_models.surface.part_colours import has_charts
 
 # Resizing may leave 0..1: the host's bicubic by 0.1 to 0.3 at hard edges. Other ranges (-1..1, 0..255) go farther.
 RANGE_SLACK = 0.5
@@ -55,12 +56,17 @@ def needed(node: str, **inputs: tuple[object, str]) -> None:
                          f"expected {', '.join(lacking)}. Connect {'it' if len(lacking) == 1 else 'them'}")
 
 
-def checked_densepose(densepose) -> tuple[IUV, ...]:
-    """DENSEPOSE as the nodes of this pack give it. Raises ValueError for what another pack calls so."""
+def checked_densepose(densepose, charts: bool = False) -> tuple[IUV, ...]:
+    """DENSEPOSE as the nodes of this pack give it. Raises ValueError for what another pack calls so and, where `charts` are
+    needed, for one that lacks U and V."""
     if not isinstance(densepose, tuple) or not densepose or not all(isinstance(one, IUV) for one in densepose):
         kind = type(densepose[0] if isinstance(densepose, (tuple, list)) and densepose else densepose).__name__
         raise ValueError(f"the DENSEPOSE holds {kind}; expected that of Estimate DensePose or Read IUV of this pack. Turn "
                          "another pack's into an IUV picture and read it with Read IUV")
+    if charts and not all(has_charts(iuv) for iuv in densepose if iuv.part.any()):
+        raise ValueError("the DENSEPOSE has parts but no U and V, since it was read from a coloured picture; expected all "
+                         "three here, where texture is carried or MCLD's pose is drawn. Use Estimate DensePose, or an IUV "
+                         "picture")
     return densepose
 
 

@@ -67,7 +67,7 @@ def focal_cond(method: Method, source: Tensor, densepose, face_weight: float = F
     """What MCLD Multi-Focal Embedding takes -> PGPIS_COND."""
     module = method.checkpoint.method
     config = module.config
-    densepose = checked_densepose(densepose)
+    densepose = checked_densepose(densepose, charts=True)
     photo = squashed(pixels(source, "the source IMAGE"), config.image_size)
     flat = None
     if texture is not None:

@@ -46,7 +46,7 @@ class WarpTexture(io.ComfyNode):
     def execute(cls, image, densepose, layout, mode, fill) -> io.NodeOutput:
         # Whole tiles with `all`, so that the result does not depend on which packages are installed.
         region = np.ones((PARTS, TILE, TILE), bool) if fill == "all" else None
-        made = warp(pixels(image, "the IMAGE"), checked_densepose(densepose), layout, mode, fill, region=region)
+        made = warp(pixels(image, "the IMAGE"), checked_densepose(densepose, charts=True), layout, mode, fill, region=region)
         return io.NodeOutput(as_images(made.picture), torch.from_numpy(made.valid).float())
 
 
@@ -62,14 +62,15 @@ class RenderTexture(io.ComfyNode):
                         "nothing.",
             inputs=[io.Image.Input("texture", tooltip="Texture map(s) in either layout."),
                     DenseposeType.Input("densepose", tooltip="Pose(s) to draw it in; one texture for many poses is fine."),
-                    io.Int.Input("background", default=0, min=0, max=255, tooltip="Grey level where nothing is known, 0 black to "
-                                 "255 white.")],
+                    io.Int.Input("background", default=0, min=0, max=255, tooltip="Grey level where nothing is known, 0 "
+                                 "black to 255 white.")],
             outputs=[io.Image.Output(display_name="image", tooltip="The drawn pictures."),
                      io.Mask.Output(display_name="mask", tooltip="White where a texel was known.")])
 
     @classmethod
     def execute(cls, texture, densepose, background) -> io.NodeOutput:
-        drawn, masks = render(pixels(texture, "the texture IMAGE", ground=0.0), checked_densepose(densepose), background)
+        charted = checked_densepose(densepose, charts=True)
+        drawn, masks = render(pixels(texture, "the texture IMAGE", ground=0.0), charted, background)
         sizes = {picture.shape for picture in drawn}
         if len(sizes) > 1:
             raise ValueError(f"the DENSEPOSE has sizes {sorted(size[:2] for size in sizes)} (height, width), which make no "

@@ -137,7 +137,7 @@ def _by_densepose(method: Method, image, densepose=None, source_densepose=None, 
         raise ValueError(f"{NODE} has no clip_vision; {method.name} expects CLIP ViT-L/14 of sd-image-variations. Connect "
                          "Load CLIP Vision")
     if source_densepose is not None:
-        photos, surface = pixels(image, "the IMAGE"), checked_densepose(source_densepose)
+        photos, surface = pixels(image, "the IMAGE"), checked_densepose(source_densepose, charts=True)
         if texture is None:
             needed(NODE, vae=(vae, "the VAE of the base model, which encodes the texture map made of the photo"))
             texture = as_images(texture_maps(config, photos, surface))

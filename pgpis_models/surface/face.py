@@ -53,10 +53,14 @@ def load_app(root: str | Path, name: str = "antelopev2", providers: Sequence[str
 def find_faces(app, image: np.ndarray) -> list[Face]:
     """All faces of a photo (H, W, 3) uint8 RGB, the largest box first.
 
-    app: from `load_app`, or anything with get(BGR image) -> objects with `bbox` (4,) and `embedding` (512,).
+    app: from `load_app` (insightface 0.7 to 2.1), or anything with get(BGR image) -> objects with `bbox` (4,) and `embedding`
+    (512,). Raises ValueError when its files find faces but embed none.
     """
     check_picture(image, "the photo")
     found = app.get(np.ascontiguousarray(image[..., ::-1]))  # insightface takes BGR
+    if any(face.embedding is None for face in found):   # so it is without a recogniser's file
+        raise ValueError("the face model finds faces but has no recogniser, so they have no embedding; expected all .onnx "
+                         f"files of one of {', '.join(MODELS)}. Unpack its zip again")
     faces = [Face(check_embedding(face.embedding), tuple(float(c) for c in face.bbox[:4])) for face in found]
     return sorted(faces, key=lambda face: -(face.box[2] - face.box[0]) * (face.box[3] - face.box[1]))
 

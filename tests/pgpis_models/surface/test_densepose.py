@@ -163,6 +163,9 @@ def test_the_largest_face_or_an_index_is_taken():
     assert find_face(app, PHOTO).embedding[0] == 2 and find_face(app, PHOTO, 1).embedding[0] == 1
     with pytest.raises(ValueError, match="face 2 was asked for, but the photo shows 2"):
         find_face(app, PHOTO, 2)
+    lacking = types.SimpleNamespace(get=lambda image: [types.SimpleNamespace(bbox=np.array([0, 0, 5, 5]), embedding=None)])
+    with pytest.raises(ValueError, match="no recogniser, so they have no embedding; expected all .onnx files"):
+        find_face(lacking, PHOTO)
 
 
 def test_no_face_warns_and_gives_zeros():

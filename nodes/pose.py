@@ -4,40 +4,43 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import comfy.model_management
-import comfy.model_patcher
-import comfy.utils
 import folder_paths
 import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..pgpis_models.poses.detection import detector_sized, joints_of
 from ..pgpis_models.poses.drawing import draw_openpose
 from ..pgpis_models.poses.editing import edit
 from ..pgpis_models.poses.files import KINDS, POSE_SUFFIXES, checked, load_poses, parse_poses
 from ..pgpis_models.poses.formats import MIN_CONFIDENCE, NOBODY, confident, from_pose_keypoint
+from ..pgpis_models.poses.full_lists import with_full_lists
 from .embedding import PERSON_TOOLTIP, person_choice
-from .inputs import rgb
 from .schema import ADVANCED, aliases
 from .types import PoseKeypointType
 
 FROM_TEXT = "(the text below)"
-DETECTOR_FILE = "body_pose_model.pth"
+SAVED = "[output]"   # how the host marks names of files in its output folder
 
 
-def _pose_files() -> list[str]:
-    folder = Path(folder_paths.get_input_directory())
-    return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in POSE_SUFFIXES) \
-        if folder.is_dir() else []
+def _pose_files() -> dict[str, Path]:
+    """Pose files of the input folder and, marked as the host marks them, of the output folder, with their sub-folders."""
+    found = {}
+    for root, kinds, mark in ((folder_paths.get_input_directory(), POSE_SUFFIXES, ""),
+                              (folder_paths.get_output_directory(), (".json",), f" {SAVED}")):
+        names = folder_paths.recursive_search(root, excluded_dir_names=[".git"])[0]
+        found |= {f"{Path(name).as_posix()}{mark}": Path(root) / name for name in sorted(names)
+                  if Path(name).suffix.lower() in kinds}
+    return found
 
 
-def _input_file(name: str) -> Path:
+def _pose_file(name: str) -> Path:
     """A file of the listing, so that no other path can be read through the widget."""
-    if name not in _pose_files():
-        raise ValueError(f"no pose file {name!r} in {folder_paths.get_input_directory()}; expected one of "
-                         f"{_pose_files()[:10]}. Put the file into ComfyUI's input folder and press R")
-    return Path(folder_paths.get_input_directory()) / name
+    files = _pose_files()
+    if name not in files:
+        raise ValueError(f"no pose file {name!r} in {folder_paths.get_input_directory()} or, with {SAVED} behind the name, "
+                         f"in {folder_paths.get_output_directory()}; expected one of {list(files)[:10]}. Upload it with "
+                         "the node's button, or put it into ComfyUI's input folder and press R")
+    return files[name]
 
 
 def poses_from_text(text: str, canvas: tuple[int, int] | None) -> list[dict]:
@@ -59,13 +62,14 @@ class LoadPose(io.ComfyNode):
         return io.Schema(
             node_id="PGPISLoadPose", display_name="Load Pose (OpenPose JSON)", category="PGPIS/pose",
             **aliases("keypoints", "skeleton", "deepfashion", "whole body", "coco", "pose_keypoint"),
-            description="Reads poses from a file in the input folder, or from text. JSON: OpenPose's own, or a saved "
-                        "POSE_KEYPOINT. Text: 18 lines 'x y' (FPDM), rows 'name: [18 y]: [18 x]' of a DeepFashion "
+            description="Reads poses from a file in the input or output folder, or from text. JSON: OpenPose's own, or a "
+                        "saved POSE_KEYPOINT. Text: 18 lines 'x y' (FPDM), rows 'name: [18 y]: [18 x]' of a DeepFashion "
                         "annotation file, or 133 whole-body points. .npy: frames of 133 whole-body points, as for sign "
                         "language (PHOENIX); hands and face are kept.",
             inputs=[io.Combo.Input("file", options=[FROM_TEXT, *_pose_files()], default=FROM_TEXT,
-                                   tooltip="A .json, .txt, .csv or .npy file in ComfyUI's input folder, or the text "
-                                   "below."),
+                                   tooltip="A .json, .txt, .csv or .npy file in ComfyUI's input folder or a .json "
+                                   f"file in its output folder ({SAVED}), sub-folders included; or the text below. The "
+                                   "button uploads one."),
                     io.String.Input("text", multiline=True, default="", tooltip="Used when no file is chosen: pose JSON, 18 "
                                     "lines 'x y', or annotation rows, one person per line."),
                     io.Int.Input("canvas_width", default=0, min=0, max=16384, tooltip="Width in pixels that the coordinates "
@@ -82,7 +86,7 @@ class LoadPose(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str, text: str, canvas_width: int, canvas_height: int,
                            min_confidence: float = MIN_CONFIDENCE) -> tuple:
-        changed = None if file in (None, FROM_TEXT) else _input_file(file).stat().st_mtime_ns
+        changed = None if file in (None, FROM_TEXT) else _pose_file(file).stat().st_mtime_ns
         return file, changed, text, canvas_width, canvas_height, min_confidence
 
     @classmethod
@@ -91,8 +95,8 @@ class LoadPose(io.ComfyNode):
             raise ValueError(f"canvas_width is {canvas_width} and canvas_height {canvas_height}; expected both, or 0 for "
                              "both")
         canvas = (canvas_height, canvas_width) if canvas_width else None
-        frames = poses_from_text(text, canvas) if file == FROM_TEXT else load_poses(_input_file(file), canvas)
-        return io.NodeOutput(confident(checked(frames, min_confidence), min_confidence))
+        frames = poses_from_text(text, canvas) if file == FROM_TEXT else load_poses(_pose_file(file), canvas)
+        return io.NodeOutput(with_full_lists(confident(checked(frames, min_confidence), min_confidence)))
 
 
 class DrawPose(io.ComfyNode):
@@ -155,61 +159,4 @@ class EditPose(io.ComfyNode):
         return io.NodeOutput(edit(pose, mirror, scale, (shift_right, shift_down), person_choice(person), retarget_to))
 
 
-class ExtractPose(io.ComfyNode):
-    """IMAGE -> POSE_KEYPOINT, IMAGE with controlnet_aux's OpenPose, where that package is installed."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="PGPISExtractPose", display_name="Extract Pose (OpenPose)", category="PGPIS/pose",
-            **aliases("skeleton", "keypoints", "dwpose", "detect person", "pose estimation"),
-            description="Finds the people's joints in pictures with OpenPose. Needs the Python package controlnet-aux and "
-                        f"its file {DETECTOR_FILE} in models/pgpis. Other nodes that give POSE_KEYPOINT (the host's SDPose, "
-                        "DWPose of comfyui_controlnet_aux) do as well.",
-            inputs=[io.Image.Input("image", tooltip="Picture(s) of people.")],
-            outputs=[PoseKeypointType.Output(display_name="pose", tooltip="One frame per picture, with all people found."),
-                     io.Image.Output(display_name="image", tooltip="Skeleton of the largest person, on black; black where "
-                                     "nobody is seen.")])
-
-    @classmethod
-    def execute(cls, image) -> io.NodeOutput:
-        pictures = (rgb(image, "the IMAGE").movedim(1, -1) * 255).round().byte().cpu().numpy()
-        detector = _detector()
-        bar = comfy.utils.ProgressBar(len(pictures))
-        frames = []
-        for picture in pictures:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            frames.append(frame_of(detector.detect_poses(detector_sized(picture)), picture.shape[:2]))
-            bar.update(1)
-        drawn = np.stack([draw_openpose(one) for one in from_pose_keypoint(frames, empty=NOBODY)])
-        return io.NodeOutput(frames, torch.from_numpy(drawn).float() / 255)
-
-
-def frame_of(people: list, size: tuple[int, int]) -> dict:
-    """controlnet_aux's results for one picture of (H, W) pixels -> a POSE_KEYPOINT frame in pixels."""
-    height, width = size
-    joints = [joints_of(person, size).ravel().tolist() for person in people]
-    return {"people": [{"pose_keypoints_2d": flat} for flat in joints], "canvas_height": height, "canvas_width": width}
-
-
-def _detector():
-    try:
-        from controlnet_aux.open_pose import OpenposeDetector
-        from controlnet_aux.open_pose.body import Body
-    except ImportError as error:
-        raise ImportError(
-            f"Extract Pose needs the Python package controlnet-aux, which cannot be imported ({error}). Install it with: "
-            "python -m pip install controlnet-aux. Without it, connect another node that gives POSE_KEYPOINT: the host's "
-            "SDPose Keypoint Extractor, DWPose Estimator of comfyui_controlnet_aux, or Load Pose") from error
-    path = folder_paths.get_full_path("pgpis", DETECTOR_FILE)
-    if path is None:
-        raise FileNotFoundError(f"no file {DETECTOR_FILE} in {', '.join(folder_paths.get_folder_paths('pgpis'))}. Download "
-                                "it from huggingface.co/lllyasviel/Annotators (199 MB) and put it there")
-    body = Body(path)
-    patcher = comfy.model_patcher.ModelPatcher(body.model, comfy.model_management.get_torch_device(),
-                                               comfy.model_management.unet_offload_device())
-    comfy.model_management.load_models_gpu([patcher], force_full_load=True)
-    return OpenposeDetector(body)
-
-
-NODES = [LoadPose, DrawPose, EditPose, ExtractPose]
+NODES = [LoadPose, DrawPose, EditPose]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pgpis_models.methods import METHODS, guidance_modes, method_classes
+from pgpis_models.poses.files import POSE_SUFFIXES
 
 PACK = Path(__file__).resolve().parents[1]
 SCRIPT = """
@@ -37,6 +38,53 @@ found.linked = shown()
 console.log(JSON.stringify({ found, height: node.size[1] }))
 """
 
+UPLOAD = """
+import { app } from "../../scripts/app.js"
+import { api } from "../../scripts/api.js"
+import "./pose_upload.js"
+const said = { sent: [], buttons: [], chosen: [], toasts: [] }
+globalThis.FormData = class extends Map { append(name, value) { this.set(name, value.name ?? value) } }
+let input
+globalThis.document = { createElement: () => (input = { files: [], click() {} }) }
+app.extensionManager = { toast: { add: (one) => said.toasts.push(one.detail) } }
+const node = { comfyClass: "PGPISLoadPose",
+  widgets: [{ name: "file", value: "", options: { values: ["(the text below)"] },
+    callback: (value) => said.chosen.push(value) }],
+  addWidget(type, name, value, callback) { const one = { type, name, callback }; said.buttons.push(one); return one } }
+const [extension] = app.extensions
+extension.nodeCreated({ comfyClass: "KSampler", widgets: [] })
+extension.nodeCreated(node)
+api.fetchApi = async (route, { method, body }) => {
+  said.sent.push([route, method, ...body.entries()])
+  return { status: said.sent.length < 2 ? 200 : 413, statusText: "too large",
+           json: async () => ({ name: "dance.json", subfolder: "" }) }
+}
+for (const name of ["dance.json", "huge.json"]) {
+  said.buttons[0].callback()
+  input.files = [{ name }]
+  await input.onchange()
+}
+console.log(JSON.stringify({ ...said, accept: input.accept, value: node.widgets[0].value,
+  values: node.widgets[0].options.values, serialized: said.buttons[0].serialize }))
+"""
+
+
+def page(folder: Path, script: str, *files: str) -> dict:
+    """What a script says that node runs beside these files of web/, with a stand-in for the page."""
+    extension = folder / "extensions" / "pgpis"
+    extension.mkdir(parents=True)
+    (folder / "scripts").mkdir()
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "scripts" / "app.js").write_text(
+        "export const app = { extensions: [], registerExtension(one) { this.extensions.push(one) } }\n")
+    (folder / "scripts" / "api.js").write_text("export const api = {}\n")
+    for name in files:
+        shutil.copy(PACK / "web" / name, extension)
+    (extension / "run.js").write_text(script)
+    result = subprocess.run(["node", str(extension / "run.js")], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
 
 def table() -> dict[str, list[str]]:
     text = (PACK / "web" / "guider.js").read_text()
@@ -53,17 +101,7 @@ def test_the_weights_of_each_mode_are_those_that_its_methods_use():
 
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed (Debian: apt-get install nodejs)")
 def test_the_guider_shows_the_weights_of_its_mode(tmp_path):
-    folder = tmp_path / "extensions" / "pgpis"
-    folder.mkdir(parents=True)
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    (tmp_path / "scripts" / "app.js").write_text(
-        "export const app = { extensions: [], registerExtension(one) { this.extensions.push(one) } }\n")
-    shutil.copy(PACK / "web" / "guider.js", folder)
-    (folder / "run.js").write_text(SCRIPT)
-    result = subprocess.run(["node", str(folder / "run.js")], capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stderr
-    said = json.loads(result.stdout)
+    said = page(tmp_path, SCRIPT, "guider.js")
     always, others = ["mode"], ["start_percent"]
     assert said["found"] == {
         "default": [*always, "pose", "appearance", "source", "fusion", *others],
@@ -73,6 +111,17 @@ def test_the_guider_shows_the_weights_of_its_mode(tmp_path):
         "mode of tomorrow": [*always, "pose", "appearance", "biases", "prompt", "source", "fusion", *others],
         "linked": [*always, "appearance", "prompt", *others]}
     assert said["height"] == 4 * 20, "the node shrinks to what it shows"
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed (Debian: apt-get install nodejs)")
+def test_a_pose_file_is_uploaded_and_chosen(tmp_path):
+    said = page(tmp_path, UPLOAD, "pose_upload.js")
+    assert said["sent"][0] == ["/upload/image", "POST", ["image", "dance.json"], ["type", "input"]]
+    assert said["chosen"] == ["dance.json"] and said["value"] == "dance.json"
+    assert said["values"] == ["(the text below)", "dance.json"] and len(said["buttons"]) == 1
+    assert said["serialized"] is False, "a saved workflow keeps the values of the schema's widgets alone"
+    assert said["toasts"] == ["The pose file huge.json was not uploaded: 413 too large"]
+    assert set(said["accept"].split(",")) == set(POSE_SUFFIXES)
 
 
 def test_the_host_is_told_where_the_files_are():

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from pgpis_models.poses.detection import DETECTORS, FOLDER  # noqa: E402
 from training.data.deepfashion import DeepFashion, flat_name, read_annotations, read_pairs, table  # noqa: E402
 from training.data.people import listed, pairs_of, read_people, split_people  # noqa: E402
 
@@ -105,18 +107,20 @@ def find_photos(root: Path) -> dict[str, Path]:
 
 # --- own photos ---------------------------------------------------------------------------------------------
 
-def prepare_folder(root: Path, out: Path, test_share: float = 0.1, detect: bool = False, skip: bool = False) -> None:
+def prepare_folder(root: Path, out: Path, test_share: float = 0.1, detect: str | None = None,
+                   skip: bool = False) -> None:
     """Copies people's photos to out in the same layout, with pairs within each person, and a split by person.
 
-    Poses come from JSON files beside the photos or, with detect, from controlnet-aux. Raises ValueError for photos
-    that cannot be used, fewer than two people, and an out folder that holds other photos; nothing is written then.
+    Poses come from JSON files beside the photos or, with detect, from that detector, "controlnet-aux" or "rtmlib". Raises
+    ValueError for photos that cannot be used, fewer than two people, and an out folder that holds other photos; nothing is
+    written then.
     """
     if out.resolve() == root.resolve() or root.resolve() in out.resolve().parents:
         raise ValueError(f"--out {out} lies in --root {root}; expected a folder of its own")
     finder = None
     if detect:
         from pgpis_models.poses.detection import detect_pose  # only photos without JSON need it
-        finder = detect_pose
+        finder = partial(detect_pose, detector=detect)
     people = read_people(root, finder, skip)
     sides = dict(zip(SPLITS, split_people(list(people), test_share), strict=True))
     for split, names in sides.items():
@@ -182,7 +186,8 @@ def main(arguments: list[str] | None = None) -> None:
     own.add_argument("--root", type=Path, required=True, help="folder with a folder of photos per person")
     own.add_argument("--out", type=Path, required=True, help="folder to make: data.root of the training config")
     own.add_argument("--test-share", type=float, default=0.1, help="share of the people kept out of training")
-    own.add_argument("--detect", action="store_true", help="find poses of photos without JSON, with controlnet-aux")
+    own.add_argument("--detect", nargs="?", const=DETECTORS[0], choices=DETECTORS, help="find poses of photos without JSON, "
+                     f"with {DETECTORS[0]} where nothing is named; rtmlib takes its networks from {FOLDER}")
     own.add_argument("--skip", action="store_true", help="leave photos without a pose out, rather than stop")
     options = parser.parse_args(arguments)
     try:

@@ -1,23 +1,31 @@
-"""Pose detection in photos, by controlnet-aux where it is installed (the pack's `pose` extra)."""
+"""Pose detection in photos: by controlnet-aux where it is installed (the pack's `pose` extra), or by rtmlib."""
 
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
+from .formats import EmptyFrame, from_pose_keypoint
 from .keypoints import Keypoints
+from .rtm import file_names, frame_by_rtm, load_detector
 
+DETECTORS = ("controlnet-aux", "rtmlib")
+FOLDER = Path("models/pgpis")   # where the command line looks for rtmlib's networks
 JOINTS = 18
 DETECTOR_SIDE = 512   # pixels
 ANNOTATORS = "lllyasviel/Annotators"  # where controlnet-aux finds its OpenPose weights
 
 
-def detect_poses(image: np.ndarray) -> list[Keypoints]:
-    """Everybody in a photo (H, W, 3) uint8 RGB, each as Keypoints on the photo's canvas.
+def detect_poses(image: np.ndarray, detector: str = DETECTORS[0]) -> list[Keypoints]:
+    """Everybody in a photo (H, W, 3) uint8 RGB, each as Keypoints on the photo's canvas. detector: one of DETECTORS.
 
-    Raises ValueError naming the package and the command when controlnet-aux is missing.
+    Raises ValueError naming the package and the command when the detector is missing, or the files that it needs.
     """
+    if detector == DETECTORS[1]:
+        frame = frame_by_rtm(_rtm(), image)
+        return [pose for number in range(len(frame["people"])) for pose in _seen(frame, number)]
     size = image.shape[:2]
     people = [joints_of(person, size) for person in _detector().detect_poses(detector_sized(image))]
     return [Keypoints(joints[:, :2], joints[:, 2] > 0, size) for joints in people]
@@ -43,9 +51,9 @@ def joints_of(person, size: tuple[int, int]) -> np.ndarray:
     return np.array(found, np.float32)
 
 
-def detect_pose(image: np.ndarray) -> Keypoints:
+def detect_pose(image: np.ndarray, detector: str = DETECTORS[0]) -> Keypoints:
     """The largest person of a photo. Raises ValueError when there is nobody."""
-    poses = detect_poses(image)
+    poses = detect_poses(image, detector)
     if not poses:
         raise ValueError(f"no person found in a photo of {image.shape[1]}x{image.shape[0]} pixels; expected one, upright "
                          "and at least a quarter of the picture high; load a pose from JSON instead, or crop the photo")
@@ -66,3 +74,17 @@ def _detector():
                          "`pip install controlnet-aux`, or give the pose as POSE_KEYPOINT / OpenPose JSON (the nodes of "
                          "comfyui_controlnet_aux and ComfyUI's own SDPose give it)") from None
     return OpenposeDetector.from_pretrained(ANNOTATORS)
+
+
+@cache
+def _rtm():
+    """rtmlib's detector with the networks of FOLDER, loaded once for many photos."""
+    return load_detector([FOLDER / name for name in file_names()], str(FOLDER))
+
+
+def _seen(frame: dict, number: int) -> list[Keypoints]:
+    """Person `number` of a frame in a list, empty where no joint is sure enough."""
+    try:
+        return from_pose_keypoint([frame], person=number)
+    except EmptyFrame:
+        return []

@@ -8,6 +8,7 @@ import numpy as np
 
 from .drawing import LIMBS
 from .formats import EmptyFrame, from_pose_keypoint, to_pose_keypoint
+from .full_lists import with_full_lists
 from .keypoints import JOINTS, MIRROR, Keypoints
 
 NECK = JOINTS.index("neck")
@@ -88,7 +89,7 @@ def edit(frames: list[dict], mirror: bool = False, scale: float = 1.0, shift: tu
             continue
     if body is not None:
         poses = dict(zip(poses, retarget(list(poses.values()), from_pose_keypoint(body, empty="hold")), strict=True))
-    made = list(frames)
+    made = with_full_lists(frames)
     for number, pose in poses.items():
         pose = pose.mirrored() if mirror else pose
         height, width = pose.canvas

@@ -7,6 +7,7 @@ import json
 import sys
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 @pytest.fixture(scope="module")
 def nodes(host):
     return SimpleNamespace(**{name: host.pack(f"nodes.{name}") for name in
-                              ("loaders", "pose", "appearance", "sampling", "image", "inputs", "masking")})
+                              ("loaders", "pose", "detecting", "appearance", "sampling", "image", "inputs", "masking")})
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +202,7 @@ def test_extract_pose_without_its_package_says_what_to_do(nodes, monkeypatch):
     for name in ("controlnet_aux", "controlnet_aux.open_pose"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match="controlnet-aux.*pip install controlnet-aux.*Load Pose"):
-        nodes.pose.ExtractPose.execute(torch.rand(1, 64, 48, 3))
+        nodes.detecting.ExtractPose.execute(torch.rand(1, 64, 48, 3))
 
 
 def test_extract_pose_gives_what_the_detector_finds_in_pixels_of_the_picture(nodes, monkeypatch, tmp_path):
@@ -227,11 +228,37 @@ def test_extract_pose_gives_what_the_detector_finds_in_pixels_of_the_picture(nod
     monkeypatch.setattr(folder_paths, "get_full_path", lambda *_: str(tmp_path / "body_pose_model.pth"))
     pictures = torch.zeros(2, 1024, 2048, 3)
     pictures[0, 256:264, 1536:1544] = 1
-    frames, drawn = nodes.pose.ExtractPose.execute(pictures).result
+    frames, drawn = nodes.detecting.ExtractPose.execute(pictures).result
     assert seen == [(512, 1024, 3)] * 2 and drawn.shape == pictures.shape and not drawn[1].any()
     pose, = nodes.pose.from_pose_keypoint(frames[:1])
     assert pose.canvas == (1024, 2048) and pose.present.tolist() == [False, True] + [False] * 16
     assert abs(pose.xy[1] - [1536, 256]).max() <= 2 and frames[1]["people"] == []
+    assert [len(frames[0]["people"][0][name]) for name in ("face_keypoints_2d", "hand_left_keypoints_2d")] == [210, 63]
+
+
+def test_extract_pose_takes_rtmlib_and_names_its_files(nodes, monkeypatch, tmp_path):
+    import folder_paths
+    found = []
+
+    class Wholebody:
+        def __init__(self, **given):
+            found.append(given)
+
+        def det_model(self, image):
+            return np.array([[0, 0, 8, 9]])
+
+        def pose_model(self, image, bboxes):
+            return np.full((1, 133, 2), 7.0), np.full((1, 133), 0.8)
+    monkeypatch.setitem(sys.modules, "rtmlib", SimpleNamespace(Wholebody=Wholebody))
+    nodes.detecting._loaded_rtm.cache_clear()
+    with pytest.raises(ValueError, match="rtmlib needs yolox_m_.*and rtmw-dw.*pgpis.*; nothing is downloaded"):
+        nodes.detecting.ExtractPose.execute(torch.rand(1, 64, 48, 3), "rtmlib")
+    monkeypatch.setattr(folder_paths, "get_full_path", lambda folder, name: str(tmp_path / name))
+    for name in nodes.detecting.file_names():
+        (tmp_path / name).touch()
+    frames, drawn = nodes.detecting.ExtractPose.execute(torch.rand(2, 64, 48, 3), "rtmlib").result
+    assert len(frames) == 2 and drawn.shape == (2, 64, 48, 3) and len(found) == 1, "the networks are loaded once"
+    assert found[0]["device"] == "cpu" and frames[0]["people"][0]["hand_left_keypoints_2d"][:3] == [7.0, 7.0, 0.8]
 
 
 # --- counts -------------------------------------------------------------------------------------------------

@@ -81,8 +81,8 @@ class FaceEmbedding(io.ComfyNode):
                     io.Combo.Input("file", options=[NO_FILE, *_files()], default=NO_FILE, optional=True,
                                    tooltip="In place of the picture: an .npy file of ComfyUI's input folder with the 512 "
                                    "numbers of insightface, as MCLD's data preparation writes them.")],
-            outputs=[FaceEmbedsType.Output(display_name="face", tooltip="One embedding per picture: 512 numbers of insightface, or "
-                                          "what the checkpoint's own encoder gives."),
+            outputs=[FaceEmbedsType.Output(display_name="face", tooltip="One embedding per picture: 512 numbers of "
+                                           "insightface, or what the checkpoint's own encoder gives."),
                      io.Image.Output(display_name="crop", tooltip=f"The faces, {CROP}x{CROP}; black where there is none. "
                                      "Not of a file."),
                      io.Mask.Output(display_name="mask", tooltip="The square around the face in each picture. Not of a "

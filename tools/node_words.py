@@ -5,8 +5,8 @@
     python tools/node_words.py --pictures    the pictures of the help pages too (needs chromium and node)
     python tools/node_words.py --pictures --only PGPISLoadPose
 
-English stands in the schemas alone. What is written by hand beside: tools/words/help.md, a section for each node (what it is for,
-what its errors mean), and tools/words/translations.json, {"English": {"zh": .., "ja": .., "ko": ..}} of everything that a schema
+English stands in the schemas alone. Written by hand beside: tools/words/help.md, a section for each node (what it is for, what
+its errors mean), and tools/words/translations.json, {"English": {"zh": .., "ja": .., "ko": ..}} of everything that a schema
 says. What lacks a section or a translation is listed, and so is what no schema says any more.
 """
 
@@ -33,6 +33,7 @@ HOSTS_OWN = {"conditioning", "image", "loaders", "sampling"}   # categories that
 MOST_CHOICES = 8      # of a list that are named
 SPECIAL = "{}|@"      # mean something to the frontend's translations
 NUMBERS = {"INT": "whole number", "FLOAT": "number"}
+PLAIN = NUMBERS | {"STRING": "text", "BOOLEAN": "on or off", "COMBO": "choice"}   # types that need no explanation
 
 
 # --- what the schemas say -----------------------------------------------------------------------------------
@@ -91,7 +92,7 @@ def kind_of(kind: str | list, options: dict) -> str:
     if kind in NUMBERS:
         if options.get("max", 0) > 2**32:
             return f"{NUMBERS[kind]}, default {default}"
-        return f"{NUMBERS[kind]}, {options['min']} to {options['max']}, default {default}"
+        return f"{NUMBERS[kind]}, {options['min']:g} to {options['max']:g}, default {default:g}"
     if kind == "BOOLEAN":
         return f"on or off, default {'on' if default else 'off'}"
     if kind == "STRING":
@@ -111,12 +112,13 @@ def page_of(name: str, info: dict, hand: str, workflows: list[str], picture: boo
         lines += [f"![A small graph](pictures/{name}.webp)", ""]
     if workflows:
         lines += [f"Shown in {', '.join(f'`{one}`' for one in workflows)} (Workflow > Browse Templates).", ""]
-    used = []
-    for title, rows in (("Inputs", _input_rows(info)), ("Outputs", outputs_of(info))):
+    given = [(one, PLAIN.get(kind, kind), tooltip) for one, kind, tooltip in outputs_of(info)]
+    for title, rows in (("Inputs", _input_rows(info)), ("Outputs", given)):
         if rows:
             lines += [f"## {title}", "", _row("name", "type", "what it is"), "| --- | --- | --- |",
                       *(_row(f"**{one}**", kind, tooltip) for one, kind, tooltip in rows), ""]
-            used += [word for _, kind, _ in rows for word in re.findall(r"\b[A-Z_]{3,}\b", kind.split(":")[0])]
+    used = [kind for kind in [*(kind for kind, *_ in inputs_of(info).values()), *info["output"]]
+            if isinstance(kind, str) and kind not in PLAIN]
     if used:
         lines += ["## Types", "", _row("type", "what it holds"), "| --- | --- |",
                   *(_row(kind, TYPES[kind]) for kind in dict.fromkeys(used)), ""]
@@ -126,8 +128,11 @@ def page_of(name: str, info: dict, hand: str, workflows: list[str], picture: boo
 
 
 def _input_rows(info: dict) -> list[tuple[str, str, str]]:
-    return [(name, kind_of(kind, options) + ("; optional" if optional else ""), options["tooltip"])
-            for name, (kind, options, optional) in inputs_of(info).items()]
+    rows = []
+    for name, (kind, options, optional) in inputs_of(info).items():
+        spare = optional and not options["tooltip"].endswith("Needed.")   # the host is told that some of the needed are not
+        rows.append((name, kind_of(kind, options) + ("; optional" if spare else ""), options["tooltip"]))
+    return rows
 
 
 # --- translations -------------------------------------------------------------------------------------------
@@ -169,8 +174,7 @@ def problems(nodes: dict[str, dict]) -> list[str]:
               if set(value) & set(SPECIAL)]
     kinds = {kind for info in nodes.values() for kind in [*info["output"], *(one for one, *_ in inputs_of(info).values())]
              if isinstance(kind, str)}
-    found += [f"tools/words/types.py does not say what {kind} holds" for kind in sorted(kinds - set(TYPES) - set(NUMBERS)
-                                                                                        - {"COMBO", "BOOLEAN", "STRING"})]
+    found += [f"tools/words/types.py does not say what {kind} holds" for kind in sorted(kinds - set(TYPES) - set(PLAIN))]
     return found
 
 

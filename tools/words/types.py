@@ -11,10 +11,12 @@ TYPES = {
     "CONDITIONING": "what KSampler takes as positive or negative",
     "GUIDER": "what SamplerCustomAdvanced takes in place of MODEL, positive and negative",
     "CLIP_VISION": "a CLIP image encoder",
-    "POSE_KEYPOINT": "a list of frames; each has its people, with 18 OpenPose joints (x, y in pixels of the canvas, confidence "
-                     "0 to 1), and canvas_width and canvas_height in pixels",
-    "DENSEPOSE": "one per picture: for each of height x width pixels the body part, 0 (none) to 24, and U and V on it, 0 to 1",
-    "FACE_EMBEDS": "(batch, 512) numbers of insightface; of the demo's own encoder (batch, 64); zeros where there is no face",
+    "POSE_KEYPOINT": "a list of frames; each has its people, with 18 OpenPose joints (x, y in pixels of the canvas, "
+                     "confidence 0 to 1), and canvas_width and canvas_height in pixels",
+    "DENSEPOSE": "one per picture: for each of height x width pixels the body part, 0 (none) to 24, and U and V on it, 0 to "
+                 "1",
+    "FACE_EMBEDS": "(batch, 512) numbers of insightface, or as many as the checkpoint's own encoder gives; zeros where "
+                   "there is no face",
     "PGPIS_METHOD": "a loaded checkpoint: its encoders, and the UNet weights that belong to it",
     "PGPIS_COND": "encoded pairs of a person and a pose, one per picture that will be made",
     "PGPIS_FRAME": "one per picture: where its frame lies in the photo, in pixels",

@@ -5,7 +5,7 @@
     python tools/node_words.py --pictures    the pictures of the help pages too (needs chromium and node)
     python tools/node_words.py --pictures --only PGPISLoadPose
 
-English stands in the schemas alone. Written by hand beside: tools/words/help.md, a section for each node (what it is for, what
+English stands in the schemas alone. By hand beside them: tools/words/help.md, a section for each node (what it is for, what
 its errors mean), and tools/words/translations.json, {"English": {"zh": .., "ja": .., "ko": ..}} of everything that a schema
 says. What lacks a section or a translation is listed, and so is what no schema says any more.
 """

@@ -17,6 +17,7 @@ from ..pgpis_models.body.measured import Proportions, of_person
 from ..pgpis_models.body.state import from_text
 from ..pgpis_models.poses.formats import from_pose_keypoint
 from .embedding import PERSON_TOOLTIP, person_choice
+from .schema import aliases
 from .types import DenseposeType, PoseKeypointType
 
 STATE_TOOLTIP = ("The posed body as JSON, which the node's canvas writes: whole body, torso, head, arms, legs and camera. "
@@ -74,7 +75,8 @@ class PoseMannequin(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISPoseMannequin", display_name="Pose Mannequin", category="PGPIS/pose",
+            node_id="PGPISPoseMannequin", display_name="Pose Mannequin (3D Person)", category="PGPIS/pose",
+            **aliases("openpose", "skeleton", "3d pose", "pose editor", "depth", "densepose"),
             description="A body to pose by hand: drag a joint to move it, drag beside the body to walk around it, turn the "
                         "wheel to zoom. Gives the pose as joints, and as exact DensePose, which MCLD takes, without any "
                         "detector. U and V are those of this body's own charts, on which the demo's MCLD was trained.",

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -42,12 +43,13 @@ def missing_tools() -> str:
     return ""
 
 
-def drive(url: str, workflows: list[dict], timeout: float = 1800) -> dict:
-    """Loads each workflow in the frontend at `url`; see driver.mjs for what a workflow's entry asks and gets."""
+def drive(url: str, workflows: list[dict], timeout: float = 1800, searches: Sequence[str] = ()) -> dict:
+    """Loads each workflow in the frontend at `url`, and types words into its search of nodes; see driver.mjs for what a
+    workflow's entry asks and gets."""
     with tempfile.TemporaryDirectory(prefix="pgpis-browser-") as folder:
         job, report = Path(folder) / "job.json", Path(folder) / "report.json"
         job.write_text(json.dumps({"url": url, "browser": browser(), "playwright": str(playwright()),
-                                   "report": str(report), "workflows": workflows}))
+                                   "report": str(report), "workflows": workflows, "searches": list(searches)}))
         result = subprocess.run([shutil.which("node"), str(HERE / "driver.mjs"), str(job)], capture_output=True, text=True,
                                 timeout=timeout)
         if result.returncode or not report.is_file():

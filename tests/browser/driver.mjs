@@ -1,9 +1,9 @@
 // Loads workflows in ComfyUI's own frontend and writes down what it makes of them.
 //
 // node driver.mjs JOB.json with
-//   {url, browser, playwright, report, workflows: [{name, workflow, queue, width, screenshot}]}
+//   {url, browser, playwright, report, workflows: [{name, workflow, queue, width, screenshot}], searches: [words]}
 // queue: run it and wait for its end. width: of the screenshot in pixels. screenshot: path or null.
-// The report: {version, workflows: [{name, missing, dialog, alerts, nodes: [{id, type, title, widgets, box, least}], groups: [{title,
+// The report: {version, searches: {words: [what the search of nodes lists, best first]}, workflows: [{name, missing, dialog, alerts, nodes: [{id, type, title, widgets, box, least}], groups: [{title,
 //   box}], links, api, saved, execution, error, images}]}; boxes are [x, y, width, height] in canvas units.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,7 +18,7 @@ const SETTINGS = {
   'Comfy.NodeBadge.NodeSourceBadgeMode': 'None', 'Comfy.NodeBadge.NodeIdBadgeMode': 'None',
 }
 const PATIENCE = 300000 // ms for the page to load; a run may take longer, pictures should not
-const RUN_PATIENCE = 900000, PICTURE_PATIENCE = 60000
+const RUN_PATIENCE = 900000, PICTURE_PATIENCE = 60000, SEARCHED = 800
 // Room for what the frontend lays over the canvas: sidebar, tabs and menu, buttons below.
 const LEFT = 120, TOP = 130, RIGHT = 60, BOTTOM = 130, AROUND = 24
 
@@ -99,6 +99,21 @@ async function show(page, seen, width) {
   return { x: LEFT, y: TOP, width, height }
 }
 
+// What the search that a double click on the canvas opens lists for each of the words, best first.
+async function search(page, words) {
+  const found = {}, box = page.locator('[role=dialog] input, .comfy-vue-node-search-box-container input').first()
+  await page.evaluate(load, [{ nodes: [], links: [], groups: [], version: 0.4, last_node_id: 0, last_link_id: 0 }, 'empty'])
+  await page.mouse.dblclick(800, 600)
+  for (const one of words) {
+    await box.fill(one)
+    await page.waitForTimeout(SEARCHED)
+    found[one] = await page.evaluate(() => [...document.querySelectorAll('[role=option]')].map(e => e.innerText))
+  }
+  await page.keyboard.press('Escape')
+  await page.keyboard.press('Escape')
+  return found
+}
+
 // Settings are answered here and never reach the server, which may be somebody's own.
 async function settings(route) {
   if (route.request().method() !== 'GET') return route.fulfill({ status: 200, body: '' })
@@ -106,7 +121,7 @@ async function settings(route) {
   return route.fulfill({ json: { ...await answer.json(), ...SETTINGS } })
 }
 
-const report = { version: (await (await fetch(`${job.url}/system_stats`)).json()).system, workflows: [] }
+const report = { version: (await (await fetch(`${job.url}/system_stats`)).json()).system, workflows: [], searches: {} }
 const browser = await chromium.launch({ executablePath: job.browser, args: ['--no-sandbox', '--disable-dev-shm-usage'] })
 try {
   const context = await browser.newContext({ viewport: { width: 1600, height: 1000 }, deviceScaleFactor: 1 })
@@ -117,6 +132,7 @@ try {
   await page.goto(job.url)
   await page.addStyleTag({ content: '.p-toast { opacity: 0 !important }' }) // would cover the graph in its picture
   await page.waitForFunction(() => window.app?.vueAppReady === true && !!window.LiteGraph?.registered_node_types.KSampler)
+  if (job.searches?.length) report.searches = await search(page, job.searches)
   for (const { name, workflow, queue, width, screenshot: path } of job.workflows) {
     await page.evaluate(load, [workflow, name])
     const seen = { name, execution: null, error: null, ...await page.evaluate(describe) }

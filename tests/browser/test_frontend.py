@@ -24,12 +24,16 @@ from tests.host.http_host import (
 from tools.picture_workflows import NEEDS_DOWNLOADS, stand_in
 
 NAMES = [path.stem for path in workflow_files()]
+# What people type -> the node that they want.
+SEARCHES = {"pose transfer": "PGPISPoseTransfer", "openpose": "PGPISLoadPose", "person": "PGPISFitPerson",
+            "try on": "PGPISMaskedSampler", "skeleton": "PGPISDrawPose", "garment": "PGPISEditTexture"}
+FIRST = 4      # places of a list that one reads
 SHOWN = {"PGPISDemoPicture", "PreviewImage", "SaveImage"}
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory):
-    """name -> what driver.mjs saw, with the saved file and the host's node types beside it."""
+def driven(tmp_path_factory):
+    """What driver.mjs reports, its workflows by name, with the saved file and the host's node types beside each."""
     if not (COMFY / "main.py").is_file():
         pytest.skip(f"no ComfyUI at {COMFY}; set COMFYUI_PATH to a ComfyUI folder to run the browser tests")
     lacking = missing_tools()
@@ -48,10 +52,17 @@ def seen(tmp_path_factory):
     next(node for node in broken["nodes"] if node["type"] == "PGPISApply")["type"] = "PGPISNoSuch"
     jobs.append({"name": "broken", "workflow": broken, "queue": False, "width": 1600, "screenshot": None})
     with serve(base) as host:
-        report = drive(host.url, jobs)
+        report = drive(host.url, jobs, searches=SEARCHES)
         print(f"frontend of ComfyUI {report['version'].get('comfyui_version')}")
-        return {one["name"]: one | {"file": saved.get(one["name"]), "info": host.object_info,
-                                    "screenshot": folder / f"{one['name']}.png"} for one in report["workflows"]}
+        workflows = {one["name"]: one | {"file": saved.get(one["name"]), "info": host.object_info,
+                                         "screenshot": folder / f"{one['name']}.png"} for one in report["workflows"]}
+        return report | {"workflows": workflows, "info": host.object_info}
+
+
+@pytest.fixture(scope="module")
+def seen(driven):
+    """name -> what driver.mjs saw of a workflow."""
+    return driven["workflows"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -125,3 +136,11 @@ def test_the_graph_can_be_pictured(name, seen):
     with Image.open(seen[name]["screenshot"]) as picture:
         assert picture.size[0] == 1600 and picture.size[1] > 400
         assert np.asarray(picture.convert("RGB")).std() > 15
+
+
+@pytest.mark.parametrize("words", SEARCHES)
+def test_the_search_of_nodes_finds_ours(words, driven):
+    """By their names, which say what people look for, and in hosts that know aliases by those."""
+    wanted = driven["info"][SEARCHES[words]]
+    found = [text.splitlines()[0].strip() for text in driven["searches"][words] if text.strip()]
+    assert wanted["display_name"] in found[:FIRST], found

@@ -12,6 +12,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..pgpis_models.poses.by_hand import draw_people, edited_frames, everybody, finished, one_standing
 from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint
 from .inputs import pixels
+from .schema import aliases
 from .types import PoseKeypointType
 
 BACKGROUNDS = 64            # pictures that are sent to the page, one per frame
@@ -24,7 +25,8 @@ class PoseEditor(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISPoseEditor", display_name="Pose Editor", category="PGPIS/pose", is_output_node=True,
+            node_id="PGPISPoseEditor", display_name="Pose Editor (OpenPose)", category="PGPIS/pose", is_output_node=True,
+            **aliases("skeleton", "keypoints", "draw pose", "edit joints", "pose by hand"),
             description="Poses made or corrected by hand. Drag a joint: limbs keep their lengths, hold Shift to stretch. "
                         "Double click a joint or press H to hide it. Drag a limb or the neck to move the person. Several "
                         "people and frames, mirroring, copies from frame to frame, undo. The pose is kept in the text, so it "

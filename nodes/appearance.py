@@ -47,8 +47,8 @@ class BlendAppearance(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISBlendAppearance", display_name="Blend Appearance (Two People)", category="PGPIS/conditioning",
-            **aliases("person", "interpolate", "mix", "style"),
+            node_id="PGPISBlendAppearance", display_name="Blend Appearance", category="PGPIS/conditioning",
+            **aliases("two people", "person", "interpolate", "mix", "style"),
             description="Mixes the appearance of two people, linearly: CFLD's coarse prompt and all query biases (style "
                         "interpolation, section 4.6 of its paper), or QEN's query tokens. The pose stays that of the first.",
             inputs=[CondType.Input("first", tooltip="The person at weight 0; its pose is used."),

@@ -25,7 +25,7 @@ class DemoPicture(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISDemoPicture", display_name="Demo Picture (Drawn Person)", category="PGPIS/loaders",
+            node_id="PGPISDemoPicture", display_name="Demo Picture (Person)", category="PGPIS/loaders",
             **aliases("mannequin", "example image", "pose transfer demo"),
             description="A drawn person of the demo world, which comes with the pack: nothing to download or to upload. For "
                         "your own photos, with a checkpoint that was trained on photos, put Load Image in its place.",

@@ -63,8 +63,8 @@ class FaceEmbedding(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISFaceEmbedding", display_name="Face Embedding (Identity)", category="PGPIS/face",
-            **aliases("insightface", "antelopev2", "buffalo_l", "face id", "load face embedding", "person"),
+            node_id="PGPISFaceEmbedding", display_name="Face Embedding", category="PGPIS/face",
+            **aliases("identity", "insightface", "antelopev2", "buffalo_l", "face id", "load face embedding", "person"),
             description="Embeds the face of each picture as MCLD wants it: insightface's 512 numbers for published weights "
                         "(Python packages insightface and onnxruntime, models in models/insightface/models), or the small "
                         "encoder that the demo's checkpoint brings. A picture without a face gives the method's zero input "

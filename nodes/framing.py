@@ -28,7 +28,7 @@ class FitPerson(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISFitPerson", display_name="Fit Person (Crop to Pose)", category="PGPIS/image",
+            node_id="PGPISFitPerson", display_name="Fit Person (Crop)", category="PGPIS/image",
             **aliases("frame", "pad", "align", "retarget", "pose transfer"),
             description="Frames the person of a photo of any size and shape as the checkpoint was trained: cropped and "
                         "padded, never squashed. Where the person is say pose, densepose or mask; without them a person "
@@ -146,8 +146,8 @@ class PasteBack(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISPasteBack", display_name="Paste Back (Person into Photo)", category="PGPIS/image",
-            **aliases("uncrop", "stitch", "composite", "pose transfer"),
+            node_id="PGPISPasteBack", display_name="Paste Back (Person)", category="PGPIS/image",
+            **aliases("photo", "uncrop", "stitch", "composite", "pose transfer"),
             description="Puts what was made in a frame of Fit Person or Pose Transfer back into the photo, at the photo's "
                         "resolution: faded in at the frame's edge, in the photo's colours. Outside the frame the photo "
                         "stays equal bit for bit.",

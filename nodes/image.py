@@ -26,8 +26,8 @@ class CompareGrid(io.ComfyNode):
         pictures = [io.Image.Input(f"image_{n}", optional=n > 1, tooltip=f"Picture(s) of column {n}, one row each.")
                     for n in range(1, COLUMNS + 1)]
         return io.Schema(
-            node_id="PGPISCompareGrid", display_name="Compare Grid (SSIM, PSNR)", category="PGPIS/tools",
-            **aliases("side by side", "labels", "metrics"),
+            node_id="PGPISCompareGrid", display_name="Compare Grid", category="PGPIS/tools",
+            **aliases("ssim psnr", "side by side", "labels", "metrics"),
             description="Lays pictures side by side under labels: one column per input, one row per picture of a batch. "
                         "With a target it becomes the last column, and SSIM (Gaussian window, range 1) and PSNR against it "
                         "are written above every picture. Columns of another size are resized to that of image_1, whose "

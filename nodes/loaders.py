@@ -120,8 +120,8 @@ class LoadCheckpoint(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISLoadCheckpoint", display_name="Load PGPIS Checkpoint (Pose Transfer)", category="PGPIS/loaders",
-            **aliases("person", "cfld", "mcld", "fpdm", "qen", "safetensors"),
+            node_id="PGPISLoadCheckpoint", display_name="Load PGPIS Checkpoint", category="PGPIS/loaders",
+            **aliases("pose transfer", "person", "cfld", "mcld", "fpdm", "qen", "safetensors"),
             description="Loads a trained pose transfer method (its encoders and the UNet weights that belong to it) from "
                         "models/pgpis. The file says itself which method it is and which base model it needs.",
             inputs=[io.Combo.Input("file", options=method_files(), tooltip="A file in models/pgpis: a checkpoint of this "

@@ -75,8 +75,8 @@ class PoseMannequin(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISPoseMannequin", display_name="Pose Mannequin (3D Person)", category="PGPIS/pose",
-            **aliases("openpose", "skeleton", "3d pose", "pose editor", "depth", "densepose"),
+            node_id="PGPISPoseMannequin", display_name="Pose Mannequin (3D)", category="PGPIS/pose",
+            **aliases("person", "openpose", "skeleton", "3d pose", "pose editor", "depth", "densepose"),
             description="A body to pose by hand: drag a joint to move it, drag beside the body to walk around it, turn the "
                         "wheel to zoom. Gives the pose as joints, and as exact DensePose, which MCLD takes, without any "
                         "detector. U and V are those of this body's own charts, on which the demo's MCLD was trained.",

@@ -60,7 +60,7 @@ class LoadPose(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISLoadPose", display_name="Load Pose (OpenPose JSON)", category="PGPIS/pose",
+            node_id="PGPISLoadPose", display_name="Load Pose (OpenPose)", category="PGPIS/pose",
             **aliases("keypoints", "skeleton", "deepfashion", "whole body", "coco", "pose_keypoint"),
             description="Reads poses from a file in the input or output folder, or from text. JSON: OpenPose's own, or a "
                         "saved POSE_KEYPOINT. Text: 18 lines 'x y' (FPDM), rows 'name: [18 y]: [18 x]' of a DeepFashion "
@@ -105,8 +105,8 @@ class DrawPose(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISDrawPose", display_name="Draw Pose (OpenPose Skeleton)", category="PGPIS/pose",
-            **aliases("keypoints", "render pose", "controlnet", "pose_keypoint"),
+            node_id="PGPISDrawPose", display_name="Draw Pose (Skeleton)", category="PGPIS/pose",
+            **aliases("openpose", "keypoints", "render pose", "controlnet", "pose_keypoint"),
             description="Draws poses as the OpenPose picture that ControlNets know.",
             inputs=[PoseKeypointType.Input("pose", tooltip="Pose(s) to draw, one picture per frame."),
                     io.Int.Input("width", default=0, min=0, max=16384, tooltip="Width of the picture in pixels; 0 takes the "
@@ -135,8 +135,8 @@ class EditPose(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISEditPose", display_name="Edit Pose (Retarget, Mirror)", category="PGPIS/pose",
-            **aliases("skeleton", "openpose", "limb lengths", "flip", "scale", "body proportions"),
+            node_id="PGPISEditPose", display_name="Edit Pose (Retarget)", category="PGPIS/pose",
+            **aliases("mirror", "skeleton", "openpose", "limb lengths", "flip", "scale", "body proportions"),
             description="Fits a pose to a person and a picture: another person's limb lengths, mirroring, size and place, "
                         "in this order. Hands and faces are left out; empty frames of a sequence stay empty.",
             inputs=[PoseKeypointType.Input("pose", tooltip="Pose(s) to edit, one person per frame."),

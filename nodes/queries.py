@@ -100,7 +100,7 @@ class PoseMask(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISPoseMask", display_name="Pose Mask (Skeleton Region)", category="PGPIS/pose",
+            node_id="PGPISPoseMask", display_name="Pose Mask (Skeleton)", category="PGPIS/pose",
             **aliases("openpose", "person mask", "body mask"),
             description="The dilated region of a pose: the skeleton is drawn, blurred, and cut at a threshold (QEN section "
                         "3.2). Connect a pose, or a picture of skeletons on black. What QEN itself masks is the output "

@@ -28,8 +28,8 @@ class Apply(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISApply", display_name="Apply PGPIS (Pose Transfer)", category="PGPIS/sampling",
-            **aliases("person", "conditioning", "cfld", "mcld", "fpdm", "qen"),
+            node_id="PGPISApply", display_name="Apply PGPIS", category="PGPIS/sampling",
+            **aliases("pose transfer", "person", "conditioning", "cfld", "mcld", "fpdm", "qen"),
             description="Puts a source person and target pose onto a MODEL for any KSampler. The sampler's cfg weighs "
                         "whatever the negative lacks: pose and appearance alike (MCLD's negative keeps the pose); for one "
                         "weight each use PGPIS Guider. LoRAs, ControlNets and other patches on the MODEL keep working.",
@@ -61,8 +61,8 @@ class GuiderNode(io.ComfyNode):
             return io.Float.Input(name, default=2.0, min=0.0, max=30.0, step=0.05, tooltip=f"{what} Used by {users}.",
                                   **kwargs)
         return io.Schema(
-            node_id="PGPISGuider", display_name="PGPIS Guider (Pose Transfer)", category="PGPIS/sampling",
-            **aliases("person", "guidance", "cfg", "cfld", "mcld", "fpdm", "qen"),
+            node_id="PGPISGuider", display_name="PGPIS Guider", category="PGPIS/sampling",
+            **aliases("pose transfer", "person", "guidance", "cfg", "cfld", "mcld", "fpdm", "qen"),
             description="Cumulative guidance (as CFLD's eq. 7) for SamplerCustomAdvanced: each guidance term has its own "
                         "weight, and all terms of a step run as one batch. Terms that weigh nothing are not run.",
             inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or "

@@ -42,8 +42,8 @@ class PoseSequenceSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISPoseSequenceSampler", display_name="Pose Sequence Sampler (Animation)", category="PGPIS/sampling",
-            **aliases("person video", "skeleton", "frames", "openpose", "dance"),
+            node_id="PGPISPoseSequenceSampler", display_name="Pose Sequence Sampler", category="PGPIS/sampling",
+            **aliases("animation", "person video", "skeleton", "frames", "openpose", "dance"),
             description="Makes one person in a sequence of poses, such as a video of sign language. The source is encoded "
                         "once; poses are encoded and sampled in chunks, so that memory does not grow with the number of "
                         "frames. Takes the place of embedding node, Apply PGPIS and KSampler; LoRAs and other patches on "

@@ -27,8 +27,8 @@ class WarpTexture(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PGPISWarpTexture", display_name="Warp to Texture Map (DensePose)", category="PGPIS/texture",
-            **aliases("unwrap", "uv map", "smpl", "atlas", "garment"),
+            node_id="PGPISWarpTexture", display_name="Warp to Texture Map", category="PGPIS/texture",
+            **aliases("densepose", "unwrap", "uv map", "smpl", "atlas", "garment"),
             description="Lays out flat what photos show of each body part, as the checkpoint was trained: smpl (512x512), "
                         "exact, near for published MCLD weights; atlas (24 tiles, 800x1200), fast, all for the demo's.",
             inputs=[io.Image.Input("image", tooltip="Photo(s) of the person."),

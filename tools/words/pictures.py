@@ -8,12 +8,15 @@ from typing import Any
 
 from PIL import Image
 
+from tools.node_words import inputs_of
+
 WIDTH, GAP, QUALITY = 760, 60, 70    # pixels of a picture; canvas units between columns; of the WebP
 LEAST_WIDTH = 250                    # canvas units of a node
+MOST_TAKERS = 2
 LOADER = "PGPISLoadPreset"
 # Type -> (node that gives it, output). One loader serves a graph, all others each input.
 GIVES = {"MODEL": (LOADER, 0), "VAE": (LOADER, 1), "PGPIS_METHOD": (LOADER, 2), "CLIP_VISION": (LOADER, 3),
-         "IMAGE": ("LoadImage", 0), "MASK": ("LoadImage", 1), "POSE_KEYPOINT": ("PGPISLoadPose", 0),
+         "IMAGE": ("LoadImage", 0), "MASK": ("PGPISPoseMask", 0), "POSE_KEYPOINT": ("PGPISLoadPose", 0),
          "DENSEPOSE": ("PGPISEstimateDensePose", 0), "FACE_EMBEDS": ("PGPISFaceEmbedding", 0),
          "PGPIS_COND": ("PGPISAppearanceEmbedding", 0), "PGPIS_FRAME": ("PGPISFitPerson", 6),
          "GUIDER": ("PGPISGuider", 0), "LATENT": ("PGPISApply", 3)}
@@ -28,77 +31,95 @@ TAKES = {"IMAGE": ("PreviewImage", "images"), "MASK": ("MaskToImage", "mask"), "
 LINKED = {"PGPISPoseTransfer": ("model", "method", "image", "pose"), "PGPISApply": ("model", "cond"),
           "PGPISMaskedSampler": ("vae", "reference", "mask", "guider"), "PGPISEditPose": ("pose", "retarget_to"),
           "PGPISFitPerson": ("method", "image", "pose", "target_pose"), "PGPISFaceEmbedding": ("image",),
-          "PGPISPoseMask": ("pose",), "PGPISCompareGrid": ("image_1", "image_2", "target"),
+          "PGPISPoseEditor": ("pose", "image"), "PGPISPoseMannequin": ("as_person",), "PGPISPoseMask": ("pose",),
+          "PGPISCompareGrid": ("image_1", "image_2", "target"),
           "PGPISMultiFocalEmbedding": ("method", "source", "densepose", "texture", "face", "vae", "model")}
 TEXTURES = ("texture", "donor")   # inputs for IMAGEs that are texture maps
+MADE = {("PGPISPasteBack", "image"), ("PGPISCompareGrid", "image_1"), ("PGPISCompareGrid", "image_2")}   # by a sampler
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 SHOWS = {"LoadImage": {"widgets_values": ["example.png", "image"]}}
 
 
-def small_graph(name: str, known: dict[str, dict], sizes: dict[str, tuple[float, float]]) -> dict[str, Any]:
-    """A workflow with the node in the middle. known: /object_info. sizes: (width, height) of node types, where known."""
-    from tools.node_words import inputs_of, outputs_of
-    graph: dict[str, Any] = {"nodes": [], "links": [], "groups": [], "version": 0.4}
-    columns: list[list[dict]] = [[], [], []]
+class Sketch:
+    """A workflow in three columns: what feeds a node, the node, what it feeds."""
 
-    def add(kind: str, column: int) -> dict:
+    def __init__(self, known: dict[str, dict]) -> None:
+        self.known = known
+        self.graph: dict[str, Any] = {"nodes": [], "links": [], "groups": [], "version": 0.4}
+        self.columns: list[list[dict]] = [[], [], []]
+
+    def add(self, kind: str, column: int) -> dict:
+        """A new node of this type, with nothing connected."""
         inputs = [{"name": one, "type": "COMBO" if isinstance(what, list) else what, "link": None,
                    **({"widget": {"name": one}} if isinstance(what, list) or what in WIDGETS else {})}
-                  for one, (what, _, _) in inputs_of(known[kind]).items()]
-        outputs = [{"name": one, "type": what, "links": []} for one, what in zip(known[kind]["output_name"],
-                                                                                known[kind]["output"], strict=True)]
-        node = {"id": len(graph["nodes"]) + 1, "type": kind, "flags": {}, "order": 0, "mode": 0, "inputs": inputs,
+                  for one, (what, _, _) in inputs_of(self.known[kind]).items()]
+        outputs = [{"name": one, "type": what, "links": []}
+                   for one, what in zip(self.known[kind]["output_name"], self.known[kind]["output"], strict=True)]
+        node = {"id": len(self.graph["nodes"]) + 1, "type": kind, "flags": {}, "order": 0, "mode": 0, "inputs": inputs,
                 "outputs": outputs, "properties": {}, **SHOWS.get(kind, {})}
-        graph["nodes"].append(node)
-        columns[column].append(node)
+        self.graph["nodes"].append(node)
+        self.columns[column].append(node)
         return node
 
-    def link(giver: dict, output: int, taker: dict, name: str) -> None:
+    def link(self, giver: dict, output: int, taker: dict, name: str) -> None:
+        """Connects an output with an input, unless the input is taken."""
         slot = next(number for number, one in enumerate(taker["inputs"]) if one["name"] == name)
-        number = len(graph["links"]) + 1
-        graph["links"].append([number, giver["id"], output, taker["id"], slot, taker["inputs"][slot]["type"]])
+        if taker["inputs"][slot]["link"] is not None:
+            return
+        number = len(self.graph["links"]) + 1
+        self.graph["links"].append([number, giver["id"], output, taker["id"], slot, taker["inputs"][slot]["type"]])
         taker["inputs"][slot]["link"] = number
         giver["outputs"][output]["links"].append(number)
 
-    middle, shared = add(name, 1), {}
-    wanted = LINKED.get(name) or [one for one, (_, _, optional) in inputs_of(known[name]).items() if not optional]
-    for one in wanted:
-        what = inputs_of(known[name])[one][0]
-        if isinstance(what, str) and what in GIVES:
-            kind, output = ("PGPISWarpTexture", 0) if one in TEXTURES else GIVES[what]
-            giver = shared.get(kind) or add(kind, 0)
-            shared |= {kind: giver} if kind == LOADER else {}
-            link(giver, output, middle, one)
-    takers: dict[str, dict] = {}
-    positive = False
-    given = enumerate(outputs_of(known[name]))
-    for output, (_, what, _) in sorted(given, key=lambda one: one[1][1] != "PGPIS_FRAME"):  # first
-        kind, taken = TAKES.get(what, (name, ""))
-        if what == "MODEL" and "GUIDER" in known[name]["output"]:
-            kind, taken = "BasicScheduler", "model"
-        elif what == "MODEL" and "CONDITIONING" not in known[name]["output"]:
-            kind, taken = "PGPISPoseTransfer", "model"
-        if what == "CONDITIONING":
-            taken, positive = ("negative" if positive else "positive"), True
-        if what == "LATENT" and "GUIDER" in known[name]["output"]:
-            kind, taken = "SamplerCustomAdvanced", "latent_image"
-        elif what == "LATENT" and "MODEL" not in known[name]["output"]:
-            kind, taken = "VAEDecode", "samples"
-        if kind == name or len(takers) == 2 and kind not in takers:
+    def laid_out(self, sizes: dict[str, tuple[float, float]]) -> dict[str, Any]:
+        """The workflow with its columns side by side. sizes: (width, height) of node types in canvas units."""
+        left = 0.0
+        for column in filter(None, self.columns):
+            top = 0.0
+            for node in column:
+                width, height = sizes.get(node["type"], (LEAST_WIDTH, 100))
+                node["pos"], node["size"] = [left, top], [max(width, LEAST_WIDTH), height]
+                top += height + GAP
+            left += max(node["size"][0] for node in column) + GAP
+        return self.graph
+
+
+def taken_by(what: str, outputs: list[str]) -> tuple[str, str] | None:
+    """(node that takes an output of this type, input) for a node with these outputs."""
+    if what == "MODEL" and "CONDITIONING" not in outputs:
+        return ("BasicScheduler", "model") if "GUIDER" in outputs else ("PGPISPoseTransfer", "model")
+    if what == "LATENT" and "MODEL" not in outputs:
+        return "VAEDecode", "samples"
+    if what == "LATENT" and "GUIDER" in outputs:
+        return "SamplerCustomAdvanced", "latent_image"
+    return TAKES.get(what)
+
+
+def small_graph(name: str, known: dict[str, dict], sizes: dict[str, tuple[float, float]]) -> dict[str, Any]:
+    """A workflow with the node in the middle. known: /object_info. sizes: as of `Sketch.laid_out`."""
+    sketch = Sketch(known)
+    middle, loader, takers = sketch.add(name, 1), None, {}
+    inputs, outputs = inputs_of(known[name]), known[name]["output"]
+    for one in LINKED.get(name) or [one for one, (_, _, optional) in inputs.items() if not optional]:
+        what = inputs[one][0]
+        if not isinstance(what, str) or what not in GIVES:
             continue
-        taker = takers.setdefault(kind, None) or add(kind, 2)
-        takers[kind] = taker
-        if next(slot for slot in taker["inputs"] if slot["name"] == taken)["link"] is None:
-            link(middle, output, taker, taken)
-    left = 0.0
-    for column in columns:
-        top, width = 0.0, 0.0
-        for node in column:
-            wide, high = sizes.get(node["type"], (LEAST_WIDTH, 100))
-            node["pos"], node["size"] = [left, top], [max(wide, LEAST_WIDTH), high]
-            top, width = top + high + GAP, max(width, node["size"][0])
-        left += width + GAP if column else 0
-    return graph
+        kind, output = ("PGPISWarpTexture", 0) if one in TEXTURES else \
+            ("VAEDecode", 0) if (name, one) in MADE else GIVES[what]
+        giver = loader if loader and kind == LOADER else sketch.add(kind, 0)
+        loader = giver if kind == LOADER else loader
+        sketch.link(giver, output, middle, one)
+    conditionings = 0
+    for output, what in sorted(enumerate(outputs), key=lambda one: one[1] != "PGPIS_FRAME"):  # first of all
+        kind, taken = taken_by(what, outputs) or (name, "")
+        if what == "CONDITIONING":
+            taken, conditionings = ("positive", "negative")[conditionings], conditionings + 1
+        if kind == name or (len(takers) == MOST_TAKERS and kind not in takers):
+            continue
+        if kind not in takers:
+            takers[kind] = sketch.add(kind, 2)
+        sketch.link(middle, output, takers[kind], taken)
+    return sketch.laid_out(sizes)
 
 
 def take(host, names: list[str], folder: Path) -> None:

@@ -13,7 +13,7 @@ FILES = [
     "transfer", "loaders", "presets", "demo",
     "pose", "detecting",
     "pose_editor",
-    "mannequin",
+    "mannequin", "pose_library",
     "densepose", "texture", "face",
     "appearance", "multifocal", "fusion", "queries",
     "framing", "garments",

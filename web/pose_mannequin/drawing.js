@@ -14,10 +14,12 @@ function capsules(body) {
   const middle = scaled(add(j[8], j[11]), 0.5), b = body.build
   const chest = add(j[1], up, -0.06), waist = scaled(add(middle, chest), 0.5)
   parts.push([add(j[8], low, 0.02), add(j[11], low, 0.02), 0.056, 0.056])
-  parts.push([middle, waist, 0.075, 0.066], [waist, chest, 0.066, 0.068])
+  for (const side of [-1, 1]) {   // the trunk is broad, so it has a left and a right half
+    const [wide, slim] = [0.030 * b.shoulders, 0.022].map((one) => scaled(column(body.chest, 0), side * one))
+    parts.push([add(middle, column(body.pelvis, 0), side * 0.030 * b.hips), add(waist, slim), 0.064, 0.052],
+      [add(waist, slim), add(chest, wide), 0.052, 0.058], [add(chest, wide), add(j[1], wide), 0.058, 0.036])
+  }
   parts.push([add(add(j[2], j[1], 0.3), j[2], -0.3), add(add(j[5], j[1], 0.3), j[5], -0.3), 0.042, 0.042])
-  const aside = scaled(column(body.chest, 0), 0.038 * b.shoulders)
-  parts.push([add(chest, aside, -1), add(chest, aside), 0.058, 0.058])
   parts.push([j[1], add(body.neck, column(body.head, 1), 0.05), 0.032, 0.028])
   for (const first of [2, 5]) {
     const along = unit(add(j[first + 2], j[first + 1], -1))

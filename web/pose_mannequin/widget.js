@@ -4,6 +4,7 @@ import { app } from "../../../scripts/app.js"
 import { dragged, mirrored } from "./reach.js"
 import { draw, handleAt } from "./drawing.js"
 import { AVERAGE, posed, read, view, write } from "./skeleton.js"
+import { gallery } from "../pose_library/gallery.js"
 
 const NODE = "PGPISPoseMannequin"
 const TALL = 420            // pixels of the canvas in the node, at least
@@ -13,8 +14,9 @@ const STYLES = {
   bar: "display:flex;flex-wrap:wrap;gap:4px;flex:none",
   button: "font-size:11px;padding:1px 7px;border-radius:4px;border:1px solid #8886;background:#8883;color:inherit;" +
     "cursor:pointer",
-  room: "flex:1;min-height:0;position:relative;overflow:hidden",
-  canvas: "position:absolute;inset:0;margin:auto;max-width:100%;max-height:100%;touch-action:none;border-radius:4px",
+  room: "flex:1;min-height:340px;position:relative;overflow:hidden",
+  canvas: "position:absolute;inset:0;margin:auto;max-width:100%;max-height:100%;touch-action:none;border-radius:4px;" +
+    "outline:none",
   said: "font-size:11px;flex:none;color:#d9572b"
 }
 const HINT = "Drag a joint, or beside it to walk around; wheel to zoom, shift and drag to move."
@@ -38,9 +40,11 @@ class Mannequin {
     this.element = document.createElement("div")
     this.element.className = "pgpis-mannequin"
     this.element.style.cssText = STYLES.all
+    this.element.dataset.captureWheel = "true"   // the page zooms the graph otherwise, once the canvas was clicked
     const bar = document.createElement("div")
     bar.style.cssText = STYLES.bar
     for (const [label, title, act] of [
+      ["poses", "Take a pose of the library", () => this.offer()],
       ["front", "Look at it from the front", () => this.look(0)], ["right", "Look at its right side", () => this.look(-90)],
       ["left", "Look at its left side", () => this.look(90)], ["back", "Look at its back", () => this.look(180)],
       ["fit", "Fill the picture", () => this.fit()],
@@ -58,6 +62,7 @@ class Mannequin {
     room.style.cssText = STYLES.room
     this.canvas = document.createElement("canvas")
     this.canvas.title = HINT
+    this.canvas.tabIndex = 0
     this.canvas.style.cssText = STYLES.canvas
     this.said = document.createElement("div")
     this.said.style.cssText = STYLES.said
@@ -83,6 +88,22 @@ class Mannequin {
     this.text.callback?.(this.text.value)
     this.show()
     app.graph?.setDirtyCanvas?.(true, true)
+  }
+
+  // Shows the library in place of the canvas, or the canvas again.
+  offer() {
+    if (!this.library) {
+      this.library = gallery((pose) => {
+        this.put(read(JSON.stringify(pose.state)).state)
+        this.offer()
+      }).element
+      this.library.style.display = "none"
+      this.room.after(this.library)
+    }
+    const open = this.library.style.display === "none"
+    this.library.style.display = open ? "flex" : "none"
+    this.room.style.display = open ? "none" : ""
+    if (!open) this.show()
   }
 
   undo() {
@@ -149,6 +170,7 @@ class Mannequin {
     if (event.button) return
     event.preventDefault()
     event.stopPropagation()
+    this.canvas.focus({ preventScroll: true })
     this.canvas.setPointerCapture?.(event.pointerId)
     const state = this.state, build = buildOf(this.node), at = this.place(event), eye = this.eye(state)
     const body = posed(state, build), joint = handleAt(body, eye, ...at, 14)

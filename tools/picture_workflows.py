@@ -51,7 +51,7 @@ CLOTHES_MASK = "pgpis_person_clothes.png"
 CLOTHED = (1, 2, *range(7, 19))        # DensePose parts: torso, thighs, shanks, upper arms
 BARE = (3, 4, 5, 6, *range(19, 25))    # hands, feet, lower arms, head
 ROOM = 4                               # pixels by which the mask exceeds the clothes, for its feathered edge
-NEEDS_DOWNLOADS = {"cfld_sd15"}        # workflows whose models are not in this repository
+NEEDS_DOWNLOADS = {"cfld_sd15", "mcld_sd15", "fpdm_sd21"}   # workflows whose models are not in this repository
 ANIMATED = {"fpdm_sequence"}           # workflows whose result is a film
 THUMBNAIL, FILM_FRAMES = 480, 4        # largest width of a thumbnail, pixels; frames of a film that it shows
 
@@ -128,9 +128,8 @@ def stand_in(base: Path) -> None:
     for path in workflow_files():
         if path.stem in NEEDS_DOWNLOADS:
             for node in json.loads(path.read_text())["nodes"]:
-                folder = {"CheckpointLoaderSimple": "checkpoints", "PGPISLoadCheckpoint": "pgpis"}.get(node["type"])
-                if folder:
-                    (base / "models" / folder / node["widgets_values"][0]).touch()
+                for model in node.get("properties", {}).get("models", []):
+                    (base / "models" / model["directory"] / model["name"]).touch()
 
 
 def result_kind(name: str) -> str:

@@ -1,11 +1,13 @@
-"""Seeded random model files in the layouts that ComfyUI's stock loaders read.
+"""Seeded random model files in the layouts that ComfyUI's stock loaders and this pack read.
 
-`python random_models.py KIND PATH`, run apart from the tests because it imports ComfyUI: sd15 (a full-size Stable
-Diffusion 1.5 checkpoint), cfld (a full-size CFLD of this pack), controlnet (of the demo's width, original layout).
+`python random_models.py KIND PATH`, run apart from the tests because it imports ComfyUI: sd15, sd21 (Stable Diffusion
+checkpoints of full width, without the text encoder that nobody here reads), clip (the image half of CLIP ViT-L/14), cfld,
+mcld, fpdm (methods of full width that make small pictures), controlnet (of the demo's width, original layout).
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
@@ -23,7 +25,15 @@ FULL = dict(image_size=32, in_channels=4, model_channels=320, num_res_blocks=[2]
             use_linear_in_transformer=False, context_dim=768, num_heads=8, legacy=False, use_checkpoint=False)
 VAE = dict(double_z=True, z_channels=4, resolution=256, in_channels=3, out_ch=3, ch=128, ch_mult=[1, 2, 4, 4],
            num_res_blocks=2, attn_resolutions=[], dropout=0.0)
-CLIP_WIDTH, CLIP_LAYERS, CLIP_TOKENS, CLIP_WORDS = 768, 12, 77, 49408
+# Stable Diffusion 2.1; hosts tell its v-prediction by this bias alone.
+SD21 = FULL | dict(context_dim=1024, num_heads=-1, num_head_channels=64, use_linear_in_transformer=True)
+VELOCITY_BIAS, VELOCITY = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias", 0.2
+# What the tests change of the authors' sizes: pictures of few pixels, since widths decide over what loads and fits; and of
+# the UNet's weights those of the narrow blocks, where each kind of weight is, so that no second UNet lies in memory.
+NARROW = ("conv_in.", "time_embedding.", "down_blocks.0.", "up_blocks.3.", "conv_norm_out.", "conv_out.")
+METHODS = {"cfld": ("sd15", dict(image_size=(64, 64))),
+           "mcld": ("sd15", dict(image_size=(64, 64), trained_unet=tuple(f"{name}*" for name in NARROW))),
+           "fpdm": ("sd21", dict(image_size=(64, 48), source_size=(112, 112), unet_trained=NARROW))}
 
 
 def make(kind: str, path: Path) -> Path:
@@ -74,33 +84,34 @@ class Pool:
         return (torch.cat(pieces) * deviation).half().reshape(shape)
 
 
-def clip_shapes() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of CLIP ViT-L/14's text half, as in SD1.5's files."""
-    width, shapes = CLIP_WIDTH, {"embeddings.token_embedding.weight": (CLIP_WORDS, CLIP_WIDTH),
-                                 "embeddings.position_embedding.weight": (CLIP_TOKENS, CLIP_WIDTH),
-                                 "final_layer_norm.weight": (CLIP_WIDTH,), "final_layer_norm.bias": (CLIP_WIDTH,)}
-    layers = {"layer_norm1": None, "layer_norm2": None, "mlp.fc1": (4 * width, width), "mlp.fc2": (width, 4 * width),
-              **{f"self_attn.{name}_proj": (width, width) for name in ("q", "k", "v", "out")}}
-    for number in range(CLIP_LAYERS):
-        for name, shape in layers.items():
-            shapes[f"encoder.layers.{number}.{name}.weight"] = shape or (width,)
-            shapes[f"encoder.layers.{number}.{name}.bias"] = (shape or (width,))[:1]
-    return {f"cond_stage_model.transformer.text_model.{name}": shape for name, shape in shapes.items()}
-
-
-def sd15() -> dict[str, Tensor]:
-    """UNet, autoencoder and text encoder of SD1.5's layout."""
+def checkpoint(kind: str) -> dict[str, Tensor]:
+    """UNet and autoencoder in the layout of a Stable Diffusion checkpoint."""
     import comfy.ldm.models.autoencoder
     import comfy.ldm.modules.diffusionmodules.openaimodel as openaimodel
     import comfy.ops
+    config = {"sd15": FULL, "sd21": SD21}[kind]
     with torch.device("meta"):
-        unet = openaimodel.UNetModel(**FULL, out_channels=4, transformer_depth_output=[1] * 9 + [0] * 3,
+        unet = openaimodel.UNetModel(**config, out_channels=4, transformer_depth_output=[1] * 9 + [0] * 3,
                                      operations=comfy.ops.disable_weight_init)
         vae = comfy.ldm.models.autoencoder.AutoencoderKL(ddconfig=VAE, embed_dim=4)
     shapes = {f"model.diffusion_model.{name}": value.shape for name, value in unet.state_dict().items()}
     shapes |= {f"first_stage_model.{name}": value.shape for name, value in vae.state_dict().items()}
     pool = Pool(15)
-    return {name: pool.fill(name, shape) for name, shape in (shapes | clip_shapes()).items()}
+    made = {name: pool.fill(name, shape) for name, shape in shapes.items()}
+    if kind == "sd21":
+        made[VELOCITY_BIAS] = pool.take(made[VELOCITY_BIAS].shape, VELOCITY)
+    return made
+
+
+def clip() -> dict[str, Tensor]:
+    """The image encoder of CLIP ViT-L/14 with its projection, by the names of transformers."""
+    import comfy.clip_model
+    import comfy.ops
+    config = json.loads((COMFY / "comfy" / "clip_vision_config_vitl.json").read_text())
+    with torch.device("meta"):
+        model = comfy.clip_model.CLIPVisionModelProjection(config, torch.float16, "meta", comfy.ops.disable_weight_init)
+    pool = Pool(18)
+    return {name: pool.fill(name, value.shape) for name, value in model.state_dict().items()}
 
 
 def controlnet() -> dict[str, Tensor]:
@@ -114,21 +125,21 @@ def controlnet() -> dict[str, Tensor]:
     return {f"control_model.{name}": pool.fill(name, value.shape).float() for name, value in net.state_dict().items()}
 
 
-def cfld(path: Path) -> None:
-    """CFLD of the authors' sizes with the UNet weights that belong to it, as a file of this pack."""
+def method(kind: str, path: Path) -> None:
+    """A method of the authors' widths with the UNet weights that belong to it, as a file of this pack."""
     sys.path.append(str(PACK))
-    from pgpis_models.cfld.config import CONFIGS
-    from pgpis_models.cfld.model import CFLD
     from pgpis_models.checkpoint import save_checkpoint
+    from pgpis_models.methods import method_classes
+    base, changes = METHODS[kind]
+    config_class, method_class = method_classes(kind)
     with torch.device("meta"):
-        method = CFLD(CONFIGS["full"])
+        module = method_class(config_class(**changes))
     pool = Pool(17)
-    filled = {name: torch.nn.Parameter(pool.fill(name, value.shape)) for name, value in method.named_parameters()}
-    for name, value in filled.items():
+    for name, value in list(module.named_parameters()):
         owner, _, last = name.rpartition(".")
-        setattr(method.get_submodule(owner), last, value)
-    weights = {name: pool.fill(name, torch.Size(shape)) for name, shape in method.unet_weight_shapes().items()}
-    save_checkpoint(path, method, weights, base="sd15", step=0, data="none", licence="none", dtype=torch.float16)
+        setattr(module.get_submodule(owner), last, torch.nn.Parameter(pool.fill(name, value.shape)))
+    weights = {name: pool.fill(name, torch.Size(shape)) for name, shape in module.unet_weight_shapes().items()}
+    save_checkpoint(path, module, weights, base=base, step=0, data="none", licence="none", dtype=torch.float16)
 
 
 def main() -> None:
@@ -136,13 +147,14 @@ def main() -> None:
     sys.argv = ["main.py", "--cpu"]
     part = path.with_name(f"{path.stem}.{os.getpid()}.part.safetensors")
     try:
-        if kind == "cfld":
-            cfld(part)
+        if kind in METHODS:
+            method(kind, part)
         else:
             sys.path.insert(0, str(COMFY))
             import comfy.options
             comfy.options.enable_args_parsing()
-            save_file({"sd15": sd15, "controlnet": controlnet}[kind](), part)
+            save_file({"clip": clip, "controlnet": controlnet}[kind]() if kind in ("clip", "controlnet") else
+                      checkpoint(kind), part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

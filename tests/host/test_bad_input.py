@@ -1,4 +1,7 @@
-"""Wrong input gives the right result or a ValueError that says what came, what was expected and what to do."""
+"""Wrong input gives the right result or a ValueError that says what came, what was expected and what to do.
+
+What people do wrong most is in test_mistakes.py.
+"""
 
 from __future__ import annotations
 
@@ -70,27 +73,12 @@ def test_a_checkpoint_of_an_unknown_method_is_refused(nodes, spoil):
         nodes.loaders.LoadCheckpoint.execute(name)
 
 
-def test_a_base_file_in_place_of_a_checkpoint_is_refused(nodes, demo):
-    refused(nodes, "demo_base.safetensors", "not a checkpoint", "base")
-
-
-def test_a_truncated_checkpoint_is_refused(nodes, demo):
-    data = (demo.folder / "cfld_tiny.safetensors").read_bytes()
-    (demo.folder / "cut.safetensors").write_bytes(data[:len(data) // 2])
-    refused(nodes, "cut.safetensors", "not a whole safetensors file", "download")
-
-
 def test_missing_and_extra_keys_are_refused(nodes, spoil):
     def change(tensors, metadata):
         del tensors["method.learnable_vector"]
         tensors["method.surplus.weight"] = torch.zeros(2)
     refused(nodes, spoil("keys.safetensors", change), "1 keys missing: method.learnable_vector",
             "1 keys unexpected: method.surplus.weight")
-
-
-def test_a_missing_file_names_the_folders(nodes, demo):
-    with pytest.raises(FileNotFoundError, match="no file nowhere.safetensors in .*pgpis.*Put it"):
-        nodes.loaders.LoadCheckpoint.execute("nowhere.safetensors")
 
 
 def test_a_checkpoint_for_another_base_width_is_refused_by_apply(nodes, host, demo, method, tiny):
@@ -109,15 +97,6 @@ def test_a_checkpoint_for_another_base_width_is_refused_by_apply(nodes, host, de
                      "Load"):
             assert word in str(error.value), str(error.value)
         (demo.folder / f"{name}.safetensors").unlink()   # a preset of other tests would find it
-
-
-def test_a_model_that_is_no_sd1_unet_is_refused_by_apply(nodes, host, method, model):
-    class Flux(torch.nn.Module):
-        pass
-    patcher = model.clone()
-    patcher.model = Flux()
-    with pytest.raises(ValueError, match="MODEL is Flux.*expected a Stable Diffusion 1.x or 2.x.*Load"):
-        nodes.sampling.Apply.execute(patcher, embed(nodes, method))
 
 
 # --- poses --------------------------------------------------------------------------------------------------

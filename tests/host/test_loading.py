@@ -124,17 +124,6 @@ def test_the_demos_presets_load_and_fit_together(host, presets, method):
     assert presets.LoadPreset.fingerprint_inputs(f"Demo {method}") == presets.LoadPreset.fingerprint_inputs(f"Demo {method}")
 
 
-def test_a_preset_that_lacks_files_lists_them_in_the_host(host, presets):
-    done = host.run({"load": {"class_type": "PGPISLoadPreset", "inputs": {"preset": "MCLD on SD1.5"}},
-                     "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["empty", 0], "vae": ["load", 1]}},
-                     "empty": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
-                     "save": {"class_type": "PreviewImage", "inputs": {"images": ["decode", 0]}}})
-    said = str(done.errors)
-    assert not done.success and "MCLD on SD1.5 lacks 3 of 3 things" in said
-    for text in ("https://huggingface.co/Lotior/mcld", "models/checkpoints", "models/clip_vision", "1.7 GB"):
-        assert text in said
-
-
 def test_published_weights_and_a_base_under_any_name_make_a_preset(host, loaders, presets, monkeypatch):
     """The host's own loader gets the checkpoint that holds SD1.5, whatever it is called; the weights are converted."""
     _, folder = loaders

@@ -112,10 +112,8 @@ def person_at(left, top, height, width):
     return {"people": [{"pose_keypoints_2d": rows.ravel().tolist()}], "canvas_height": height, "canvas_width": width}
 
 
-def test_a_mask_wants_fit_off_and_the_frame_says_that_it_is_empty(nodes, model, methods):
+def test_without_fit_the_frame_says_that_it_is_empty(nodes, model, methods):
     from comfy_execution.graph_utils import ExecutionBlocker
-    with pytest.raises(ValueError, match="has a mask and fit is on; expected a mask with fit off"):
-        transfer(nodes, model, methods["qen"], drawn(), pose=frames(), mask=torch.ones(1, 8, 8), fit=True)
     frame = nodes.transfer.PoseTransfer.execute(model, method=methods["cfld"], image=drawn(), pose=frames(), fit=False)[4]
     assert isinstance(frame, ExecutionBlocker) and "turn it on" in frame.message
 
@@ -157,12 +155,8 @@ def test_four_links_make_a_picture_in_a_graph(host, demo):
 # --- what is missing ----------------------------------------------------------------------------------------
 
 def test_what_is_missing_is_named_with_its_input(nodes, model, methods):
-    with pytest.raises(ValueError, match=r"has no pose; cfld_tiny.safetensors .*POSE_KEYPOINT at the input pose. Connect"):
-        transfer(nodes, model, methods["cfld"], drawn())
     with pytest.raises(ValueError, match="has a densepose but no pose; .*POSE_KEYPOINT at the input pose"):
         transfer(nodes, model, methods["fpdm"], drawn(), densepose=(object(),))
-    with pytest.raises(ValueError, match="No person in frame 1 of 1"):
-        transfer(nodes, model, methods["qen"], drawn(), pose=[{"people": [], "canvas_height": 9, "canvas_width": 9}])
     with pytest.raises(ValueError, match="2 sources and 3 poses; expected equal numbers, or one of either.*Repeat"):
         transfer(nodes, model, methods["cfld"], drawn().repeat(2, 1, 1, 1), pose=frames(3))
     with pytest.raises(ValueError, match="2 sources, 2 poses, 3 masks; expected equal numbers, or one of each that differs"):

@@ -30,7 +30,7 @@ from tests.host.http_host import (
     serve,
     to_api,
 )
-from tests.host.random_models import lora, make
+from tests.host.random_models import METHODS, lora, make
 from tools.picture_workflows import (
     CLOTHES_MASK,
     DRESSED,
@@ -48,8 +48,8 @@ from training.world.measures import mask_overlap
 from training.world.motion import walk_text
 from training.world.wardrobe import sample_identity
 
-SD15_FILES = CACHE / "random_sd15"
-SD15_VERSION = 1      # raise when random_models.py makes other files
+FULL_FILES = CACHE / "random_full"
+FULL_VERSION = 1      # raise when random_models.py makes other files
 FRAMES = 24           # of fpdm_sequence
 # What a trained demo's picture of the target reaches: dB of PSNR above the source copied (which has 10.7), overlap of the
 # person with the true one (the copy has 0.42), and share of body parts of the right colour (the copy has none). Seeds 1, 3,
@@ -278,23 +278,62 @@ def test_the_server_says_what_is_wrong_with_a_prompt(server):
             server.run(prompt)
 
 
-def test_stable_diffusion_runs_at_full_width(server):
-    """Random weights of the real sizes, two of the steps: everything loads and fits, and nothing overflows."""
-    prompt = to_api(workflow("cfld_sd15"), server.object_info)
-    loaders = {"sd15": (only(prompt, "CheckpointLoaderSimple"), "ckpt_name", "checkpoints"),
-               "cfld": (only(prompt, "PGPISLoadCheckpoint"), "file", "pgpis")}
-    for kind, (number, widget, folder) in loaders.items():
-        file = make(kind, SD15_FILES / f"{kind}-{SD15_VERSION}.safetensors")
-        link = server.base / "models" / folder / prompt[number]["inputs"][widget]
+class Standing(torch.nn.Module):
+    """Stands for the public DensePose models: one person in the middle, whose torso fills it."""
+
+    def forward(self, image: torch.Tensor):
+        height, width = float(image.shape[0]), float(image.shape[1])
+        coarse, fine = torch.zeros(1, 2, 8, 8), torch.zeros(1, 25, 8, 8)
+        coarse[:, 1] = 1.0
+        fine[:, 2] = 1.0
+        half = torch.full((1, 25, 8, 8), 0.5)
+        return torch.tensor([[0.3 * width, 0.1 * height, 0.7 * width, 0.9 * height]]), coarse, fine, half, half
+
+
+@pytest.mark.parametrize("name, kinds", [("cfld_sd15", ("sd15", "cfld")), ("mcld_sd15", ("sd15", "mcld", "clip")),
+                                         ("fpdm_sd21", ("sd21", "fpdm"))])
+def test_a_workflow_for_photos_runs_at_full_width(name, kinds, server):
+    """Random weights of the real widths through the real loaders, in small pictures, one step: all is found by what is in
+    it, loads and fits, nothing overflows, and the photo comes back with another person in it."""
+    prompt = to_api(workflow(name), server.object_info)
+    places = {"clip": "clip_vision/any name.safetensors", **{kind: f"pgpis/{kind}.safetensors" for kind in METHODS},
+              **{kind: f"checkpoints/{prompt[only(prompt, 'PGPISLoadPreset')]['inputs']['base_model']}"
+                 for kind in ("sd15", "sd21")}}
+    for kind in kinds:
+        link = server.base / "models" / places[kind]
+        link.parent.mkdir(exist_ok=True)
         if not link.exists():
-            link.symlink_to(file)
-    prompt[only(prompt, "BasicScheduler")]["inputs"]["steps"] = 2
+            link.symlink_to(make(kind, FULL_FILES / f"{kind}-{FULL_VERSION}.safetensors"))
+    if "mcld" in kinds:
+        detector = server.base / "models" / "pgpis" / "densepose" / "densepose_r50_fpn_dl.torchscript"
+        detector.parent.mkdir(exist_ok=True)
+        torch.jit.script(Standing()).save(detector)
+    prompt[only(prompt, "KSampler")]["inputs"]["steps"] = 1
     start = len(server.log.read_text(errors="replace"))
-    outputs = server.run(prompt, timeout=3000)
-    [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "ImageScale")))
-    is_a_picture(made, (512, 352))
+    outputs = server.run(prompt)
+    [made] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "VAEDecode")))
+    is_a_picture(made, METHODS[kinds[1]][1]["image_size"])
+    [whole] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "PGPISPasteBack")))
+    photo = input_picture("pgpis_source.png")
+    is_a_picture(whole, photo.shape[:2])
+    assert (whole != photo).any(-1).mean() > 0.1
     said = server.log.read_text(errors="replace")[start:]
     assert not [one for one in (*COMPLAINTS, "invalid value encountered") if one in said], said[-3000:]
+    server.request("/free", {"unload_models": True, "free_memory": True})
+
+
+def test_a_second_pass_makes_the_picture_larger_and_other(server):
+    prompt = to_api(workflow("hires_second_pass"), server.object_info)
+    for node in prompt.values():
+        if node["class_type"] == "KSampler":
+            node["inputs"]["steps"] = 4
+    outputs = server.run(prompt)
+    [grid] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISCompareGrid")))
+    [saved] = [number for number, node in prompt.items() if node["class_type"] == "SaveImage"]
+    [second] = of_node(server, outputs, saved)
+    is_a_picture(second, (384, 288))
+    first = grid[-8 - 384:-8, 8:8 + 288]
+    assert 15 < psnr(first, second) < 40, "the same person, drawn anew"
 
 
 def test_fpdm_transfers_the_pose_and_shows_it_as_it_was_trained(server):

@@ -12,7 +12,7 @@ from tests.host.http_host import FRONTEND_ONLY, WORKFLOWS, to_api, widget_slots,
 
 FILES = {"LoadImage": "image", "PGPISDemoPicture": "picture"}
 SHIPPED_BY_THE_HOST = "example.png"
-MODEL_FILES = {("CheckpointLoaderSimple", "ckpt_name"), ("PGPISLoadCheckpoint", "file")}
+MODEL_FILES = {("PGPISLoadPreset", "base_model"), ("PGPISLoadCheckpoint", "file"), ("PGPISEstimateDensePose", "file")}
 CONTROLS = ("fixed", "increment", "decrement", "randomize")
 WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}
 
@@ -39,8 +39,9 @@ def type_name(kind: str | list) -> str:
 
 def test_there_is_a_workflow_for_each_use():
     assert {path.stem for path in workflow_files()} >= {
-        "cfld_pose_transfer", "cfld_sd15", "masked_sampling", "mcld_pose_transfer", "mcld_garment_swap",
-        "mcld_identity_swap", "fpdm_pose_transfer", "fpdm_sequence", "qen_pose_transfer", "qen_attention"}
+        "cfld_pose_transfer", "cfld_sd15", "mcld_sd15", "fpdm_sd21", "hires_second_pass", "masked_sampling",
+        "mcld_pose_transfer", "mcld_garment_swap", "mcld_identity_swap", "fpdm_pose_transfer", "fpdm_sequence",
+        "qen_pose_transfer", "qen_attention"}
 
 
 def test_node_types_sockets_and_outputs_are_those_of_the_host(saved, info):
@@ -119,11 +120,15 @@ def test_model_files_are_named_in_the_graph(saved):
     notes = " ".join(node["widgets_values"][0] for node in saved["nodes"] if node["type"] in FRONTEND_ONLY)
     assert notes
     for node in saved["nodes"]:
-        if any(kind == node["type"] for kind, _ in MODEL_FILES):
-            name = node["widgets_values"][0]
-            assert name.startswith("demo_") or name in notes, name
-        for model in node.get("properties", {}).get("models", []):
-            assert model["name"] in node["widgets_values"] and model["url"].startswith("https://huggingface.co/")
+        kind, values, models = node["type"], node.get("widgets_values", []), node.get("properties", {}).get("models", [])
+        if any(kind == one for one, _ in MODEL_FILES):
+            files = [name for name in values if isinstance(name, str) and name.endswith((".safetensors", ".torchscript"))]
+            assert all(name.startswith("demo_") or name in notes for name in files), files
+            names = [name for name in files if kind == "PGPISLoadPreset"]
+            assert [model["name"] for model in models] == names, "the frontend offers what a widget names"
+        for model in models:
+            assert model["url"] == f"{model['url'].rsplit('/', 1)[0]}/{model['name']}" and model["url"] in notes
+            assert model["url"].startswith("https://huggingface.co/") and model["directory"] == "checkpoints"
 
 
 def test_nothing_overlaps_and_groups_hold_whole_nodes(saved):
@@ -144,8 +149,8 @@ def test_nothing_overlaps_and_groups_hold_whole_nodes(saved):
 
 
 def test_the_converter_notices_drift(saved, info):
-    index = next(i for i, node in enumerate(saved["nodes"]) if node["type"] == "PGPISLoadCheckpoint")
-    for change, message in ((lambda node: node["widgets_values"].pop(), "0 widget values; expected 1"),
+    index = next(i for i, node in enumerate(saved["nodes"]) if node["type"] in ("PGPISLoadCheckpoint", "PGPISLoadPreset"))
+    for change, message in ((lambda node: node["widgets_values"].pop(), "[01] widget values; expected [12]"),
                             (lambda node: node.update(type="PGPISNoSuch"), "unknown type PGPISNoSuch"),
                             (lambda node: node.update(mode=4), "muted or bypassed")):
         changed = copy.deepcopy(saved)

@@ -100,6 +100,7 @@ def test_everything_that_is_missing_is_listed_at_once_with_page_folder_and_size(
     assert text.startswith(f"{name} lacks {len(needs)} of {len(needs)} things:") and "their names do not matter" in text
     for need in needs:
         assert need.what in text and need.page in text and need.folder in text and need.size in text
+    assert "None" not in text and ", :" not in text
     if name.startswith("MCLD"):
         assert "https://huggingface.co/Lotior/mcld" in text and "MIT" in text
 

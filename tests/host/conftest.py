@@ -135,6 +135,18 @@ def tiny_method(host, demo, tiny):
     return make
 
 
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A server with the demo models of the pack, or random ones of their layout while it has none."""
+    from tests.host.http_host import add_missing_methods, add_random_demo, demo_is_trained, make_base, serve
+    base = make_base(tmp_path_factory.mktemp("server"))
+    if not demo_is_trained():
+        add_random_demo(base)
+    add_missing_methods(base)
+    with serve(base) as running:
+        yield running
+
+
 # --- tiny models --------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="session")

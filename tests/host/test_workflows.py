@@ -11,26 +11,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from pgpis_models.metrics import part_colour
 from pgpis_models.pipeline import DEFAULTS, Generator
 from pgpis_models.poses.formats import from_pose_keypoint
-from tests.host.http_host import (
-    CACHE,
-    DEMO,
-    DEMO_FILES,
-    MCLD_FILE,
-    WORKFLOWS,
-    HostError,
-    add_missing_methods,
-    add_random_demo,
-    demo_is_trained,
-    make_base,
-    serve,
-    to_api,
+from tests.helpers.workflows import (
+    COMPLAINTS,
+    as_batch,
+    input_picture,
+    is_a_picture,
+    of_node,
+    only,
+    psnr,
+    showing,
+    workflow,
 )
-from tests.host.random_models import METHODS, lora, make
+from tests.host.http_host import DEMO, DEMO_FILES, MCLD_FILE, WORKFLOWS, HostError, demo_is_trained, to_api
+from tests.host.random_models import lora, make
 from tools.picture_workflows import (
     CLOTHES_MASK,
     DRESSED,
@@ -48,8 +45,6 @@ from training.world.measures import mask_overlap
 from training.world.motion import walk_text
 from training.world.wardrobe import sample_identity
 
-FULL_FILES = CACHE / "random_full"
-FULL_VERSION = 1      # raise when random_models.py makes other files
 FRAMES = 24           # of fpdm_sequence
 # What a trained demo's picture of the target reaches: dB of PSNR above the source copied (which has 10.7), overlap of the
 # person with the true one (the copy has 0.42), and share of body parts of the right colour (the copy has none). Seeds 1, 3,
@@ -57,44 +52,6 @@ FRAMES = 24           # of fpdm_sequence
 # FPDM's shipped file has seen 12,000 images alone, CFLD's 61,000: their bars are what those reach.
 REACHED = {"cfld": (3.5, 0.85, 0.0), "mcld": (10.0, 0.95, 0.7), "fpdm": (0.2, 0.5, 0.0), "qen": (5.0, 0.85, 0.8)}
 SAME_PSNR = 45.0      # dB, between the host's picture and the command line's, which has no steps of 1/255
-COMPLAINTS = ("lora key not loaded", "could not be applied", "missing controlnet keys", "unet missing", "Traceback")
-
-
-def workflow(name: str) -> dict:
-    return json.loads((WORKFLOWS / f"{name}.json").read_text())
-
-
-def only(prompt: dict, kind: str) -> str:
-    """The id of the one node of this type."""
-    [number] = [number for number, node in prompt.items() if node["class_type"] == kind]
-    return number
-
-
-def of_node(server, outputs: dict, number: str) -> list[np.ndarray]:
-    """The pictures that a node gave out, each (H, W, 3) uint8."""
-    return [server.picture(file) for file in outputs[number]["images"]]
-
-
-def showing(prompt: dict, kind: str, source: str, output: int = 0) -> str:
-    """The id of the node of this type that shows an output of `source`."""
-    [number] = [number for number, node in prompt.items()
-                if node["class_type"] == kind and node["inputs"].get("images") == [source, output]]
-    return number
-
-
-def is_a_picture(picture: np.ndarray, size: tuple[int, int]) -> None:
-    assert picture.shape == (*size, 3)
-    assert picture.std() > 2, "the picture is one colour, or nearly"
-
-
-def psnr(first: np.ndarray, second: np.ndarray) -> float:
-    error = np.mean((first.astype(np.float64) - second.astype(np.float64)) ** 2)
-    return float(10 * np.log10(255 ** 2 / error))
-
-
-def as_batch(picture: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) in 0..1."""
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
 
 
 def is_near_the_target(made: np.ndarray, method: str) -> None:
@@ -106,21 +63,6 @@ def is_near_the_target(made: np.ndarray, method: str) -> None:
     found = (gain, float(mask_overlap(*pictures)), part_colour(*pictures, *parts))
     print(f"{method}: {gain:.2f} dB above the source copied, overlap {found[1]:.3f}, colours {found[2]:.2f}")
     assert all(value >= least for value, least in zip(found, REACHED[method], strict=True)), (method, found)
-
-
-def input_picture(name: str) -> np.ndarray:
-    return np.asarray(Image.open(WORKFLOWS / "inputs" / name).convert("RGB"))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server with the demo models of the pack, or random ones of their layout while it has none."""
-    base = make_base(tmp_path_factory.mktemp("server"))
-    if not demo_is_trained():
-        add_random_demo(base)
-    add_missing_methods(base)
-    with serve(base) as host:
-        yield host
 
 
 # --- running them -------------------------------------------------------------------------------------------
@@ -276,50 +218,6 @@ def test_the_server_says_what_is_wrong_with_a_prompt(server):
         prompt[only(prompt, kind)]["inputs"][widget] = value
         with pytest.raises(HostError, match=message):
             server.run(prompt)
-
-
-class Standing(torch.nn.Module):
-    """Stands for the public DensePose models: one person in the middle, whose torso fills it."""
-
-    def forward(self, image: torch.Tensor):
-        height, width = float(image.shape[0]), float(image.shape[1])
-        coarse, fine = torch.zeros(1, 2, 8, 8), torch.zeros(1, 25, 8, 8)
-        coarse[:, 1] = 1.0
-        fine[:, 2] = 1.0
-        half = torch.full((1, 25, 8, 8), 0.5)
-        return torch.tensor([[0.3 * width, 0.1 * height, 0.7 * width, 0.9 * height]]), coarse, fine, half, half
-
-
-@pytest.mark.parametrize("name, kinds", [("cfld_sd15", ("sd15", "cfld")), ("mcld_sd15", ("sd15", "mcld", "clip")),
-                                         ("fpdm_sd21", ("sd21", "fpdm"))])
-def test_a_workflow_for_photos_runs_at_full_width(name, kinds, server):
-    """Random weights of the real widths through the real loaders, in small pictures, one step: all is found by what is in
-    it, loads and fits, nothing overflows, and the photo comes back with another person in it."""
-    prompt = to_api(workflow(name), server.object_info)
-    places = {"clip": "clip_vision/any name.safetensors", **{kind: f"pgpis/{kind}.safetensors" for kind in METHODS},
-              **{kind: f"checkpoints/{prompt[only(prompt, 'PGPISLoadPreset')]['inputs']['base_model']}"
-                 for kind in ("sd15", "sd21")}}
-    for kind in kinds:
-        link = server.base / "models" / places[kind]
-        link.parent.mkdir(exist_ok=True)
-        if not link.exists():
-            link.symlink_to(make(kind, FULL_FILES / f"{kind}-{FULL_VERSION}.safetensors"))
-    if "mcld" in kinds:
-        detector = server.base / "models" / "pgpis" / "densepose" / "densepose_r50_fpn_dl.torchscript"
-        detector.parent.mkdir(exist_ok=True)
-        torch.jit.script(Standing()).save(detector)
-    prompt[only(prompt, "KSampler")]["inputs"]["steps"] = 1
-    start = len(server.log.read_text(errors="replace"))
-    outputs = server.run(prompt)
-    [made] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "VAEDecode")))
-    is_a_picture(made, METHODS[kinds[1]][1]["image_size"])
-    [whole] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "PGPISPasteBack")))
-    photo = input_picture("pgpis_source.png")
-    is_a_picture(whole, photo.shape[:2])
-    assert (whole != photo).any(-1).mean() > 0.1
-    said = server.log.read_text(errors="replace")[start:]
-    assert not [one for one in (*COMPLAINTS, "invalid value encountered") if one in said], said[-3000:]
-    server.request("/free", {"unload_models": True, "free_memory": True})
 
 
 def test_a_second_pass_makes_the_picture_larger_and_other(server):

@@ -60,7 +60,7 @@ def parse_poses(text: str, canvas: tuple[int, int] | None = None, what: str = "t
     if not lines:
         raise ValueError(f"{what} is empty; expected {KINDS}")
     if text.lstrip().startswith("{") or '"people"' in text:
-        return _frames(_json(text, what), canvas)
+        return _frames(_json(text, what), canvas, what)
     if text.lstrip().startswith("[") and ":" not in text:
         return _named(what, wholebody_to_pose_keypoint, _json(text, what), _needed(canvas, what))
     if ":" in lines[0]:
@@ -127,8 +127,12 @@ def _json(text: str, what: str) -> Any:
         raise ValueError(f"{what} is not JSON ({error}); expected {KINDS}") from error
 
 
-def _frames(content: Any, canvas: tuple[int, int] | None) -> list[dict]:
+def _frames(content: Any, canvas: tuple[int, int] | None, what: str) -> list[dict]:
     frames = content if isinstance(content, list) else [content]
+    other = next((frame for frame in frames if isinstance(frame, dict) and "people" not in frame), None)
+    if other is not None:
+        raise ValueError(f"{what} is JSON of something else, with {', '.join(map(repr, list(other)[:4])) or 'nothing'} and no "
+                         f"'people'; expected {KINDS}")
     return frames if canvas is None else [with_canvas(frame, canvas) if isinstance(frame, dict) else frame
                                           for frame in frames]
 

@@ -131,8 +131,8 @@ def _frames(content: Any, canvas: tuple[int, int] | None, what: str) -> list[dic
     frames = content if isinstance(content, list) else [content]
     other = next((frame for frame in frames if isinstance(frame, dict) and "people" not in frame), None)
     if other is not None:
-        raise ValueError(f"{what} is JSON of something else, with {', '.join(map(repr, list(other)[:4])) or 'nothing'} and no "
-                         f"'people'; expected {KINDS}")
+        keys = ", ".join(map(repr, list(other)[:4])) or "nothing"
+        raise ValueError(f"{what} is JSON of something else, with {keys} and no 'people'; expected {KINDS}")
     return frames if canvas is None else [with_canvas(frame, canvas) if isinstance(frame, dict) else frame
                                           for frame in frames]
 

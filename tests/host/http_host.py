@@ -25,7 +25,6 @@ from PIL import Image
 
 PACK = Path(__file__).resolve().parents[2]
 COMFY = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI")
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pgpis"
 WORKFLOWS = PACK / "workflows"
 DEMO = PACK / "models" / "demo"
 DEMO_FILES = ("demo_base.safetensors", "demo_vae.safetensors", "demo_cfld.safetensors")

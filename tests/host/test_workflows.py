@@ -177,7 +177,7 @@ def test_two_poses_in_the_text_make_two_pictures(server):
 def test_lora_controlnet_and_pack_run_on_one_model(server):
     """All three act: each combination gives another picture, and the host has nothing to complain of."""
     lora(server.base / "models" / "loras" / "tiny.safetensors")
-    make("controlnet", server.base / "models" / "controlnet" / "tiny.safetensors")
+    make(controlnet=server.base / "models" / "controlnet" / "tiny.safetensors")
     plain = to_api(workflow("cfld_pose_transfer"), server.object_info)
     base, apply, sampler, pose = (only(plain, kind) for kind in ("PGPISLoadDemoBase", "PGPISApply", "KSampler",
                                                                  "PGPISDrawPose"))

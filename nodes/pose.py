@@ -87,7 +87,7 @@ class LoadPose(io.ComfyNode):
     def validate_inputs(cls, file: str | None) -> bool | str:
         """Here, so that a file that is gone gets a sentence; None where a link gives the name."""
         try:
-            return file in (None, FROM_TEXT) or bool(_input_file(file))
+            return file in (None, FROM_TEXT) or bool(_pose_file(file))
         except ValueError as error:
             return str(error)
 

@@ -53,8 +53,8 @@ def load_app(root: str | Path, name: str = "antelopev2", providers: Sequence[str
 def find_faces(app, image: np.ndarray) -> list[Face]:
     """All faces of a photo (H, W, 3) uint8 RGB, the largest box first.
 
-    app: from `load_app` (insightface 0.7 to 2.1), or anything with get(BGR image) -> objects with `bbox` (4,), `embedding`
-    (512,). Raises ValueError when its files find faces but embed none.
+    app: from `load_app` (insightface 0.7 to 2.1), or anything with get(BGR image) -> objects with `bbox` (4,) and
+    `embedding` (512,). Raises ValueError when its files find faces but embed none.
     """
     check_picture(image, "the photo")
     found = app.get(np.ascontiguousarray(image[..., ::-1]))  # insightface takes BGR

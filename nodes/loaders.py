@@ -23,7 +23,7 @@ from ..pgpis_models.checkpoint import load_checkpoint
 from ..pgpis_models.published import ENDINGS, listed, published_set
 from ..pgpis_models.unet.base import BaseSizes, read_sizes
 from ..pgpis_models.unet.control_branch import ControlBranch
-from ..pgpis_models.unet.weights import difference, open_safetensors, shapes_of
+from ..pgpis_models.unet.weights import difference, read_floats, shapes_of
 from .binding.demo_latents import DemoLatents
 from .schema import aliases
 from .types import Method, MethodType
@@ -194,8 +194,7 @@ def native_unet(path: Path, disable_dynamic: bool = False) -> comfy.model_patche
     config.set_inference_dtype(torch.float32, None)
     kind = {"epsilon": "EPS", "v_prediction": "V_PREDICTION"}[sizes.prediction]
     model = comfy.model_base.BaseModel(config, comfy.model_base.ModelType[kind])
-    with open_safetensors(path) as file:
-        state = {key: file.get_tensor(key).float() for key in file.keys()}
+    state = read_floats(path)
     names = comfy.utils.unet_to_diffusers(config.unet_config)
     own = shapes_of(model.diffusion_model.state_dict())
     wrong = difference({ours: own[native] for ours, native in names.items() if native in own}, shapes_of(state))
@@ -211,9 +210,7 @@ def native_unet(path: Path, disable_dynamic: bool = False) -> comfy.model_patche
 
 def native_vae(path: Path) -> comfy.sd.VAE:
     """An autoencoder file in the host's TAESD layout as the host's VAE."""
-    with open_safetensors(path) as file:
-        state = {key: file.get_tensor(key).float() for key in file.keys()}
-    vae = comfy.sd.VAE(sd=state)
+    vae = comfy.sd.VAE(sd=read_floats(path))
     vae.throw_exception_if_invalid()
     vae.patcher.cached_patcher_init = (_vae_patcher, (path,))
     return vae

@@ -22,6 +22,9 @@ def feathered(mask: Tensor, size: tuple[int, int], feather: float, grow: float =
         mask = mask[None]
     if mask.ndim != 3 or 0 in mask.shape:
         raise ValueError(f"the MASK has shape {tuple(mask.shape)}; expected (batch, height, width). Connect a MASK output")
+    if not bool(mask.isfinite().all()):
+        raise ValueError("the MASK holds values that are not finite (NaN or infinity); expected 0..1. Check the node that "
+                         "made it")
     if feather < 0:
         raise ValueError(f"feather is {feather}; expected 0 or more")
     mask = F.interpolate(mask[:, None].float(), size=size, mode="nearest-exact").clamp(0, 1)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .methods import method_classes, method_name
 from .settings import build
 from .unet.limits import FLOATS, check_limits
-from .unet.weights import LISTED, check_digest, difference, open_safetensors, shapes_of, write_atomically
+from .unet.weights import LISTED, check_digest, check_finite, difference, open_safetensors, shapes_of, write_atomically
 
 FORMAT_VERSION = 1
 
@@ -94,7 +94,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu", dtype:
     dtype: of all floating point tensors; float32 when None, whatever the file holds. On the CPU tensors that need no
     cast stay mapped to the file. verify: whether all of it is read once and held against its digest. Raises as
     `read_metadata` does, and ValueError when the method is not `expect_method`, keys are missing, unexpected, of another
-    shape or no floating point numbers, the config asks for more than the file holds, or the digest is another.
+    shape, no floating point numbers or not finite, the config asks for more than the file holds, or the digest is another.
     """
     with open_safetensors(path) as file:
         meta = _metadata(path, file)
@@ -125,6 +125,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu", dtype:
 
         if verify:   # after what says more
             check_digest(path, file)
+            check_finite(((key, file.get_tensor(key)) for key in found), path)
 
         def read(key: str) -> Tensor:
             tensor = file.get_tensor(key)

@@ -78,7 +78,7 @@ class Generator:
         the same picture whatever batches it is made in. extras: what the method needs beside photo and pose (see
         `encode_pictures` in its inputs file).
         """
-        return decode_latents(self.vae, self.latents(
+        return self._decoded(self.latents(
             sources, poses, mode=mode, weights=weights, steps=steps, sampler=sampler, seed=seed, first=first,
             callback=callback, **extras))
 
@@ -112,8 +112,14 @@ class Generator:
         for first in range(0, len(poses), chunk):
             some = poses[first:first + chunk]
             encoded = encode_poses(self.method, read, some, self.device, **extras)
-            yield decode_latents(self.vae, self._sampled(encoded, len(some), mode, weights, steps, sampler, seed, first,
-                                                         callback, same_noise))
+            yield self._decoded(self._sampled(encoded, len(some), mode, weights, steps, sampler, seed, first, callback,
+                                              same_noise))
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        pictures = decode_latents(self.vae, latents)
+        if not bool(pictures.isfinite().all()):
+            raise ValueError("the autoencoder made pictures that are not finite of latents that are; use it in float32")
+        return pictures
 
     def _sampled(self, encoded: Any, count: int, mode: str | None, weights: dict[str, float] | None, steps: int | None,
                  sampler: str | None, seed: int, first: int, callback: Callable | None, same_noise: bool = False) -> Tensor:

@@ -21,6 +21,7 @@ from ...pgpis_models.unet.injections import Rows
 from ...pgpis_models.unet.sites import DOWN_BLOCK_SLOTS, SITES, SKIP_COUNT, STEM_SLOT, Site, sites_of
 from .attention import KEY, Call, CrossAttention, Replacement, SelfAttention, append_reference, call_of, replace_context
 from .control import check_control, control_object
+from .finite import check_inputs, check_result
 from .passport import CARRIED, PASSPORT, PREFIX, Origin, Passport, check_aspect, check_origin, guards
 from .rows import RowsCond, for_run
 from .span import leave_the_edge, warn_of_swap
@@ -197,9 +198,10 @@ def _add_to_time_embedding(emb: Tensor, model_channels: int, transformer_options
 # --- once per generation ------------------------------------------------------------------------------------
 
 def _load_rows(executor: Callable, guider: object, sigmas: Tensor, extra_args: dict, callback: Callable | None,
-               noise: Tensor, *args, **kwargs) -> Tensor:
+               noise: Tensor, latent_image: Tensor | None = None, denoise_mask: Tensor | None = None, *args,
+               **kwargs) -> Tensor:
     """SAMPLER_SAMPLE wrapper: brings the rows to the number and size of the latents and to the sampling device, once
-    instead of once per step.
+    instead of once per step, and sees that what goes in and comes out are numbers.
 
     Only the guider's own list for this run is changed; CONDITIONING of the graph stays on the CPU.
     """
@@ -215,7 +217,11 @@ def _load_rows(executor: Callable, guider: object, sigmas: Tensor, extra_args: d
                 held = for_run(held, noise, extra_args.get("seed"), "area" not in cond)
                 cond["model_conds"] = {name: _loaded(name, value, guider.model_patcher.load_device, dtype)
                                        for name, value in held.items()}
-    return executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
+    check_inputs(noise=noise, latent_image=latent_image, noise_mask=denoise_mask)
+    samples = executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *args, **kwargs)
+    if model is not None:
+        check_result(samples, model)
+    return samples
 
 
 def _loaded(name: str, value: object, device: torch.device, dtype: torch.dtype) -> object:

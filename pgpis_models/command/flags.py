@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,6 +31,9 @@ def read_weight(text: str) -> tuple[str, float]:
     """`TERM=W` of the command line. Raises ValueError for anything else."""
     name, _, value = text.partition("=")
     try:
-        return name, float(value)
+        number = float(value)
     except ValueError:
-        raise ValueError(f"--weight {text!r}; expected TERM=NUMBER, such as appearance=1.5") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"--weight {text!r}; expected TERM=NUMBER, such as appearance=1.5")
+    return name, number

@@ -33,7 +33,7 @@ def sample_latents(denoise: Callable[[Tensor, int], Tensor], schedule: NoiseSche
     denoise: f(x, t) -> guided prediction of the schedule's kind. first: number of the first row, for pictures made in
     several batches: noise of start and steps depends on (seed, first + row) alone, not on the batch. same_noise: every row
     gets the noise of row 0, whatever `first` is, as for the frames of a sequence. Raises ValueError for unknown samplers or
-    spacings.
+    spacings, and for latents that are not finite at the end.
     """
     if sampler not in SAMPLERS or spacing not in SPACINGS:
         raise ValueError(f"sampler {sampler!r} with spacing {spacing!r}; expected one of {sorted(SAMPLERS)} with one of "
@@ -45,5 +45,11 @@ def sample_latents(denoise: Callable[[Tensor, int], Tensor], schedule: NoiseSche
     if sampler == "ddpm":
         rows = start_noise((drawn[0], steps, *shape[1:]), seed, first + STEP_NOISE)
         step_noise = rows.expand(shape[0], steps, *shape[1:]).transpose(0, 1)  # (steps, B, 4, h, w)
-    return sample(denoise, start, schedule, SPACINGS[spacing](steps, schedule.steps), SAMPLERS[sampler],
-                  noise=step_noise, callback=callback)
+    latents = sample(denoise, start, schedule, SPACINGS[spacing](steps, schedule.steps), SAMPLERS[sampler],
+                     noise=step_noise, callback=callback)
+    odd = [row for row, fine in enumerate(latents.isfinite().flatten(1).all(1).tolist(), start=first) if not fine]
+    if odd:
+        raise ValueError(f"{len(odd)} of {shape[0]} latents (the first is number {odd[0]}) are not finite after {steps} "
+                         "steps: the UNet, or what it was given, overflowed. Use float32 weights, or smaller "
+                         "guidance weights")
+    return latents

@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .base import _difference
-from .weights import open_safetensors, write_atomically
+from .weights import check_finite, difference, read_floats, shapes_of, write_atomically
 
 LATENT_SCALE = 0.18215   # Stable Diffusion's factor between autoencoder latents and the UNet's
 HOST_VAE_WIDTH = 64      # channels of the host's TAESD classes
@@ -26,9 +25,10 @@ def load_vae(path: str | Path) -> nn.Module:
     path = Path(path)
     if path.is_dir():
         from diffusers import AutoencoderKL
-        return AutoencoderKL.from_pretrained(path / "vae" if (path / "vae").is_dir() else path).train(False)
-    with open_safetensors(path) as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}
+        vae = AutoencoderKL.from_pretrained(path / "vae" if (path / "vae").is_dir() else path).train(False)
+        check_finite(vae.state_dict().items(), path)
+        return vae
+    state = read_floats(path)
     try:
         return trim_tiny(tiny_from_taesd(state)).train(False)
     except ValueError as error:
@@ -81,10 +81,9 @@ def tiny_from_taesd(state: Mapping[str, Tensor]) -> nn.Module:
             part, index, rest = parts.groups()
             name = f"{part}.layers.{int(index) - (part == 'decoder')}.{rest}"
         own[name] = value.float()
-    missing, unexpected = _difference(model.state_dict(), own)
-    if missing or unexpected:
-        raise ValueError(f"not an autoencoder in TAESD layout: {len(missing)} keys missing {missing[:10]}, "
-                         f"{len(unexpected)} unexpected {unexpected[:10]}")
+    wrong = difference(shapes_of(model.state_dict()), shapes_of(own))
+    if wrong:
+        raise ValueError(f"not an autoencoder in TAESD layout: {wrong}")
     model.load_state_dict(own)
     return model
 

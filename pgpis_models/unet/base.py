@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from ..noise.schedule import NoiseSchedule
 from ..settings import build
-from .weights import open_safetensors, write_atomically
+from .limits import check_limits
+from .weights import check_finite, difference, open_safetensors, read_floats, shapes_of, write_atomically
+
+PREDICTIONS = ("epsilon", "v_prediction")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class BaseSizes:
         if wrong:
             raise ValueError(f"head_dim is {self.head_dim}, which does not divide the widths {wrong} of a UNet; expected a "
                              "divisor of every width")
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"prediction is {self.prediction!r}; expected one of {', '.join(PREDICTIONS)}")
 
     @property
     def heads_of(self) -> tuple[int, ...]:
@@ -87,12 +90,14 @@ def load_unet(path: str | Path, own: NoiseSchedule | None = None) -> tuple[nn.Mo
         prediction = own.prediction if own else _folder_prediction(path)   # before gigabytes are read
         return _diffusers_unet(path, prediction)
     sizes = read_sizes(path)
-    unet = sizes.build()
-    state = {name: value.float() for name, value in load_file(path).items()}
-    missing, unexpected = _difference(unet.state_dict(), state)
-    if missing or unexpected:
-        raise ValueError(f"{path} does not hold the UNet that its metadata describes: {len(missing)} keys missing "
-                         f"{missing[:10]}, {len(unexpected)} unexpected {unexpected[:10]}; download it again")
+    try:
+        unet = sizes.build()
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its sizes make no UNet: {error}; the file is damaged, download it again") from error
+    state = read_floats(path)
+    wrong = difference(shapes_of(unet.state_dict()), shapes_of(state))
+    if wrong:
+        raise ValueError(f"{path} does not hold the UNet that its metadata describes: {wrong}; download it again")
     unet.load_state_dict(state)
     return unet.train(False), sizes
 
@@ -101,24 +106,27 @@ def read_sizes(path: str | Path) -> BaseSizes:
     """The sizes in a base file's metadata, without reading its weights. Raises ValueError when it is something else."""
     with open_safetensors(path) as file:
         metadata = file.metadata() or {}
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
     if metadata.get("pgpis.kind") != '"base"':
         raise ValueError(f"{path} is not a base UNet of this pack (pgpis.kind is {metadata.get('pgpis.kind')}); "
                          "expected a file made by training/train.py with task: base")
     try:
-        return build(BaseSizes, json.loads(metadata["pgpis.config"]))
-    except ValueError as error:
+        config = json.loads(metadata.get("pgpis.config", "null"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: its pgpis.config is not JSON that can be read ({error}); download it again") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: its pgpis.config is {config!r:.60}; expected the sizes of the base. Download it again")
+    check_limits(config, shapes, f"{path}: sizes of the base")
+    try:
+        return build(BaseSizes, config)
+    except (ValueError, ArithmeticError) as error:
         raise ValueError(f"{path}: sizes of the base: {error}") from error
-
-
-def _difference(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
-    """Names missing (or of another shape) and names unexpected."""
-    missing = [name for name, value in expected.items() if name not in given or given[name].shape != value.shape]
-    return missing, [name for name in given if name not in expected]
 
 
 def _diffusers_unet(path: Path, prediction: str) -> tuple[nn.Module, BaseSizes]:
     from diffusers import UNet2DConditionModel
     unet = UNet2DConditionModel.from_pretrained(path / "unet" if (path / "unet").is_dir() else path).train(False)
+    check_finite(unet.state_dict().items(), path)
     return unet, sizes_of(unet, prediction)
 
 

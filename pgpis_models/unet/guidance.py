@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,10 @@ class Term:
     injections: Injections
     weight: float = 1.0
     minus: str | None = None
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise ValueError(f"the guidance weight of {self.name!r} is {self.weight}; expected a finite number, such as 2")
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,17 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .digest import digest
+from .limits import FLOATS
 
 LISTED = 10  # at most so many keys of each kind are named in an error
 DIGEST = "pgpis.digest"   # metadata key
@@ -88,6 +90,33 @@ def check_digest(path: str | Path, file: Any) -> None:
     elif wanted != json.dumps(digest(((key, file.get_tensor(key)) for key in file.keys()), metadata)):
         raise ValueError(f"{path} is damaged: its tensors or metadata are not those that were written (their digest is "
                          "another); download or convert it again")
+
+
+def check_finite(tensors: Iterable[tuple[str, Tensor]], what: str | Path) -> None:
+    """Raises ValueError, beginning with `what`, that names tensors with values that are not finite: one such weight makes
+    black pictures, without an error anywhere."""
+    # A sum is finite where all its terms are, and the fastest look at them; one that overflows is looked at again.
+    odd = [name for name, tensor in tensors if tensor.is_floating_point()
+           and not bool(tensor.sum(dtype=torch.float32).isfinite()) and not bool(tensor.isfinite().all())]
+    if odd:
+        raise ValueError(f"{what}: {len(odd)} weights hold values that are not finite (NaN or infinity): "
+                         f"{', '.join(odd[:LISTED])}{', ...' if len(odd) > LISTED else ''}; such a model makes "
+                         "black pictures. Download it again, or take an earlier state of its training")
+
+
+def read_floats(path: str | Path) -> dict[str, Tensor]:
+    """All weights of a file of ours as float32, held against its digest. Raises ValueError that names the file when it is
+    damaged, or holds weights that are no floating point numbers or not finite."""
+    with open_safetensors(path) as file:
+        kinds = {key: file.get_slice(key).get_dtype() for key in file.keys()}
+        odd = [f"{key} ({kind})" for key, kind in kinds.items() if kind not in FLOATS]
+        if odd:
+            raise ValueError(f"{path}: {len(odd)} weights are no floating point numbers: {', '.join(odd[:LISTED])}; "
+                             f"expected {', '.join(FLOATS)}")
+        check_digest(path, file)
+        state = {key: file.get_tensor(key).float() for key in kinds}
+    check_finite(state.items(), path)
+    return state
 
 
 def what_is(path: Path) -> str:

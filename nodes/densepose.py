@@ -57,7 +57,7 @@ def _patcher(path: str, _changed: int) -> ModelPatcher:
 def chosen_parts(text: str) -> list[str | int]:
     """`clothes, Left foot, 3` -> names and numbers."""
     names = [name.strip().lower() for name in text.replace("\n", ",").split(",")]
-    return [int(name) if name.isdigit() else name for name in names if name]
+    return [int(name) if name.isdecimal() and len(name) < 4 else name for name in names if name]
 
 
 def pictures_of(densepose: tuple[IUV, ...], order: str = ORDERS[1]) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+
 import numpy as np
 import torch
 from comfy_api.latest import io
@@ -16,6 +18,7 @@ COLUMNS = 6
 GAP = 8         # pixels between pictures
 FONT_SIZE = 14  # pixels; Pillow's built-in font
 LINE = 18       # pixels
+LONGEST = 1000  # characters of a label that are looked at
 
 
 class CompareGrid(io.ComfyNode):
@@ -80,9 +83,9 @@ def grid(pictures: list[Tensor], names: list[str], scores: list[tuple[Tensor, Te
 
 def _fitting(text: str, width: int, draw: ImageDraw.ImageDraw, font) -> str:
     """The text, cut so that it does not run into the next column."""
-    while text and draw.textlength(text, font=font) > width:
-        text = text[:-1]
-    return text
+    text = text[:LONGEST]
+    fitting = bisect.bisect_right(range(1, len(text) + 1), width, key=lambda count: draw.textlength(text[:count], font=font))
+    return text[:fitting]
 
 
 NODES = [CompareGrid]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 KINDS = ("local", "global")
+DIGITS = 6    # of a query's number at most
 DIM = 0.35    # brightness of the source where nothing is looked at
 
 
@@ -24,17 +25,19 @@ def query_maps(method: nn.Module, source: Tensor, kind: str) -> Tensor:
 
 
 def chosen_queries(text: str, count: int) -> list[int]:
-    """Numbers such as "0-3, 7" -> [0, 1, 2, 3, 7]; all `count` when empty. Raises ValueError for others."""
+    """Numbers such as "0-3, 7" -> [0, 1, 2, 3, 7], each once; all `count` when empty. Raises ValueError for others."""
     numbers: list[int] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         first, dash, last = part.partition("-")
         last = last if dash else first
-        if not (first.strip().isdecimal() and last.strip().isdecimal()) or int(last) < int(first):
-            raise ValueError(f"queries {text!r}: {part!r} is neither a number nor a range; expected such as 0-3, 7")
+        ends = [end.strip() for end in (first, last)]
+        if not all(end.isdecimal() and len(end) <= DIGITS for end in ends) or int(last) < int(first):
+            raise ValueError(f"queries {text[:60]!r}: {part[:60]!r} is neither a number nor a range; expected such "
+                             "as 0-3, 7")
         if int(last) >= count:
-            raise ValueError(f"queries {text!r} name {int(last)}; this checkpoint has {count} of that kind, from 0")
+            raise ValueError(f"queries {text[:60]!r} name {int(last)}; this checkpoint has {count} of that kind, from 0")
         numbers += range(int(first), int(last) + 1)
-    return numbers or list(range(count))
+    return list(dict.fromkeys(numbers)) or list(range(count))
 
 
 def over(picture: Tensor, maps: Tensor) -> Tensor:

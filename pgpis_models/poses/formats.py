@@ -20,7 +20,8 @@ BODY_25_TO_COCO_18 = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17,
 CFLD_FRAME = (256, 176)
 
 MIN_CONFIDENCE = 0.3   # joints below count as missing; the threshold of SDPose's own drawing node
-LARGEST_SIDE = 2**20   # pixels of a canvas; what is larger is a mistake, and no longer fits the arithmetic of drawing
+LARGEST_SIDE = 2**14   # pixels of a canvas; what is larger cannot be drawn: OpenCV's coordinates end there
+MOST_PEOPLE = 1000     # of a frame; what holds more is no list of people
 
 EMPTY = ("error", "hold")   # what to do with a frame without the person
 NOBODY = "nobody"           # the same, for methods and pictures that can do without one
@@ -115,6 +116,10 @@ def _read_frame(frame, where: str, person: int | str, min_confidence: float) -> 
     people = frame.get("people") or []
     if not isinstance(people, (list, tuple)):
         raise ValueError(f"POSE_KEYPOINT: people of {where} is {type(people).__name__}; expected a list of dicts.")
+
+    if len(people) > MOST_PEOPLE:
+        raise ValueError(f"POSE_KEYPOINT: {where} lists {len(people)} people; expected {MOST_PEOPLE} or fewer. Give one frame "
+                         "per picture, not all people in one.")
 
     bodies = [_read_body(one, f"person {i} of {where}", min_confidence) for i, one in enumerate(people)]
     coordinates = np.concatenate([xy[present] for xy, present in bodies] or [np.empty((0, 2))])

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BINARISE = 0.1        # of 1: pixels brighter than this in any channel belong to the skeleton; JPEG noise is darker
+SHORT = 64            # pixels of a kernel's radius up to which a convolution is the faster way
 REFERENCE = 512       # pixels of height at which the blur is given
 log = logging.getLogger(__name__)
 
@@ -26,12 +27,26 @@ def skeleton_region(picture: Tensor, size: tuple[int, int], sigma: float = 8.0, 
     if sigma <= 0:
         return drawn
     radius = math.ceil(sigma * (math.sqrt(-2 * math.log(min(threshold, 0.5))) + 1))   # beyond it all limbs add up to less
+    radius = min(radius, max(size) - 1)   # nothing is farther away within the picture
     offsets = torch.arange(-radius, radius + 1, device=drawn.device, dtype=drawn.dtype)
     kernel = torch.exp(-offsets.square() / (2 * sigma ** 2))
     kernel = kernel / kernel.sum()
-    blurred = F.conv2d(drawn, kernel.view(1, 1, -1, 1), padding=(radius, 0))
-    blurred = F.conv2d(blurred, kernel.view(1, 1, 1, -1), padding=(0, radius))
+    blurred = _convolved(_convolved(drawn, kernel, 2), kernel, 3)
     return (blurred > threshold * blurred.amax((2, 3), keepdim=True)).to(drawn.dtype)
+
+
+def _convolved(maps: Tensor, kernel: Tensor, axis: int) -> Tensor:
+    """Maps (B, 1, H, W) along one axis with an odd kernel, zeros around them; a long one through the Fourier transform, whose
+    work does not grow with it."""
+    radius = len(kernel) // 2
+    if radius <= SHORT:
+        shape, padding = ([1, 1, -1, 1], (radius, 0)) if axis == 2 else ([1, 1, 1, -1], (0, radius))
+        return F.conv2d(maps, kernel.view(shape), padding=padding)
+    length = maps.shape[axis]
+    whole = 2 ** math.ceil(math.log2(length + 2 * radius))
+    spectrum = torch.fft.rfft(maps, whole, dim=axis)
+    factor = torch.fft.rfft(kernel, whole).view([-1 if dim == axis else 1 for dim in range(4)])
+    return torch.fft.irfft(spectrum * factor, whole, dim=axis).narrow(axis, radius, length).clamp_min(0)
 
 
 def any_pool(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
         if path.is_file():
             columns[name.upper()] = made = quantised(generate(path, bank, options.batch, options.seed, options.steps))
             table[name] = score(made, bank, decoded)
-            strip(made).save(options.out / f"{name}.webp", lossless=True)
+            strip(made[:GRID_PEOPLE]).save(options.out / f"{name}.webp", lossless=True)
     columns["target"] = target
     shown = {name: column[:GRID_PEOPLE] for name, column in columns.items()}
     Image.fromarray(sheet(shown, bank)).save(options.out / "grid.png")

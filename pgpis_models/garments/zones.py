@@ -149,6 +149,10 @@ def _around(photo: np.ndarray, pose: Keypoints) -> np.ndarray:
             claim(corner, top if corner[1] < (top[1] + low[1]) / 2 else low, TORSO, 0.14, 0.2)
         claim(top, low, TORSO, 0.26, 0.34)
     for a, b, kind, first, last in _BONES:
+        if present[a] and not present[b]:   # off the picture or hidden: straight on from the joint before
+            before = xy[a - 1] if kind in (LOWER_ARM, SHANK) and present[a - 1] else top
+            if before is not None and np.linalg.norm(xy[a] - before) > 1:
+                claim(xy[a], xy[a] + unit * (xy[a] - before) / np.linalg.norm(xy[a] - before), kind, first, last)
         if present[a] and present[b]:
             claim(xy[a], xy[b], kind, first, last)
             along = (xy[b] - xy[a]) / max(float(np.linalg.norm(xy[b] - xy[a])), 1e-6)

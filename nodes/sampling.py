@@ -20,6 +20,8 @@ from .types import CondType
 
 SCALES = ("pose", "appearance", "biases", "prompt", "source", "fusion")
 METHODS_OWN = "default"
+FEATHER = 0.02    # of the shorter side: broader ones let what is kept shine through as blotches
+GROW = FEATHER    # so that the fade lies around the mask and no rim of the old garment stays
 
 
 class Apply(io.ComfyNode):
@@ -121,8 +123,8 @@ class MaskedSampler(io.ComfyNode):
                     io.Image.Input("reference", tooltip="Picture(s) to keep outside the mask, of any size."),
                     io.Mask.Input("mask", tooltip="(B, H, W), white is made anew, black is kept. Garment Mask makes "
                                   "one by name."),
-                    io.Float.Input("feather", default=0.02, min=0.0, max=0.5, step=0.005, tooltip="Breadth over which new "
-                                   "fades into kept at the mask's edge, as a share of the reference's shorter side."),
+                    io.Float.Input("feather", default=FEATHER, min=0.0, max=0.5, step=0.005, tooltip="Breadth over which "
+                                   "new fades into kept at the mask's edge, as a share of the reference's shorter side."),
                     io.Int.Input("seed", default=0, min=0, max=0xffffffffffffffff, control_after_generate=True,
                                  tooltip="Seed of the noise."),
                     io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps."),
@@ -138,19 +140,19 @@ class MaskedSampler(io.ComfyNode):
                     io.Model.Input("model", optional=True, tooltip="From Apply PGPIS, when no GUIDER is connected."),
                     io.Conditioning.Input("positive", optional=True, tooltip="From Apply PGPIS, with MODEL."),
                     io.Conditioning.Input("negative", optional=True, tooltip="From Apply PGPIS, with MODEL."),
-                    io.Float.Input("grow", default=0.0, min=-0.5, max=0.5, step=0.005, optional=True, tooltip="How far the "
+                    io.Float.Input("grow", default=GROW, min=-0.5, max=0.5, step=0.005, optional=True, tooltip="How far the "
                                    "mask grows on all sides before it fades, as a share of the reference's shorter side; "
-                                   "below 0 it shrinks."),
+                                   "below 0 it shrinks, at 0 nothing outside the mask changes."),
                     io.Combo.Input("fade", options=list(FADES), default=FADES[0], optional=True, tooltip="Where the feather "
-                                   "lies: inside the mask, so that nothing outside changes, or outside, so that all of the "
-                                   "mask is new.")],
+                                   "lies: inside the grown mask, beyond which nothing changes, or outside, so that all of "
+                                   "the grown mask is new.")],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The sampled latents, before pasting."),
                      io.Image.Output(display_name="image", tooltip="The decoded pictures with the kept part pasted back, at "
                                      "the reference's size.")])
 
     @classmethod
     def execute(cls, latent, vae, reference, mask, feather, seed, steps, cfg, sampler_name, scheduler, denoise, guider=None,
-                model=None, positive=None, negative=None, grow=0.0, fade=FADES[0]) -> io.NodeOutput:
+                model=None, positive=None, negative=None, grow=GROW, fade=FADES[0]) -> io.NodeOutput:
         guider = _guider(guider, model, positive, negative, cfg)
         samples = latent["samples"]
         count, size = samples.shape[0], (samples.shape[-2] * 8, samples.shape[-1] * 8)

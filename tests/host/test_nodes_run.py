@@ -114,7 +114,7 @@ def masked(host, guided, feather, denoise=1.0, reference="reference.png"):
         mask=("LoadImageMask", {"image": "mask.png", "channel": "red"}),
         sample=("PGPISMaskedSampler", {"vae": ["base", 1], "reference": ["reference", 0], "mask": ["mask", 0],
                                        "feather": feather, "seed": 3, "steps": 3, "cfg": 2.0, "sampler_name": "euler",
-                                       "scheduler": "normal", "denoise": denoise, **inputs}),
+                                       "scheduler": "normal", "denoise": denoise, "grow": 0.0, **inputs}),
         save=("SaveImage", {"images": ["sample", 1], "filename_prefix": "m"}))))
 
 

@@ -18,6 +18,7 @@ from ..pgpis_models.poses.formats import from_pose_keypoint
 from ..pgpis_models.poses.library import library, own_files, save_poses
 from .embedding import PERSON_TOOLTIP, person_choice
 from .mannequin import drawn_outputs, figure_outputs, size_inputs
+from .schema import aliases
 from .types import PoseKeypointType
 
 DATA = Path(__file__).resolve().parents[1] / "web" / "pose_library" / "poses.json"
@@ -54,6 +55,7 @@ class PoseLibrary(io.ComfyNode):
         names = list(library(DATA))
         return io.Schema(
             node_id="PGPISPoseLibrary", display_name="Pose Library", category="PGPIS/pose",
+            **aliases("openpose", "skeleton", "pose presets", "gallery", "person", "mannequin"),
             description="Poses by name: people who stand, walk, run, dance, sit, reach and lie. The gallery below searches "
                         "them by word. Own poses, which Save Pose keeps, come after them. What it gives fits the canvas.",
             inputs=[io.Combo.Input("name", options=[*names, *_own()], default=names[0], tooltip="The pose: one of the "
@@ -100,6 +102,7 @@ class SavePose(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISSavePose", display_name="Save Pose", category="PGPIS/pose", is_output_node=True,
+            **aliases("openpose json", "skeleton", "export pose", "keypoints"),
             description="Keeps poses as a file that Pose Library lists and Load Pose reads, with the body of those that a "
                         "Pose Mannequin or the library made.",
             inputs=[PoseKeypointType.Input("pose", tooltip="Pose(s) to keep; all frames go into one file."),

@@ -84,7 +84,7 @@ def shown_in() -> dict[str, list[str]]:
 
 def kind_of(kind: str | list, options: dict) -> str:
     """An input's type in words: range and default of a number, choices of a short list that is no list of files."""
-    choices = kind if isinstance(kind, list) else options.get("options") if kind == "COMBO" else None
+    choices = kind if isinstance(kind, list) else options.get("options", []) if kind == "COMBO" else None
     if choices is not None:
         named = 2 <= len(choices) <= MOST_CHOICES and not any(re.search(r"\.\w+$", str(one)) for one in choices)
         return "one of: " + ", ".join(map(str, choices)) if named else "choice"

@@ -103,7 +103,10 @@ async function show(page, seen, width) {
 async function search(page, words) {
   const found = {}, box = page.locator('[role=dialog] input, .comfy-vue-node-search-box-container input').first()
   await page.evaluate(load, [{ nodes: [], links: [], groups: [], version: 0.4, last_node_id: 0, last_link_id: 0 }, 'empty'])
-  await page.mouse.dblclick(800, 600)
+  for (let tries = 0; tries < 5 && !await box.isVisible(); tries++) { // a page that is busy takes two clicks for two
+    await page.mouse.dblclick(800, 600)
+    await page.waitForTimeout(2 * SEARCHED)
+  }
   for (const one of words) {
     await box.fill(one)
     await page.waitForTimeout(SEARCHED)

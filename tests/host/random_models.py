@@ -36,7 +36,7 @@ VELOCITY_BIAS, VELOCITY = "model.diffusion_model.output_blocks.11.1.transformer_
 # What the tests change of the authors' sizes: pictures of few pixels, since widths decide over what loads and fits; and of
 # the UNet's weights those of the narrow blocks, where each kind of weight is, so that no second UNet lies in memory.
 NARROW = ("conv_in.", "time_embedding.", "down_blocks.0.", "up_blocks.3.", "conv_norm_out.", "conv_out.")
-METHODS = {"cfld": ("sd15", dict(image_size=(64, 64))),
+METHODS = {"cfld": ("sd15", dict(image_size=(32, 32))),
            "mcld": ("sd15", dict(image_size=(64, 64), trained_unet=tuple(f"{name}*" for name in NARROW))),
            "fpdm": ("sd21", dict(image_size=(64, 48), source_size=(112, 112), unet_trained=NARROW))}
 

@@ -22,7 +22,7 @@ class Standing(torch.nn.Module):
         return torch.tensor([[0.3 * width, 0.1 * height, 0.7 * width, 0.9 * height]]), coarse, fine, half, half
 
 
-@pytest.mark.parametrize("name, kinds, size", [("cfld_sd15", ("sd15", "cfld"), (128, 128)),
+@pytest.mark.parametrize("name, kinds, size", [("cfld_sd15", ("sd15", "cfld"), (64, 64)),
                                                ("mcld_sd15", ("sd15", "mcld", "clip"), (64, 64)),
                                                ("fpdm_sd21", ("sd21", "fpdm"), (64, 48))])
 def test_a_workflow_for_photos_runs_at_full_width(name, kinds, size, server):

@@ -12,7 +12,7 @@ from . import densepose, loaders
 FILES = [
     "transfer", "loaders", "presets", "demo",
     "pose", "detecting",
-    "pose_editor",
+    "pose_editor", "skeleton_pictures", "scoring",
     "mannequin", "pose_library",
     "densepose", "texture", "face",
     "appearance", "multifocal", "fusion", "queries",

@@ -1,10 +1,11 @@
 // Loads workflows in ComfyUI's own frontend and writes down what it makes of them.
 //
 // node driver.mjs JOB.json with
-//   {url, browser, playwright, report, workflows: [{name, workflow, queue, width, screenshot}], searches: [words]}
-// queue: run it and wait for its end. width: of the screenshot in pixels. screenshot: path or null.
+//   {url, browser, playwright, report, workflows: [{name, workflow, queue, width, screenshot, module}], searches: [words]}
+// queue: run it and wait for its end. width: of the screenshot in pixels. screenshot: path or null. module: path of a module
+// whose default export is given (page, {load, execute}) once the workflow is loaded, or nothing; what it returns is `acted`.
 // The report: {version, searches: {words: [what the search of nodes lists, best first]}, workflows: [{name, missing, dialog, alerts, nodes: [{id, type, title, widgets, box, least}], groups: [{title,
-//   box}], links, api, saved, execution, error, images}]}; boxes are [x, y, width, height] in canvas units.
+//   box}], links, api, saved, execution, error, images, acted}]}; boxes are [x, y, width, height] in canvas units.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -136,7 +137,7 @@ try {
   await page.addStyleTag({ content: '.p-toast { opacity: 0 !important }' }) // would cover the graph in its picture
   await page.waitForFunction(() => window.app?.vueAppReady === true && !!window.LiteGraph?.registered_node_types.KSampler)
   if (job.searches?.length) report.searches = await search(page, job.searches)
-  for (const { name, workflow, queue, width, screenshot: path } of job.workflows) {
+  for (const { name, workflow, queue, width, screenshot: path, module } of job.workflows) {
     await page.evaluate(load, [workflow, name])
     const seen = { name, execution: null, error: null, ...await page.evaluate(describe) }
     if (queue) {
@@ -146,6 +147,11 @@ try {
       await page.waitForTimeout(2000)
       Object.assign(seen, await page.evaluate(execute, RUN_PATIENCE))
       await page.waitForTimeout(500)
+    }
+    if (module) {
+      const { default: act } = await import(pathToFileURL(module).href)
+      seen.acted = await act(page, { load: (graph) => page.evaluate(load, [graph, name]),
+                                     execute: () => page.evaluate(execute, RUN_PATIENCE) })
     }
     const clip = await show(page, seen, width ?? 1600)
     const ids = workflow.nodes.filter(n => n.type === 'LoadImage' || (queue && SHOWN.includes(n.type)))

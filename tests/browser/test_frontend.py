@@ -2,67 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.chromium import drive, missing_tools
-from tests.host.http_host import (
-    COMFY,
-    FRONTEND_ONLY,
-    add_missing_methods,
-    add_random_demo,
-    demo_is_trained,
-    make_base,
-    serve,
-    to_api,
-    widget_slots,
-    workflow_files,
-)
-from tools.picture_workflows import NEEDS_DOWNLOADS, stand_in
+from tests.browser.conftest import SEARCHES
+from tests.host.http_host import FRONTEND_ONLY, to_api, widget_slots, workflow_files
+from tools.picture_workflows import NEEDS_DOWNLOADS
 
 NAMES = [path.stem for path in workflow_files()]
-# What people type -> the node that they want.
-SEARCHES = {"pose transfer": "PGPISPoseTransfer", "openpose": "PGPISLoadPose", "person": "PGPISFitPerson",
-            "try on": "PGPISMaskedSampler", "skeleton": "PGPISDrawPose", "garment": "PGPISEditTexture"}
 FIRST = 4      # places of a list that one reads
 SHOWN = {"PGPISDemoPicture", "PreviewImage", "SaveImage"}
-
-
-@pytest.fixture(scope="module")
-def driven(tmp_path_factory):
-    """What driver.mjs reports, its workflows by name, with the saved file and the host's node types beside each."""
-    if not (COMFY / "main.py").is_file():
-        pytest.skip(f"no ComfyUI at {COMFY}; set COMFYUI_PATH to a ComfyUI folder to run the browser tests")
-    lacking = missing_tools()
-    if lacking:
-        pytest.skip(lacking)
-    folder = tmp_path_factory.mktemp("browser")
-    base = make_base(folder / "base")
-    stand_in(base)
-    if not demo_is_trained():
-        add_random_demo(base)
-    add_missing_methods(base)
-    saved = {path.stem: json.loads(path.read_text()) for path in workflow_files()}
-    jobs = [{"name": name, "workflow": workflow, "queue": name not in NEEDS_DOWNLOADS, "width": 1600,
-             "screenshot": str(folder / f"{name}.png")} for name, workflow in saved.items()]
-    broken = json.loads(json.dumps(saved["cfld_pose_transfer"]))
-    next(node for node in broken["nodes"] if node["type"] == "PGPISApply")["type"] = "PGPISNoSuch"
-    jobs.append({"name": "broken", "workflow": broken, "queue": False, "width": 1600, "screenshot": None})
-    with serve(base) as host:
-        report = drive(host.url, jobs, searches=SEARCHES)
-        print(f"frontend of ComfyUI {report['version'].get('comfyui_version')}")
-        workflows = {one["name"]: one | {"file": saved.get(one["name"]), "info": host.object_info,
-                                         "screenshot": folder / f"{one['name']}.png"} for one in report["workflows"]}
-        return report | {"workflows": workflows, "info": host.object_info}
-
-
-@pytest.fixture(scope="module")
-def seen(driven):
-    """name -> what driver.mjs saw of a workflow."""
-    return driven["workflows"]
 
 
 @pytest.mark.parametrize("name", NAMES)

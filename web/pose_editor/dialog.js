@@ -2,8 +2,8 @@
 import { IN_DIALOG, OF_FRAMES, toolbar } from "./toolbar.js"
 import { View } from "./view.js"
 
-const HELP = "Drag a joint: limbs keep their lengths, Shift stretches. Drag a limb or the neck: the whole person. Double click or H: "
-  + "hide. Arrows: one pixel, with Shift ten. + − size, [ ] turn. Wheel: zoom, drag the ground: pan."
+const HELP = "Drag a joint; Shift stretches · drag a limb: the whole person · H hides · arrows: 1 pixel, Shift 10 · + − [ ] size, "
+  + "turn · wheel: zoom"
 
 /** Opens the dialog on a session; picture: the background, or null. Gives {redraw, close}. closed: called at the end. */
 export function openDialog(session, { picture = null, title = "Pose Editor", closed = () => {} } = {}) {

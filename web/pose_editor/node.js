@@ -39,6 +39,7 @@ function attach(node) {
     serialize: false, hideOnZoom: false, getMinHeight: () => HEIGHT, getValue: () => "", setValue: () => {}
   })
   widget.serialize = false   // the text is what is saved
+  widget.editor = editor
   showText(node, text, false)
 
   function open() {

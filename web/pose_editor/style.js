@@ -7,7 +7,7 @@ const CSS = `
   box-sizing: border-box; }
 .pgpis-pose * { box-sizing: border-box; }
 .pgpis-pose [hidden] { display: none !important; }
-.pgpis-pose-node { display: flex; flex-direction: column; width: 100%; height: 100%; min-height: 320px; overflow: hidden;
+.pgpis-pose-node { display: flex; flex-direction: column; width: 100%; height: 100%; min-height: 400px; overflow: hidden;
   border: 1px solid var(--pose-line); border-radius: 8px; background: var(--pose-ground); }
 .pgpis-pose-node .pgpis-pose-bar { padding: 2px 4px; background: var(--pose-bar); border-bottom: 1px solid var(--pose-line); }
 .pgpis-pose-bar { display: flex; align-items: center; gap: 1px; flex: none; }
@@ -20,7 +20,7 @@ const CSS = `
 .pgpis-pose-button[data-action=open] { margin-left: auto; }
 .pgpis-pose-view { position: relative; flex: 1 1 0; min-height: 0; overflow: hidden; touch-action: none; user-select: none; }
 .pgpis-pose-view canvas { position: absolute; inset: 0; width: 100%; height: 100%; display: block; }
-.pgpis-pose-view:has(textarea:focus) { box-shadow: inset 0 0 0 1px color-mix(in srgb, var(--pose-accent) 70%, transparent); }
+.pgpis-pose-node .pgpis-pose-view:has(textarea:focus) { box-shadow: inset 0 0 0 1px color-mix(in srgb, var(--pose-accent) 70%, transparent); }
 .pgpis-pose-keys { position: absolute; left: 0; top: 0; width: 1px; height: 1px; padding: 0; border: 0; opacity: 0; resize: none;
   pointer-events: none; }
 .pgpis-pose-label { position: absolute; left: 8px; bottom: 7px; padding: 2px 7px; border-radius: 5px; pointer-events: none;

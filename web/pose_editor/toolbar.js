@@ -46,7 +46,7 @@ const ACTIONS = {
   frameRemove: ["Remove this frame", ({ session }) => session.removeFrame(), ({ session }) => session.frames.length > 1]
 }
 
-export const IN_NODE = ["undo", "redo", GAP, "mirror", "hide", GAP, "input", "clear", "text", GAP, "open"]
+export const IN_NODE = ["undo", "redo", GAP, "mirror", "hide", GAP, "input", "clear", "text", "open"]
 export const IN_DIALOG = ["undo", "redo", GAP, "mirror", "hide", GAP, "add", "remove", "copy", "paste", GAP, "input", "clear", GAP,
   "fit"]
 export const OF_FRAMES = ["before", "after", GAP, "frameAdd", "frameRemove"]

@@ -1,0 +1,79 @@
+"""One host and one browser for all browser tests: what driver.mjs saw of every workflow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.browser.chromium import drive, missing_tools
+from tests.host.http_host import (
+    COMFY,
+    add_missing_methods,
+    add_random_demo,
+    demo_is_trained,
+    make_base,
+    serve,
+    workflow_files,
+)
+from tools.picture_workflows import NEEDS_DOWNLOADS, stand_in
+
+HERE = Path(__file__).resolve().parent
+# What people type -> the node that they want.
+SEARCHES = {"pose transfer": "PGPISPoseTransfer", "openpose": "PGPISLoadPose", "person": "PGPISFitPerson",
+            "try on": "PGPISMaskedSampler", "skeleton": "PGPISDrawPose", "garment": "PGPISEditTexture"}
+
+
+def node(number: int, kind: str, inputs: list[dict], outputs: list[dict], values: list) -> dict:
+    return {"id": number, "type": kind, "pos": [60 + 420 * (number - 1), 120], "size": [400, 526], "flags": {}, "order": number,
+            "mode": 0, "inputs": inputs, "outputs": outputs, "properties": {}, "widgets_values": values}
+
+
+def editor_workflow() -> dict:
+    """A Pose Editor whose picture and pose are shown."""
+    return {
+        "last_node_id": 3, "last_link_id": 2, "version": 0.4, "groups": [], "config": {}, "extra": {},
+        "nodes": [node(1, "PGPISPoseEditor", [{"name": "pose", "type": "POSE_KEYPOINT", "link": None},
+                                              {"name": "image", "type": "IMAGE", "link": None}],
+                       [{"name": "pose", "type": "POSE_KEYPOINT", "links": [2]}, {"name": "image", "type": "IMAGE", "links": [1]}],
+                       ["", 512, 768]),
+                  node(2, "PreviewImage", [{"name": "images", "type": "IMAGE", "link": 1}], [], []),
+                  node(3, "PreviewAny", [{"name": "source", "type": "*", "link": 2}], [], [])],
+        "links": [[1, 1, 1, 2, 0, "IMAGE"], [2, 1, 0, 3, 0, "POSE_KEYPOINT"]]}
+
+
+@pytest.fixture(scope="session")
+def driven(tmp_path_factory):
+    """What driver.mjs reports, its workflows by name, with the saved file and the host's node types beside each."""
+    if not (COMFY / "main.py").is_file():
+        pytest.skip(f"no ComfyUI at {COMFY}; set COMFYUI_PATH to a ComfyUI folder to run the browser tests")
+    lacking = missing_tools()
+    if lacking:
+        pytest.skip(lacking)
+    folder = tmp_path_factory.mktemp("browser")
+    base = make_base(folder / "base")
+    stand_in(base)
+    if not demo_is_trained():
+        add_random_demo(base)
+    add_missing_methods(base)
+    saved = {path.stem: json.loads(path.read_text()) for path in workflow_files()}
+    jobs = [{"name": name, "workflow": workflow, "queue": name not in NEEDS_DOWNLOADS, "width": 1600,
+             "screenshot": str(folder / f"{name}.png")} for name, workflow in saved.items()]
+    broken = json.loads(json.dumps(saved["cfld_pose_transfer"]))
+    next(node for node in broken["nodes"] if node["type"] == "PGPISApply")["type"] = "PGPISNoSuch"
+    jobs.append({"name": "broken", "workflow": broken, "queue": False, "width": 1600, "screenshot": None})
+    jobs.append({"name": "pose editor", "workflow": editor_workflow(), "queue": False, "width": 1600, "screenshot": None,
+                 "module": str(HERE / "pose_editor.mjs")})
+    with serve(base) as host:
+        report = drive(host.url, jobs, searches=SEARCHES)
+        print(f"frontend of ComfyUI {report['version'].get('comfyui_version')}")
+        workflows = {one["name"]: one | {"file": saved.get(one["name"]), "info": host.object_info,
+                                         "screenshot": folder / f"{one['name']}.png"} for one in report["workflows"]}
+        return report | {"workflows": workflows, "info": host.object_info}
+
+
+@pytest.fixture(scope="session")
+def seen(driven):
+    """name -> what driver.mjs saw of a workflow."""
+    return driven["workflows"]

@@ -29,25 +29,26 @@ class PoseEditor(io.ComfyNode):
             **aliases("skeleton", "keypoints", "draw pose", "edit joints", "pose by hand"),
             description="Poses made or corrected by hand. Drag a joint: limbs keep their lengths, hold Shift to stretch. "
                         "Double click a joint or press H to hide it. Drag a limb or the neck to move the person. Several "
-                        "people and frames, mirroring, copies from frame to frame, undo. The pose is kept in the text, so it "
-                        "is saved with the workflow.",
+                        "people and frames, mirroring, copies from frame to frame, undo. The pose is kept in the text, so "
+                        "it is saved with the workflow.",
             inputs=[io.String.Input("text", multiline=True, default="", socketless=True, tooltip="The edited pose as "
-                                    "POSE_KEYPOINT JSON, in pixels of its canvas; the editor writes it. JSON of other editors "
-                                    "can be pasted here. Empty: the input pose as it comes, or a standing person."),
+                                    "POSE_KEYPOINT JSON, in pixels of its canvas; the editor writes it. JSON of other "
+                                    "editors can be pasted here. Empty: the input pose as it comes, or a standing person."),
                     io.Int.Input("width", default=512, min=16, max=16384, tooltip="Width of the canvas in pixels. Another "
                                  "value fits the pose to the new canvas. Not used by poses and pictures that come in while "
                                  "nothing was edited: they bring their own."),
-                    io.Int.Input("height", default=768, min=16, max=16384, tooltip="Height of the canvas in pixels, likewise."),
-                    PoseKeypointType.Input("pose", optional=True, tooltip="Pose(s) to edit, such as a detector found. Run the "
-                                           "workflow once to see them in the editor. As long as nothing is edited they pass "
-                                           "unchanged; after that the edited pose stays, and the button with the arrow takes "
-                                           "the input anew."),
-                    io.Image.Input("image", optional=True, tooltip="Picture(s) to show dimmed behind the pose, one or one per "
-                                   "frame. That of Load Image is there at once, others after a run.")],
-            outputs=[PoseKeypointType.Output(display_name="pose", tooltip="The edited pose(s) with all people, one entry per "
-                                             "frame, in pixels of its canvas."),
-                     io.Image.Output(display_name="image", tooltip="Skeletons of all people on black, one picture per frame, "
-                                     "of the first frame's canvas; frames of another canvas are fitted into it.")])
+                    io.Int.Input("height", default=768, min=16, max=16384, tooltip="Height of the canvas in pixels, "
+                                 "likewise."),
+                    PoseKeypointType.Input("pose", optional=True, tooltip="Pose(s) to edit, such as a detector "
+                                           "found. Run the workflow once to see them in the editor. As long as nothing is "
+                                           "edited they pass unchanged; after that the edited pose stays, and the button "
+                                           "with the arrow takes the input anew."),
+                    io.Image.Input("image", optional=True, tooltip="Picture(s) to show dimmed behind the pose, one or one "
+                                   "per frame. That of Load Image is there at once, others after a run.")],
+            outputs=[PoseKeypointType.Output(display_name="pose", tooltip="The edited pose(s) with all people, one entry "
+                                             "per frame, in pixels of its canvas."),
+                     io.Image.Output(display_name="image", tooltip="Skeletons of all people on black, one picture per "
+                                     "frame, of the first frame's canvas; frames of another canvas are fitted into it.")])
 
     @classmethod
     def execute(cls, text, width, height, pose=None, image=None) -> io.NodeOutput:

@@ -28,35 +28,35 @@ class PoseScore(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISPoseScore", display_name="Pose Score", category="PGPIS/pose",
-            description="Measures how well results obey the pose that was wanted: OKS (COCO's similarity), PCK at 0.1 and 0.2 "
-                        "of the torso, and the mean distance. Find the results' poses with Extract Pose or another detector. "
-                        "Of several results the best one comes out, by pose or by the likeness of its face, so that the best "
-                        "of N is one node.",
+            description="Measures how well results obey the pose that was wanted: OKS (COCO's similarity), PCK at 0.1 and "
+                        "0.2 of the torso, and the mean distance. Find the results' poses with Extract Pose or another "
+                        "detector. Of several results the best one comes out, by pose or by the likeness of its face, so "
+                        "that the best of N is one node.",
             inputs=[PoseKeypointType.Input("wanted", tooltip="The pose that was asked for: one, or one per result."),
-                    PoseKeypointType.Input("found", tooltip="The poses found in the results, one frame per result; of several "
-                                           "people the one nearest to the wanted pose counts. Canvases of another size are "
-                                           "stretched to the wanted pose's."),
-                    io.Image.Input("image", optional=True, tooltip="The results, one per frame of found. Without them there is "
-                                   "no best picture, and the overlay is on black."),
+                    PoseKeypointType.Input("found", tooltip="The poses found in the results, one frame per result; of "
+                                           "several people the one nearest to the wanted pose counts. Canvases of another "
+                                           "size are stretched to the wanted pose's."),
+                    io.Image.Input("image", optional=True, tooltip="The results, one per frame of found. Without them there "
+                                   "is no best picture, and the overlay is on black."),
                     FaceEmbedsType.Input("face", optional=True, tooltip="Face of the person from the photo: one, or one per "
                                          "result."),
-                    FaceEmbedsType.Input("result_face", optional=True, tooltip="Faces of the results, one per result, of the "
-                                         "same encoder."),
-                    io.Combo.Input("choose_by", options=[BY_POSE, BY_FACE], default=BY_POSE, tooltip="What the best result is "
-                                   "best in: the highest OKS, or the highest cosine of the faces (needs face and "
+                    FaceEmbedsType.Input("result_face", optional=True, tooltip="Faces of the results, one per result, of "
+                                         "the same encoder."),
+                    io.Combo.Input("choose_by", options=[BY_POSE, BY_FACE], default=BY_POSE, tooltip="What the best result "
+                                   "is best in: the highest OKS, or the highest cosine of the faces (needs face and "
                                    "result_face)."),
                     io.Int.Input("person", default=-1, min=-1, max=99, optional=True, tooltip=f"Of the wanted pose. "
                                  f"{PERSON_TOOLTIP}")],
             outputs=[io.Image.Output(display_name="best", tooltip="The best result, one picture."),
                      io.Image.Output(display_name="overlay", tooltip="Every result dimmed, the pose found in colours, the "
-                                     "wanted one in white. Lines join them: green within 0.1 of the torso, yellow within 0.2, "
-                                     "else red; a red ring is a joint that was not found."),
-                     io.Float.Output(display_name="score", tooltip="Of the best result, 0..1: OKS, or the cosine of the faces "
-                                     "where these choose."),
+                                     "wanted one in white. Lines join them: green within 0.1 of the torso, yellow within "
+                                     "0.2, else red; a red ring is a joint that was not found."),
+                     io.Float.Output(display_name="score", tooltip="Of the best result, 0..1: OKS, or the cosine of the "
+                                     "faces where these choose."),
                      io.Int.Output(display_name="index", tooltip="Which result is the best, counted from 0."),
-                     io.String.Output(display_name="table", tooltip="One line per result, tab separated: OKS and PCK as shares, "
-                                      "distance in pixels of the wanted pose's canvas, joints that were not found, and the "
-                                      "cosine of the faces where given.")])
+                     io.String.Output(display_name="table", tooltip="One line per result, tab separated: OKS and PCK as "
+                                      "shares, distance in pixels of the wanted pose's canvas, joints that were not found, "
+                                      "and the cosine of the faces where given.")])
 
     @classmethod
     def execute(cls, wanted, found, choose_by, image=None, face=None, result_face=None, person=-1) -> io.NodeOutput:
@@ -93,8 +93,8 @@ def _cosines(face, result_face, count: int, choose_by: str) -> np.ndarray | None
     if face is None or result_face is None:
         if choose_by == BY_FACE:
             lacking = " and ".join(name for name, one in (("face", face), ("result_face", result_face)) if one is None)
-            raise ValueError(f"choose_by is {BY_FACE!r} but {lacking} came empty; expected FACE_EMBEDS of the person's photo and "
-                             f"of the results. Connect Face Embedding, or choose by {BY_POSE!r}")
+            raise ValueError(f"choose_by is {BY_FACE!r} but {lacking} came empty; expected FACE_EMBEDS of the person's "
+                             f"photo and of the results. Connect Face Embedding, or choose by {BY_POSE!r}")
         return None
     length = getattr(getattr(face, "vectors", None), "shape", (0, 0))[-1]
     vectors = [matched(count, checked_faces(one, length), name).double().numpy()

@@ -148,7 +148,8 @@ said.stretched = posing.dragged(job.points, 7, ...job.far, true)""",
 def session(body: str) -> str:
     """A session on the job's text, in which `body` is done; what it holds after each step."""
     return f"""
-const texts = [], one = new session.Session({{ size: {{ width: {CANVAS[1]}, height: {CANVAS[0]} }}, write: (text) => texts.push(text) }})
+const size = {{ width: {CANVAS[1]}, height: {CANVAS[0]} }}, texts = []
+const one = new session.Session({{ size, write: (text) => texts.push(text) }})
 one.read(job.text ?? "")
 {body}
 Object.assign(said, {{ texts, text: one.text, frame: one.frame, person: one.person, problem: one.problem }})"""
@@ -197,8 +198,8 @@ def test_undo_and_redo_give_back_every_text_letter_by_letter(page):
     text = json.dumps(to_pose_keypoint(Keypoints(people(1)[0], np.ones(18, bool), CANVAS)), indent=1)
     said = page(session("""
 const seen = [one.text]
-const steps = [() => one.mirror(), () => one.toggle(7), () => one.addPerson(), () => one.addFrame(), () => one.removePerson(),
-  () => one.scale(1.1), () => one.clear()]
+const steps = [() => one.mirror(), () => one.toggle(7), () => one.addPerson(), () => one.addFrame(),
+  () => one.removePerson(), () => one.scale(1.1), () => one.clear()]
 for (const step of steps) { step(); seen.push(one.text) }
 said.back = [], said.forth = []
 for (const text of seen.slice(0, -1).reverse()) { one.undo(); said.back.push(one.text === text) }
@@ -234,7 +235,8 @@ def test_a_joint_that_was_never_found_can_be_brought_in(page):
 
 
 def test_a_pose_copied_to_another_frame_replaces_the_same_person_there(page):
-    first, second = (Keypoints(xy, np.ones(18, bool), size) for xy, size in zip(people(2), (CANVAS, (960, 720)), strict=True))
+    first, second = (Keypoints(xy, np.ones(18, bool), size)
+                     for xy, size in zip(people(2), (CANVAS, (960, 720)), strict=True))
     said = page(session("one.copy(); one.goTo(1); one.paste(); said.there = one.text; one.paste()"),
                 {"text": json.dumps(to_pose_keypoint([first, second]))})
     frames = json.loads(said["there"])
@@ -274,9 +276,10 @@ def test_other_canvases_units_and_editors_are_read_alike_on_both_sides(page):
 
 
 def test_what_is_no_pose_is_said_and_stays(page):
-    texts = ["hello", '{"people": 3}', '[{"canvas_width": 4}]', '[{"people": [{"pose_keypoints_2d": [1, 2, 3]}]}]', "[]", "[3]",
-             "fashion.jpg: [1]: [2]"]
-    body = "said.all = job.map((text) => {" + session("""one.mirror(); one.startDrag(0, 4, 0, 0); one.dragTo(9, 9); one.endDrag()
+    texts = ["hello", '{"people": 3}', '[{"canvas_width": 4}]', '[{"people": [{"pose_keypoints_2d": [1, 2, 3]}]}]', "[]",
+             "[3]", "fashion.jpg: [1]: [2]"]
+    body = "said.all = job.map((text) => {" + session("""
+one.mirror(); one.startDrag(0, 4, 0, 0); one.dragTo(9, 9); one.endDrag()
 const kept = one.text; one.clear(); one.undo()""").replace("job.text", "text").replace("said,", "{},") + \
         "\nreturn [one.problem, kept, one.text] })"
     for text, (problem, kept, back) in zip(texts, page(body, texts)["all"], strict=True):

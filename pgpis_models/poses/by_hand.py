@@ -1,5 +1,5 @@
-"""Poses that somebody edits: text of any editor to frames that every node can take, a person to begin with, and pictures of all
-people of a frame. The page's side is web/pose_editor."""
+"""Poses that somebody edits: text of any editor to frames that every node can take, a person to begin with, and pictures of
+all people of a frame. The page's side is web/pose_editor."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def edited_frames(text: str, canvas: tuple[int, int]) -> list[dict]:
     """POSE_KEYPOINT frames of a text that an editor wrote: JSON of POSE_KEYPOINT, of OpenPose, of editors that write
     {width, height, keypoints: [[[x, y], ...]]}, or any other text that `parse_poses` reads.
 
-    canvas: (H, W) in pixels, for frames that do not say theirs. All lists have their full length and only finite numbers; what
-    was not finite is missing. A frame may have no people. Raises ValueError that says where the text has another form.
+    canvas: (H, W) in pixels, for frames that do not say theirs. All lists have their full length and only finite numbers;
+    what was not finite is missing. A frame may have no people. Raises ValueError that says where the text has another form.
     """
     frames = parse_poses(_in_known_form(text), canvas, "the text of the pose")
     from_pose_keypoint(frames, empty=NOBODY)   # the form of every frame
@@ -72,8 +72,8 @@ def _joint(joint: Any) -> list:
 
 
 def finished(frame: dict) -> dict:
-    """A frame that `from_pose_keypoint` reads, with the lists that other nodes need: face (70) and hands (21 each) are there at
-    full length, and joints with a number that is none are (0, 0, 0), confidence 0."""
+    """A frame that `from_pose_keypoint` reads, with the lists that other nodes need: face (70) and hands (21 each) are there
+    at full length, and joints with a number that is none are (0, 0, 0), confidence 0."""
     people = []
     for person in frame.get("people") or []:
         lists = {BODY: _finite(person.get(BODY), 18)}

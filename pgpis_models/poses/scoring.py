@@ -12,8 +12,8 @@ from .drawing import LIMBS, draw_openpose
 from .keypoints import JOINTS, Keypoints
 
 # COCO's sigmas of its joints (cocoeval.py), in OpenPose's order; the neck, which COCO has not, as a shoulder.
-SIGMAS = (0.026, 0.079, 0.079, 0.072, 0.062, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089, 0.107, 0.087, 0.089, 0.025, 0.025, 0.035,
-          0.035)
+SIGMAS = (0.026, 0.079, 0.079, 0.072, 0.062, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089, 0.107, 0.087, 0.089, 0.025, 0.025,
+          0.035, 0.035)
 AREA_OF_BOX = 0.53   # area of a person in shares of the box, where there is no segmentation (CrowdPose's evaluation)
 NEAR, FAR = 0.1, 0.2   # shares of the torso within which a joint counts for PCK
 NECK, SHOULDERS, HIPS = JOINTS.index("neck"), (2, 5), (8, 11)
@@ -37,8 +37,8 @@ class Score:
 
 
 def torso(pose: Keypoints) -> float:
-    """Diameter of the torso in pixels, the longer of both diagonals from a shoulder to the other side's hip (as PCK on FLIC takes
-    it); without one the neck to a hip, else it is made of the shoulders' distance, else of the box's diagonal."""
+    """Diameter of the torso in pixels, the longer of both diagonals from a shoulder to the other side's hip (as PCK on FLIC
+    takes it); without one the neck to a hip, else it is made of the shoulders' distance, else of the box's diagonal."""
     def span(pairs) -> float:
         return max((float(np.linalg.norm(pose.xy[a] - pose.xy[b])) for a, b in pairs
                     if pose.present[a] and pose.present[b]), default=0.0)
@@ -52,8 +52,8 @@ def score(wanted: Keypoints, found: Keypoints | None) -> Score:
     """The pose that was found against the one that was wanted; every wanted joint on its canvas counts, and one that was not
     found is wrong. found: on a canvas of its own, which is stretched to the wanted one's; None: nobody.
 
-    OKS as COCO defines it: the mean of exp(-d^2 / (2 s^2 k^2)), k = 2 sigma, s^2 the person's area. Raises ValueError when the
-    wanted pose has no joint on its canvas.
+    OKS as COCO defines it: the mean of exp(-d^2 / (2 s^2 k^2)), k = 2 sigma, s^2 the person's area. Raises ValueError when
+    the wanted pose has no joint on its canvas.
     """
     counted = wanted.on_canvas
     if not counted.any():
@@ -92,10 +92,10 @@ def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def overlay(picture: np.ndarray, wanted: Keypoints, found: Keypoints | None) -> np.ndarray:
-    """(H, W, 3) uint8: the picture dimmed, the pose that was found in OpenPose's colours, the wanted one as a white outline, and
+    """(H, W, 3) uint8: the picture dimmed, the pose that was found in OpenPose's colours, the wanted one in white, and
     from every wanted joint a line to where it was found: green within 0.1 of the torso, yellow within 0.2, else red. A ring
     marks a joint that was not found. Needs OpenCV."""
-    import cv2   # `drawing` says what to do when it is missing, and draws first
+    import cv2  # `drawing` says what to do when it is missing, and draws first
     size = picture.shape[:2]
     width = max(1.0, min(size) / 256)
     wanted = wanted.scaled_to(size)

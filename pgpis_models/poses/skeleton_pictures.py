@@ -1,15 +1,15 @@
 """Joints read back out of OpenPose pictures: discs and limbs in 18 colours on black, of any width, drawn by anybody.
 
-Every joint and every limb has a colour of its own, 20 degrees of hue apart; discs are bright, limbs at about 60 %. Discs say where
-joints are; limbs, which discs belong to each other, and where a joint is whose disc others cover. Which of red and blue comes
-first is what makes the limbs join: the colours themselves are the same set in either order.
+Every joint and every limb has a colour of its own, 20 degrees of hue apart; discs are bright, limbs at about 60 %. Discs say
+where joints are; limbs, which discs belong to each other, and where a joint is whose disc others cover. Which of red and
+blue comes first is what makes the limbs join: the colours themselves are the same set in either order.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,17 +18,22 @@ from .formats import to_pose_keypoint
 from .keypoints import Keypoints
 
 ORDERS = ("auto", "rgb", "bgr")
+LARGEST = 640            # pixels of the longer side that are looked at; larger pictures are made smaller
+MARGIN = 24              # pixels around what is coloured
 HUES = 18                # colours of joints; limb i has that of joint i
-LIT, GREY = 0.16, 0.35   # brightness (largest channel, 0..1) below which a pixel is ground, saturation below which it is no colour
-BRIGHT = (0.64, 0.84)    # where discs begin and are certain; limbs lie below
+LIT, GREY = 0.16, 0.35   # brightness (largest channel, 0..1) below which a pixel is ground; saturation of a colour
+BRIGHT = (0.66, 0.96)    # where discs begin and are certain; limbs lie below
+DIM = 0.3                # brightness that a limb has at least
 HUE_REACH = (0.4, 0.85)  # steps of hue within which a pixel certainly has a colour, and beyond which it has another
 LEAST_COVER = 0.22       # share of a disc that has to be seen
 ALONE_COVER = 0.7        # the same of a joint without any limb
-LEAST_LIMB = 0.75        # share of a limb's line that is its colour, of what is not hidden by others
-LEAST_JOINTS = 2         # of a person
+LEAST_LIMB = 0.6         # share of a limb's line that is its colour
+HIDDEN = 0.35            # what a covered pixel of that line counts against it, where one of the ground counts 1
+MOST_TOUCHING = 8        # discs of one colour in one part
+LEAST_JOINTS, LEAST_COVERS = 2, 0.5   # of a person: joints, and discs of them together
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Candidate:
     """A place where a joint may be: x, y in pixels, cover: the share of its disc that is seen, 0 for the end of a limb."""
 
@@ -37,74 +42,84 @@ class _Candidate:
     cover: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Seen:
-    """What a picture shows. hue: (H, W) in steps of 20 degrees, value: brightness 0..1, lit: whether it is coloured at all."""
+    """What a picture shows, by colours, whatever these mean. lit: (H, W) bool, coloured at all; limbs: per colour (H, W)
+    uint8, 1 where a limb of it is, one pixel wider; discs, ends: per colour, where discs are, and the ends of limbs; radius:
+    of discs in pixels."""
 
-    hue: np.ndarray
-    value: np.ndarray
     lit: np.ndarray
-    radius: float = 1.0
-    candidates: list[list[_Candidate]] = field(default_factory=list)   # per joint
-
-    def likeness(self, colour: int) -> np.ndarray:
-        """(H, W) float32 in 0..1: how much each pixel has this colour."""
-        away = np.abs(self.hue - colour)
-        away = np.minimum(away, HUES - away)
-        near, far = HUE_REACH
-        return np.clip((far - away) / (far - near), 0, 1) * self.lit
-
-    @property
-    def brightness(self) -> np.ndarray:
-        """(H, W) float32: 0 as dark as a limb, 1 as bright as a disc."""
-        low, high = BRIGHT
-        return np.clip((self.value - low) / (high - low), 0, 1)
+    limbs: list[np.ndarray]
+    discs: list[list[_Candidate]]
+    ends: list[list[_Candidate]]
+    radius: float
 
 
 def read_skeletons(picture: np.ndarray, order: str = ORDERS[0]) -> dict:
     """An OpenPose picture -> one POSE_KEYPOINT frame with everybody in it, in pixels of the picture.
 
-    picture: (H, W, 3) uint8, coloured limbs and joints on black. order: of its channels, "rgb", "bgr", or "auto": the one in which
-    more of the picture is limbs between their joints, rgb among equals. Joints that were not drawn have confidence 0; a picture
-    without skeletons has no people. Pixel index i covers [i, i + 1), so that joints read are those that were drawn truncated.
-    Raises ValueError for another array and another order. Needs OpenCV.
+    picture: (H, W, 3) uint8, coloured limbs and joints on black. order: of its channels, "rgb", "bgr", or "auto": the one in
+    which more joints hang together, rgb among equals. Joints that were not drawn have confidence 0; a picture without
+    skeletons has no people. Joints are where their discs have their middle, so up to a pixel above and left of what was
+    drawn truncated. Raises ValueError for another array and another order. Needs OpenCV.
     """
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; expected one of {', '.join(ORDERS)}")
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
         raise ValueError(f"a skeleton picture came as {picture.dtype} of shape {picture.shape}; expected (H, W, 3) uint8")
-    orders = ORDERS[1:] if order == "auto" else (order,)
-    found = [_read(picture if name == "rgb" else picture[..., ::-1]) for name in orders]
-    people, _ = max(found, key=lambda one: one[1])
-    frames = to_pose_keypoint(people)
-    return {"people": [frame["people"][0] for frame in frames], "canvas_height": picture.shape[0],
-            "canvas_width": picture.shape[1]}
+    small, scale, corner = _working_size(picture)
+    frame = {"people": [], "canvas_height": picture.shape[0], "canvas_width": picture.shape[1]}
+    if small is None:
+        return frame
+    seen = _look(small)
+    found = [_people(seen, name == "bgr") for name in (ORDERS[1:] if order == "auto" else (order,))]
+    best = max(found, key=lambda people: sum(len(person) ** 2 for person in people))
+    poses = []
+    for person in best:
+        xy, present = np.zeros((18, 2)), np.zeros(18, bool)
+        for joint, one in person.items():
+            xy[joint], present[joint] = (np.array((one.x, one.y)) + 0.5) * scale - 0.5 + corner, True
+        poses.append(Keypoints(xy, present, picture.shape[:2]))
+    return frame | {"people": [one["people"][0] for one in to_pose_keypoint(poses)]}
 
 
-def _read(picture: np.ndarray) -> tuple[list[Keypoints], float]:
-    """People, and the pixels of limbs' lengths that join them."""
-    seen = _colours(picture)
-    if seen is None:
-        return [], 0.0
-    _find_discs(seen)
-    _find_ends(seen)
-    return _people(seen, picture.shape[:2])
+def _working_size(picture: np.ndarray) -> tuple[np.ndarray | None, float, np.ndarray]:
+    """(the coloured part with a margin, smaller where it is large; pixels of the picture per pixel of it; its corner)."""
+    import cv2
+    rows, columns = (np.flatnonzero((picture.max(axis=2) > LIT * 255).any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return None, 1.0, np.zeros(2)
+    y0, x0 = max(int(rows[0]) - MARGIN, 0), max(int(columns[0]) - MARGIN, 0)
+    part = picture[y0:rows[-1] + MARGIN + 1, x0:columns[-1] + MARGIN + 1]
+    scale = max(1.0, max(picture.shape[:2]) / LARGEST)
+    if scale > 1:
+        sides = [max(1, round(side / scale)) for side in part.shape[1::-1]]
+        part = cv2.resize(part, sides, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(part), scale, np.array([x0, y0], np.float64)
 
 
-def _colours(picture: np.ndarray) -> _Seen | None:
+# --- what is there ------------------------------------------------------------------------------------------
+
+def _look(picture: np.ndarray) -> _Seen:
+    import cv2
     high, low = picture.max(axis=2).astype(np.float32), picture.min(axis=2).astype(np.float32)
     value = high / 255
     lit = (value > LIT) & (high - low > GREY * high)
-    if not lit.any():
-        return None
     red, green, blue = (picture[..., channel].astype(np.float32) for channel in range(3))
     span = np.where(lit, high - low, 1)
     hue = np.where(high == red, (green - blue) / span, np.where(high == green, 2 + (blue - red) / span,
-                                                               4 + (red - green) / span))   # in steps of 60 degrees
-    return _Seen((hue * 3) % HUES, value, lit)
+                                                               4 + (red - green) / span)) * 3   # in steps of 20 degrees
+    bright = np.clip((value - BRIGHT[0]) / (BRIGHT[1] - BRIGHT[0]), 0, 1)
+    near, far = HUE_REACH
+    likeness = []
+    for colour in range(HUES):
+        away = np.abs((hue - colour + HUES / 2) % HUES - HUES / 2)
+        likeness.append(np.clip((far - away) / (far - near), 0, 1) * lit)
+    radius, discs = _discs([one * bright for one in likeness], lit)
+    dim = (1 - bright) * (value > DIM)
+    limbs = [cv2.dilate((one * (1 - bright) > 0.3).astype(np.uint8), np.ones((3, 3), np.uint8)) for one in likeness]
+    return _Seen(lit, limbs, discs, [_ends(one * dim > 0.5, radius) for one in likeness], radius)
 
-
-# --- where joints may be ------------------------------------------------------------------------------------
 
 def _parts(mask: np.ndarray) -> Iterator[tuple[tuple[int, int, int, int], int, np.ndarray]]:
     """Connected parts of a mask: box (x, y, width, height), number of pixels, the part's mask inside of the box."""
@@ -115,26 +130,20 @@ def _parts(mask: np.ndarray) -> Iterator[tuple[tuple[int, int, int, int], int, n
         yield (x, y, width, height), area, labels[y:y + height, x:x + width] == label
 
 
-def _disc(radius: float) -> np.ndarray:
-    reach = math.ceil(radius)
-    y, x = np.mgrid[-reach:reach + 1, -reach:reach + 1]
-    return (np.hypot(x, y) <= radius + 0.3).astype(np.float32)
-
-
-def _find_discs(seen: _Seen) -> None:
-    """The radius of discs and, per joint, where its colour fills one best, without ground inside of it."""
+def _discs(maps: list[np.ndarray], lit: np.ndarray) -> tuple[float, list[list[_Candidate]]]:
+    """The radius of discs and, per colour, where that colour fills one best, without ground inside of it."""
     import cv2
-    bright = seen.brightness
-    maps = [seen.likeness(joint) * bright for joint in range(HUES)]
     areas = [max((area for _, area, _ in _parts(one > 0.5)), default=0) for one in maps]
     known = sorted(area for area in areas if area >= 3)
     # Discs are more or less covered; those that are not give the radius. A stray part is larger than any disc at times.
-    seen.radius = max(1.0, math.sqrt(known[(len(known) * 3) // 4] / math.pi)) if known else 1.0
-    disc = _disc(seen.radius)
+    radius = max(1.0, math.sqrt(known[(len(known) * 3) // 4] / math.pi)) if known else 1.0
+    reach = math.ceil(radius)
+    y, x = np.mgrid[-reach:reach + 1, -reach:reach + 1]
+    disc = (np.hypot(x, y) <= radius + 0.3).astype(np.float32)
     whole, margin = float(disc.sum()), disc.shape[0]
-    ground = (~seen.lit).astype(np.float32)
+    ground, found = (~lit).astype(np.float32), []
     for one in maps:
-        seen.candidates.append([])
+        found.append([])
         for (x, y, width, height), area, _ in _parts(one > 0.5):
             if area < LEAST_COVER * whole:
                 continue
@@ -142,7 +151,7 @@ def _find_discs(seen: _Seen) -> None:
             window = np.s_[y0:y + height + margin, x0:x + width + margin]
             local = one[window].copy()
             empty = cv2.filter2D(ground[window], -1, disc, borderType=cv2.BORDER_CONSTANT)
-            for _ in range(8):   # discs of several people may touch
+            for _ in range(MOST_TOUCHING):
                 cover = cv2.filter2D(local, -1, disc, borderType=cv2.BORDER_CONSTANT)
                 fit = cover - empty
                 rows, columns = np.nonzero(fit >= fit.max() - 0.02 * whole)
@@ -150,40 +159,48 @@ def _find_discs(seen: _Seen) -> None:
                 share = float(cover[round(cy), round(cx)]) / whole
                 if share < LEAST_COVER:
                     break
-                seen.candidates[-1].append(_Candidate(cx + x0, cy + y0, share))
+                found[-1].append(_Candidate(cx + x0, cy + y0, share))
                 yy, xx = np.mgrid[:local.shape[0], :local.shape[1]]
-                local[np.hypot(xx - cx, yy - cy) <= seen.radius + 1.5] = 0
+                local[np.hypot(xx - cx, yy - cy) <= radius + 1.5] = 0
+    return radius, found
 
 
-def _find_ends(seen: _Seen) -> None:
-    """Ends of limbs where no disc of their joints is, as candidates for these."""
-    dim = (1 - seen.brightness) * (seen.value > 0.3)
-    for limb, joints in enumerate(LIMBS):
-        for (x, y, _, _), area, part in _parts(seen.likeness(limb) * dim > 0.5):
-            if area < 4:
-                continue
-            rows, columns = np.nonzero(part)
-            points = np.stack([columns + x, rows + y], axis=1).astype(np.float64)
-            centre = points.mean(axis=0)
-            axis = np.linalg.eigh(np.cov((points - centre).T) + np.eye(2) * 1e-9)[1][:, 1]
-            along = (points - centre) @ axis
-            across = (points - centre) @ (-axis[1], axis[0])
-            if np.ptp(along) < max(2 * seen.radius, 1.5 * np.ptp(across)):
-                continue   # the edge of a disc
-            for sign in (-1, 1):
-                end = centre + axis * sign * ((along * sign).max() + 0.7 * seen.radius)
-                for joint in joints:
-                    if all(math.hypot(one.x - end[0], one.y - end[1]) > 2.5 * seen.radius + 1
-                           for one in seen.candidates[joint]):
-                        seen.candidates[joint].append(_Candidate(float(end[0]), float(end[1]), 0.0))
+def _ends(mask: np.ndarray, radius: float) -> list[_Candidate]:
+    """Both ends of every part of a mask that is long enough for a limb, where the middles of discs would be."""
+    found = []
+    for (x, y, _, _), area, part in _parts(mask):
+        if area < 4:
+            continue
+        rows, columns = np.nonzero(part)
+        points = np.stack([columns + x, rows + y], axis=1).astype(np.float64)
+        centre = points.mean(axis=0)
+        axis = np.linalg.eigh(np.cov((points - centre).T) + np.eye(2) * 1e-9)[1][:, 1]
+        along, across = (points - centre) @ axis, (points - centre) @ (-axis[1], axis[0])
+        if np.ptp(along) < max(2 * radius, 1.5 * np.ptp(across)):
+            continue   # the edge of a disc
+        for sign in (-1, 1):
+            end = centre + axis * sign * ((along * sign).max() + 0.7 * radius)
+            found.append(_Candidate(float(end[0]), float(end[1]), 0.0))
+    return found
 
 
 # --- who they belong to -------------------------------------------------------------------------------------
 
-def _limb(seen: _Seen, support: np.ndarray, a: _Candidate, b: _Candidate) -> tuple[float, float]:
-    """(share of the line from a to b that has the limb's colour, of what is not covered by others; its length in pixels).
+def _candidates(seen: _Seen, colours: list[int]) -> list[list[_Candidate]]:
+    """Per joint: its discs, and the ends of its limbs where none of its discs is. colours: of each joint and limb."""
+    found = [list(seen.discs[colours[joint]]) for joint in range(HUES)]
+    for limb, joints in enumerate(LIMBS):
+        for end in seen.ends[colours[limb]]:
+            for joint in joints:
+                if all(math.hypot(one.x - end.x, one.y - end.y) > 2.5 * seen.radius + 1 for one in found[joint]):
+                    found[joint].append(end)
+    return found
 
-    support: (H, W) bool, where that colour is, one pixel wider.
+
+def _limb(seen: _Seen, limb: np.ndarray, a: _Candidate, b: _Candidate) -> tuple[float, float]:
+    """(share of the line from a to b that is the limb, where what others cover counts less against it; its pixels).
+
+    limb: (H, W) uint8, 1 where its colour is.
     """
     length = math.hypot(b.x - a.x, b.y - a.y)
     if length < 1:
@@ -194,82 +211,73 @@ def _limb(seen: _Seen, support: np.ndarray, a: _Candidate, b: _Candidate) -> tup
     columns = np.round(a.x + (b.x - a.x) * steps).astype(int)
     rows = np.round(a.y + (b.y - a.y) * steps).astype(int)
     there = (columns >= 0) & (rows >= 0) & (columns < width) & (rows < height)
-    columns, rows = columns[there], rows[there]
-    good = support[rows, columns]
-    bare = ~seen.lit[rows, columns] & ~good
+    rows, columns = rows[there], columns[there]
+    good = limb[rows, columns] > 0
     if not good.any():
-        return 0.0, length
-    return float(good.sum() / (good.sum() + bare.sum())) * min(1.0, 4 * float(good.mean())), length * float(good.mean())
+        return 0.0, 0.0
+    own, bare = int(good.sum()), int((~seen.lit[rows, columns] & ~good).sum())
+    pixels = length * own / len(good)
+    if not (a.cover and b.cover) and pixels < 2.5 * seen.radius:
+        return 0.0, 0.0   # the edge of something, which ends where no disc is
+    return own / (own + bare + HIDDEN * (len(good) - own - bare)), pixels
 
 
-def _people(seen: _Seen, size: tuple[int, int]) -> tuple[list[Keypoints], float]:
-    """Candidates joined by the limbs between them, the best first, each once."""
+def _people(seen: _Seen, swapped: bool) -> list[dict[int, _Candidate]]:
+    """Candidates joined by the limbs between them, the best first, each once: joint -> place, per person."""
     import cv2
+    # Red and blue swapped turn a hue of h degrees into 240 - h.
+    colours = [(12 - index) % HUES if swapped else index for index in range(HUES)]
+    candidates = _candidates(seen, colours)
     owner: dict[tuple[int, int], int] = {}        # (joint, candidate) -> person
     people: dict[int, dict[int, int]] = {}        # person -> joint -> candidate
-    explained = 0.0
     for limb, (first, second) in enumerate(LIMBS):
-        support = cv2.dilate((seen.likeness(limb) * (1 - seen.brightness) > 0.3).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        mask = seen.limbs[colours[limb]].copy()
         pairs = []
-        for i, a in enumerate(seen.candidates[first]):
-            for j, b in enumerate(seen.candidates[second]):
-                share, length = _limb(seen, support, a, b)
+        for i, a in enumerate(candidates[first]):
+            for j, b in enumerate(candidates[second]):
+                share, pixels = _limb(seen, mask, a, b)
                 if share >= LEAST_LIMB:
-                    # A longer line of the same colour is the whole limb; a disc at an end is better than none.
-                    pairs.append((share + 0.5 * (a.cover + b.cover), length, i, j))
-        longest = max((length for _, length, _, _ in pairs), default=1.0)
-        used: set[tuple[int, int]] = set()
-        for _, length, i, j in sorted(pairs, key=lambda pair: -(pair[0] + pair[1] / longest)):
-            ends = ((first, i), (second, j))
-            if used & set(ends):
-                continue
-            if _join(owner, people, ends):
-                used |= set(ends)
-                explained += length
-    _add_alone(seen, people, owner)
-    made = []
-    for joints in people.values():
-        if len(joints) < LEAST_JOINTS:
-            continue
-        xy, present = np.zeros((18, 2)), np.zeros(18, bool)
-        for joint, index in joints.items():
-            one = seen.candidates[joint][index]
-            xy[joint], present[joint] = (one.x, one.y), True
-        made.append(Keypoints(xy, present, size))
-    return made, explained
+                    # Of lines of one colour the longest is the whole limb; one that hangs on somebody is better than a new
+                    # one.
+                    known = ((first, i) in owner) + ((second, j) in owner)
+                    pairs.append((share + 0.5 * (a.cover + b.cover) + 0.4 * known, pixels, i, j))
+        longest = max((pixels for _, pixels, _, _ in pairs), default=1.0)
+        for _, _, i, j in sorted(pairs, key=lambda pair, longest=longest: -(pair[0] + pair[1] / longest)):
+            a, b = candidates[first][i], candidates[second][j]
+            # Less than before, where a better limb took its pixels.
+            if _limb(seen, mask, a, b)[0] >= LEAST_LIMB and _join(owner, people, ((first, i), (second, j))):
+                ends = [(round(one.x), round(one.y)) for one in (a, b)]
+                cv2.line(mask, *ends, 0, max(3, 2 * round(seen.radius) + 3))
+    _add_alone(candidates, people, owner)
+    found = [{joint: candidates[joint][index] for joint, index in joints.items()} for joints in people.values()]
+    return [person for person in found if len(person) >= LEAST_JOINTS
+            and sum(one.cover for one in person.values()) >= LEAST_COVERS]
 
 
 def _join(owner: dict, people: dict, ends: tuple) -> bool:
-    """Puts both ends into one person; False where one of them would get a joint twice."""
-    (first, i), (second, j) = ends
-    mine, other = owner.get(ends[0]), owner.get(ends[1])
-    if mine is None and other is None:
-        mine = len(owner)   # a number that nobody has, since owners are only added
-        people[mine] = {}
-    elif mine is None:
-        mine = other
-    elif other is not None and other != mine:
-        if people[mine].keys() & people[other].keys():
+    """Puts both ends into one person; False where that would have a joint twice."""
+    known = sorted({owner[end] for end in ends if end in owner})
+    merged: dict[int, int] = {}
+    for joint, index in [*(item for person in known for item in people[person].items()), *ends]:
+        if merged.setdefault(joint, index) != index:
             return False
-        people[mine] |= people.pop(other)
-        owner |= dict.fromkeys(((joint, index) for joint, index in people[mine].items()), mine)
-    for joint, index in ((first, i), (second, j)):
-        if people[mine].get(joint, index) != index:
-            return False
-    for joint, index in ((first, i), (second, j)):
-        people[mine][joint] = index
-        owner[joint, index] = mine
+    number = known[0] if known else max(people, default=-1) + 1
+    for person in known:
+        del people[person]
+    people[number] = merged
+    owner |= dict.fromkeys(merged.items(), number)
     return True
 
 
-def _add_alone(seen: _Seen, people: dict, owner: dict) -> None:
+def _add_alone(candidates: list[list[_Candidate]], people: dict, owner: dict) -> None:
     """Discs without a limb, such as an ear whose eye was not found, go to the nearest person that lacks them."""
-    for joint, candidates in enumerate(seen.candidates):
-        for index, one in enumerate(candidates):
+    for joint, places in enumerate(candidates):
+        for index, one in enumerate(places):
             if one.cover < ALONE_COVER or (joint, index) in owner:
                 continue
-            def away(person: int, x: float = one.x, y: float = one.y) -> float:
-                return min(math.hypot(seen.candidates[other][k].x - x, seen.candidates[other][k].y - y)
+
+            def away(person: int, one: _Candidate = one) -> float:
+                return min(math.hypot(candidates[other][k].x - one.x, candidates[other][k].y - one.y)
                            for other, k in people[person].items())
             lacking = [person for person in people if joint not in people[person]]
             if lacking:

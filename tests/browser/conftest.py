@@ -26,8 +26,8 @@ SEARCHES = {"pose transfer": "PGPISPoseTransfer", "openpose": "PGPISLoadPose", "
 
 
 def node(number: int, kind: str, inputs: list[dict], outputs: list[dict], values: list) -> dict:
-    return {"id": number, "type": kind, "pos": [60 + 420 * (number - 1), 120], "size": [400, 526], "flags": {}, "order": number,
-            "mode": 0, "inputs": inputs, "outputs": outputs, "properties": {}, "widgets_values": values}
+    return {"id": number, "type": kind, "pos": [60 + 420 * (number - 1), 120], "size": [400, 526], "flags": {},
+            "order": number, "mode": 0, "inputs": inputs, "outputs": outputs, "properties": {}, "widgets_values": values}
 
 
 def editor_workflow() -> dict:
@@ -36,7 +36,8 @@ def editor_workflow() -> dict:
         "last_node_id": 3, "last_link_id": 2, "version": 0.4, "groups": [], "config": {}, "extra": {},
         "nodes": [node(1, "PGPISPoseEditor", [{"name": "pose", "type": "POSE_KEYPOINT", "link": None},
                                               {"name": "image", "type": "IMAGE", "link": None}],
-                       [{"name": "pose", "type": "POSE_KEYPOINT", "links": [2]}, {"name": "image", "type": "IMAGE", "links": [1]}],
+                       [{"name": "pose", "type": "POSE_KEYPOINT", "links": [2]},
+                        {"name": "image", "type": "IMAGE", "links": [1]}],
                        ["", 512, 768]),
                   node(2, "PreviewImage", [{"name": "images", "type": "IMAGE", "link": 1}], [], []),
                   node(3, "PreviewAny", [{"name": "source", "type": "*", "link": 2}], [], [])],

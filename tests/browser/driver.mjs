@@ -90,7 +90,8 @@ function bounds(seen) {
   return [x, y, Math.max(...boxes.map(b => b[0] + b[2])) - x, Math.max(...boxes.map(b => b[1] + b[3])) - y]
 }
 
-// Puts the whole graph into view, `width` pixels wide; the part of the page that it takes. Nodes out of sight load no pictures.
+// Puts the whole graph into view, `width` pixels wide; the part of the page that it takes. Nodes out of sight load no
+// pictures.
 async function show(page, seen, width) {
   const [x, y, w, h] = bounds(seen)
   const scale = (width - 2 * AROUND) / w, height = Math.round(h * scale + 2 * AROUND)

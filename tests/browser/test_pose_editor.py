@@ -31,7 +31,8 @@ def test_a_dragged_wrist_takes_the_arm_along_and_nothing_else(acted):
     before, after, *_ = poses(acted)
     np.testing.assert_allclose(after.xy[WRIST], [330, 250], atol=1)
     for a, b in ((5, ELBOW), (ELBOW, WRIST)):
-        assert np.linalg.norm(after.xy[a] - after.xy[b]) == pytest.approx(np.linalg.norm(before.xy[a] - before.xy[b]), abs=0.01)
+        now, was = (np.linalg.norm(pose.xy[a] - pose.xy[b]) for pose in (after, before))
+        assert now == pytest.approx(was, abs=0.01)
     others = [joint for joint in range(18) if joint not in (ELBOW, WRIST)]
     np.testing.assert_allclose(after.xy[others], before.xy[others], atol=1e-3)
 

@@ -26,7 +26,7 @@ class PoseEditor(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISPoseEditor", display_name="Pose Editor (OpenPose)", category="PGPIS/pose", is_output_node=True,
-            **aliases("skeleton", "keypoints", "draw pose", "edit joints", "pose by hand"),
+            **aliases("skeleton", "keypoints", "draw pose", "edit joints", "pose studio"),
             description="Poses made or corrected by hand. Drag a joint: limbs keep their lengths, hold Shift to stretch. "
                         "Double click a joint or press H to hide it. Drag a limb or the neck to move the person. Several "
                         "people and frames, mirroring, copies from frame to frame, undo. The pose is kept in the text, so "

@@ -15,6 +15,7 @@ from ..pgpis_models.poses.keypoints import Keypoints
 from ..pgpis_models.poses.scoring import Score, best_pose, closest, overlay, score, similarity
 from .embedding import PERSON_TOOLTIP, shown_poses
 from .inputs import checked_faces, matched, matching, pixels
+from .schema import ADVANCED, aliases
 from .types import FaceEmbedsType, PoseKeypointType
 
 BY_POSE, BY_FACE = "pose", "face"
@@ -28,6 +29,7 @@ class PoseScore(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISPoseScore", display_name="Pose Score", category="PGPIS/pose",
+            **aliases("pck", "oks", "best of n", "compare pose", "keypoints"),
             description="Measures how well results obey the pose that was wanted: OKS (COCO's similarity), PCK at 0.1 and "
                         "0.2 of the torso, and the mean distance. Find the results' poses with Extract Pose or another "
                         "detector. Of several results the best one comes out, by pose or by the likeness of its face, so "
@@ -45,8 +47,8 @@ class PoseScore(io.ComfyNode):
                     io.Combo.Input("choose_by", options=[BY_POSE, BY_FACE], default=BY_POSE, tooltip="What the best result "
                                    "is best in: the highest OKS, or the highest cosine of the faces (needs face and "
                                    "result_face)."),
-                    io.Int.Input("person", default=-1, min=-1, max=99, optional=True, tooltip=f"Of the wanted pose. "
-                                 f"{PERSON_TOOLTIP}")],
+                    io.Int.Input("person", **ADVANCED, default=-1, min=-1, max=99, optional=True,
+                                 tooltip=f"Of the wanted pose. {PERSON_TOOLTIP}")],
             outputs=[io.Image.Output(display_name="best", tooltip="The best result, one picture."),
                      io.Image.Output(display_name="overlay", tooltip="Every result dimmed, the pose found in colours, the "
                                      "wanted one in white. Lines join them: green within 0.1 of the torso, yellow within "

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 
 from ..pgpis_models.poses.skeleton_pictures import ORDERS, read_skeletons
 from .inputs import pixels
+from .schema import aliases
 from .types import PoseKeypointType
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ class ReadSkeleton(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISReadSkeleton", display_name="Read Skeleton Picture", category="PGPIS/pose",
+            **aliases("openpose to keypoints", "image to pose", "dwpose", "controlnet"),
             description="Reads the joints back out of OpenPose pictures, as ControlNets are given: coloured limbs and "
                         "joints on black, drawn by Draw Pose, OpenPose or DWPose, with lines of any width. For photos of "
                         "people use Extract Pose.",

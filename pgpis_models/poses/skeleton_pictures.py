@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,20 +26,29 @@ BRIGHT = (0.66, 0.96)    # where discs begin and are certain; limbs lie below
 DIM = 0.3                # brightness that a limb has at least
 HUE_REACH = (0.4, 0.85)  # steps of hue within which a pixel certainly has a colour, and beyond which it has another
 LEAST_COVER = 0.22       # share of a disc that has to be seen
-ALONE_COVER = 0.7        # the same of a joint without any limb
+SURE_RADIUS, MOST_TRUST = 1.5, 2.0   # pixels of a disc's radius at which it says as much as a limb; and of larger ones
+ALONE = 1.2              # what a disc without any limb has to say
 LEAST_LIMB = 0.6         # share of a limb's line that is its colour
+MEETING = 0.5            # what a limb that ends in a joint says for it, where its whole disc says 1
 HIDDEN = 0.35            # what a covered pixel of that line counts against it, where one of the ground counts 1
 MOST_TOUCHING = 8        # discs of one colour in one part
-LEAST_JOINTS, LEAST_COVERS = 2, 0.5   # of a person: joints, and discs of them together
+LEAST_JOINTS, LEAST_WEIGHT = 2, 1.0   # of a person: joints, and how sure all of them together are
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A place where a joint may be: x, y in pixels, cover: the share of its disc that is seen, 0 for the end of a limb."""
+    """A place where a joint may be: x, y in pixels; cover: the share of its disc that is seen, 0 for the end of a limb;
+    meets: how many of the joint's limbs end there beside one, -1 for none."""
 
     x: float
     y: float
     cover: float
+    meets: int = 0
+
+    @property
+    def weight(self) -> float:
+        """How sure this is the joint: limbs that meet where no disc is to be seen count too."""
+        return self.cover + MEETING * self.meets
 
 
 @dataclass(frozen=True)
@@ -188,13 +197,22 @@ def _ends(mask: np.ndarray, radius: float) -> list[_Candidate]:
 
 def _candidates(seen: _Seen, colours: list[int]) -> list[list[_Candidate]]:
     """Per joint: its discs, and the ends of its limbs where none of its discs is. colours: of each joint and limb."""
-    found = [list(seen.discs[colours[joint]]) for joint in range(HUES)]
+    trust = min(MOST_TRUST, seen.radius / SURE_RADIUS)
+    found = [[replace(one, cover=one.cover * trust) for one in seen.discs[colours[joint]]] for joint in range(HUES)]
     for limb, joints in enumerate(LIMBS):
         for end in seen.ends[colours[limb]]:
             for joint in joints:
-                if all(math.hypot(one.x - end.x, one.y - end.y) > 2.5 * seen.radius + 1 for one in found[joint]):
+                if not any(_near(one, end, seen.radius) for one in found[joint]):
                     found[joint].append(end)
+    for joint, places in enumerate(found):
+        ends = [seen.ends[colours[limb]] for limb, joints in enumerate(LIMBS) if joint in joints]
+        found[joint] = [replace(one, meets=sum(any(_near(one, end, seen.radius) for end in of) for of in ends) - 1)
+                        for one in places]
     return found
+
+
+def _near(a: _Candidate, b: _Candidate, radius: float) -> bool:
+    return math.hypot(a.x - b.x, a.y - b.y) <= 1.5 * radius + 2
 
 
 def _limb(seen: _Seen, limb: np.ndarray, a: _Candidate, b: _Candidate) -> tuple[float, float]:
@@ -213,12 +231,15 @@ def _limb(seen: _Seen, limb: np.ndarray, a: _Candidate, b: _Candidate) -> tuple[
     there = (columns >= 0) & (rows >= 0) & (columns < width) & (rows < height)
     rows, columns = rows[there], columns[there]
     good = limb[rows, columns] > 0
-    if not good.any():
-        return 0.0, 0.0
     own, bare = int(good.sum()), int((~seen.lit[rows, columns] & ~good).sum())
+    if not own and (bare or not len(good)):
+        return 0.0, 0.0
     pixels = length * own / len(good)
-    if not (a.cover and b.cover) and pixels < 2.5 * seen.radius:
-        return 0.0, 0.0   # the edge of something, which ends where no disc is
+    if not (a.cover and b.cover):
+        if pixels < 2.5 * seen.radius:
+            return 0.0, 0.0   # the edge of something, which ends where no disc is
+    elif not bare and length <= 4 * seen.radius and own < LEAST_LIMB * len(good):
+        return LEAST_LIMB, pixels   # discs that touch hide the limb between them
     return own / (own + bare + HIDDEN * (len(good) - own - bare)), pixels
 
 
@@ -240,8 +261,8 @@ def _people(seen: _Seen, swapped: bool) -> list[dict[int, _Candidate]]:
                     # Of lines of one colour the longest is the whole limb; one that hangs on somebody is better than a new
                     # one.
                     known = ((first, i) in owner) + ((second, j) in owner)
-                    pairs.append((share + 0.5 * (a.cover + b.cover) + 0.4 * known, pixels, i, j))
-        longest = max((pixels for _, pixels, _, _ in pairs), default=1.0)
+                    pairs.append((2 * share + (a.weight + b.weight) + 0.6 * known, pixels, i, j))
+        longest = max([1.0, *(pixels for _, pixels, _, _ in pairs)])
         for _, _, i, j in sorted(pairs, key=lambda pair, longest=longest: -(pair[0] + pair[1] / longest)):
             a, b = candidates[first][i], candidates[second][j]
             # Less than before, where a better limb took its pixels.
@@ -251,7 +272,7 @@ def _people(seen: _Seen, swapped: bool) -> list[dict[int, _Candidate]]:
     _add_alone(candidates, people, owner)
     found = [{joint: candidates[joint][index] for joint, index in joints.items()} for joints in people.values()]
     return [person for person in found if len(person) >= LEAST_JOINTS
-            and sum(one.cover for one in person.values()) >= LEAST_COVERS]
+            and sum(max(one.weight, 0) for one in person.values()) >= LEAST_WEIGHT]
 
 
 def _join(owner: dict, people: dict, ends: tuple) -> bool:
@@ -273,7 +294,7 @@ def _add_alone(candidates: list[list[_Candidate]], people: dict, owner: dict) ->
     """Discs without a limb, such as an ear whose eye was not found, go to the nearest person that lacks them."""
     for joint, places in enumerate(candidates):
         for index, one in enumerate(places):
-            if one.cover < ALONE_COVER or (joint, index) in owner:
+            if one.cover < ALONE or (joint, index) in owner:
                 continue
 
             def away(person: int, one: _Candidate = one) -> float:

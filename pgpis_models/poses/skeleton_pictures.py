@@ -28,11 +28,14 @@ HUE_REACH = (0.4, 0.85)  # steps of hue within which a pixel certainly has a col
 LEAST_COVER = 0.22       # share of a disc that has to be seen
 SURE_RADIUS, MOST_TRUST = 1.5, 2.0   # pixels of a disc's radius at which it says as much as a limb; and of larger ones
 ALONE = 1.2              # what a disc without any limb has to say
+LEAST_PIXELS = 6         # of a limb whose end no disc shows
 LEAST_LIMB = 0.6         # share of a limb's line that is its colour
 MEETING = 0.5            # what a limb that ends in a joint says for it, where its whole disc says 1
 HIDDEN = 0.35            # what a covered pixel of that line counts against it, where one of the ground counts 1
+TOUCHING = 5             # radii of discs within which others may hide a whole limb
 MOST_TOUCHING = 8        # discs of one colour in one part
 LEAST_JOINTS, LEAST_WEIGHT = 2, 1.0   # of a person: joints, and how sure all of them together are
+MEAN_WEIGHT = 0.6        # the same of each joint, of people beside the surest one
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,7 @@ def _ends(mask: np.ndarray, radius: float) -> list[_Candidate]:
     """Both ends of every part of a mask that is long enough for a limb, where the middles of discs would be."""
     found = []
     for (x, y, _, _), area, part in _parts(mask):
-        if area < 4:
+        if area < LEAST_PIXELS:
             continue
         rows, columns = np.nonzero(part)
         points = np.stack([columns + x, rows + y], axis=1).astype(np.float64)
@@ -215,15 +218,10 @@ def _near(a: _Candidate, b: _Candidate, radius: float) -> bool:
     return math.hypot(a.x - b.x, a.y - b.y) <= 1.5 * radius + 2
 
 
-def _limb(seen: _Seen, limb: np.ndarray, a: _Candidate, b: _Candidate) -> tuple[float, float]:
-    """(share of the line from a to b that is the limb, where what others cover counts less against it; its pixels).
-
-    limb: (H, W) uint8, 1 where its colour is.
-    """
+def _on_line(seen: _Seen, limb: np.ndarray, a: _Candidate, b: _Candidate) -> tuple[int, int, int]:
+    """Of the pixels between two discs: how many there are, how many are the limb's, how many the ground's."""
     length = math.hypot(b.x - a.x, b.y - a.y)
-    if length < 1:
-        return 0.0, 0.0
-    inside = min(seen.radius, 0.3 * length) / length
+    inside = min(seen.radius, 0.3 * length) / max(length, 1)
     steps = np.linspace(inside, 1 - inside, max(3, round(length)))
     height, width = seen.lit.shape
     columns = np.round(a.x + (b.x - a.x) * steps).astype(int)
@@ -231,16 +229,22 @@ def _limb(seen: _Seen, limb: np.ndarray, a: _Candidate, b: _Candidate) -> tuple[
     there = (columns >= 0) & (rows >= 0) & (columns < width) & (rows < height)
     rows, columns = rows[there], columns[there]
     good = limb[rows, columns] > 0
-    own, bare = int(good.sum()), int((~seen.lit[rows, columns] & ~good).sum())
-    if not own and (bare or not len(good)):
+    return len(good), int(good.sum()), int((~seen.lit[rows, columns] & ~good).sum())
+
+
+def _limb(seen: _Seen, limb: np.ndarray, a: _Candidate, b: _Candidate) -> tuple[float, float]:
+    """(share of the line from a to b that is the limb, where what others cover counts less against it; its pixels).
+
+    limb: (H, W) uint8, 1 where its colour is.
+    """
+    length = math.hypot(b.x - a.x, b.y - a.y)
+    count, own, bare = _on_line(seen, limb, a, b)
+    if length < 1 or not own:
         return 0.0, 0.0
-    pixels = length * own / len(good)
-    if not (a.cover and b.cover):
-        if pixels < 2.5 * seen.radius:
-            return 0.0, 0.0   # the edge of something, which ends where no disc is
-    elif not bare and length <= 4 * seen.radius and own < LEAST_LIMB * len(good):
-        return LEAST_LIMB, pixels   # discs that touch hide the limb between them
-    return own / (own + bare + HIDDEN * (len(good) - own - bare)), pixels
+    pixels = length * own / count
+    if not (a.cover and b.cover) and pixels < max(2.5 * seen.radius, LEAST_PIXELS):
+        return 0.0, 0.0   # the edge of something, which ends where no disc is
+    return own / (own + bare + HIDDEN * (count - own - bare)), pixels
 
 
 def _people(seen: _Seen, swapped: bool) -> list[dict[int, _Candidate]]:
@@ -269,10 +273,12 @@ def _people(seen: _Seen, swapped: bool) -> list[dict[int, _Candidate]]:
             if _limb(seen, mask, a, b)[0] >= LEAST_LIMB and _join(owner, people, ((first, i), (second, j))):
                 ends = [(round(one.x), round(one.y)) for one in (a, b)]
                 cv2.line(mask, *ends, 0, max(3, 2 * round(seen.radius) + 3))
+    _join_touching(seen, candidates, people, owner)
     _add_alone(candidates, people, owner)
     found = [{joint: candidates[joint][index] for joint, index in joints.items()} for joints in people.values()]
-    return [person for person in found if len(person) >= LEAST_JOINTS
-            and sum(max(one.weight, 0) for one in person.values()) >= LEAST_WEIGHT]
+    sure = [sum(max(one.weight, 0) for one in person.values()) for person in found]
+    return [person for person, weight in zip(found, sure, strict=True) if len(person) >= LEAST_JOINTS
+            and weight >= LEAST_WEIGHT and (weight >= MEAN_WEIGHT * len(person) or weight == max(sure))]
 
 
 def _join(owner: dict, people: dict, ends: tuple) -> bool:
@@ -288,6 +294,18 @@ def _join(owner: dict, people: dict, ends: tuple) -> bool:
     people[number] = merged
     owner |= dict.fromkeys(merged.items(), number)
     return True
+
+
+def _join_touching(seen: _Seen, candidates: list[list[_Candidate]], people: dict, owner: dict) -> None:
+    """Discs so near to each other that they, or other limbs, hide the limb between them: nothing of the ground lies there."""
+    for first, second in LIMBS:
+        for i, a in enumerate(candidates[first]):
+            for j, b in enumerate(candidates[second]):
+                near = math.hypot(b.x - a.x, b.y - a.y) <= TOUCHING * seen.radius
+                known = (owner.get((first, i)), owner.get((second, j)))
+                if near and (a.cover or b.cover) and known[0] != known[1] \
+                        and not _on_line(seen, seen.limbs[0], a, b)[2]:
+                    _join(owner, people, ((first, i), (second, j)))
 
 
 def _add_alone(candidates: list[list[_Candidate]], people: dict, owner: dict) -> None:

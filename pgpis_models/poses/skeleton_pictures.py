@@ -33,7 +33,8 @@ def read_skeletons(picture: np.ndarray, order: str = ORDERS[0]) -> dict:
 
     picture: (H, W, 3) uint8, coloured limbs and joints on black. order: of its channels, "rgb", "bgr", or "auto": the one in
     which more joints hang together, rgb among equals. Joints that were not drawn have confidence 0; a picture without
-    skeletons has no people. Joints are in the middle of the pixel that is the middle of their disc. Raises ValueError for another array and another order. Needs OpenCV.
+    skeletons has no people. Joints are in the middle of the pixel that is the middle of their disc. Raises ValueError for
+    another array and another order. Needs OpenCV.
     """
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; expected one of {', '.join(ORDERS)}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .by_hand import standing
 from .drawing import LIMBS, draw_openpose
 from .keypoints import JOINTS, Keypoints
 
@@ -16,9 +17,7 @@ SIGMAS = (0.026, 0.079, 0.079, 0.072, 0.062, 0.079, 0.072, 0.062, 0.107, 0.087, 
           0.035, 0.035)
 AREA_OF_BOX = 0.53   # area of a person in shares of the box, where there is no segmentation (CrowdPose's evaluation)
 NEAR, FAR = 0.1, 0.2   # shares of the torso within which a joint counts for PCK
-NECK, SHOULDERS, HIPS = JOINTS.index("neck"), (2, 5), (8, 11)
-# Lengths of other parts in torso diagonals of a standing person, for poses without hips.
-TORSO_OF_SHOULDERS, TORSO_OF_BOX = 1.6, 0.3
+NECK, HIPS, DIAGONALS = JOINTS.index("neck"), (8, 11), ((2, 11), (5, 8))
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,20 @@ class Score:
 
 def torso(pose: Keypoints) -> float:
     """Diameter of the torso in pixels, the longer of both diagonals from a shoulder to the other side's hip (as PCK on FLIC
-    takes it); without one the neck to a hip, else it is made of the shoulders' distance, else of the box's diagonal."""
-    def span(pairs) -> float:
-        return max((float(np.linalg.norm(pose.xy[a] - pose.xy[b])) for a, b in pairs
-                    if pose.present[a] and pose.present[b]), default=0.0)
-    x0, y0, x1, y1 = pose.bounds
-    found = (span(((2, 11), (5, 8))), span((NECK, hip) for hip in HIPS), TORSO_OF_SHOULDERS * span((SHOULDERS,)),
-             TORSO_OF_BOX * math.hypot(x1 - x0, y1 - y0))
-    return next((length for length in found if length > 0), 1.0)
+    takes it); without one the neck to a hip. Of a pose without either it is that of a standing person with the pose's limbs
+    (by the median of their lengths' ratios), or, without a limb, of one who fills the canvas."""
+    rest = standing(pose.canvas)
+
+    def span(one: Keypoints, pairs) -> float:
+        return max((float(np.linalg.norm(one.xy[a] - one.xy[b])) for a, b in pairs if pose.present[a] and pose.present[b]),
+                   default=0.0)
+    found = span(pose, DIAGONALS) or span(pose, ((NECK, hip) for hip in HIPS))
+    if found:
+        return found
+    ratios = [ratio for limb in LIMBS if (ratio := span(pose, [limb]) / float(np.linalg.norm(rest.xy[limb[0]]
+                                                                                            - rest.xy[limb[1]])))]
+    whole = max(float(np.linalg.norm(rest.xy[a] - rest.xy[b])) for a, b in DIAGONALS)
+    return whole * (float(np.median(ratios)) if ratios else 1.0)
 
 
 def score(wanted: Keypoints, found: Keypoints | None) -> Score:

@@ -64,7 +64,7 @@ def test_a_score_is_what_the_definitions_give(seed):
 def test_the_same_pose_scores_one_and_nobody_nought():
     pose = standing(CANVAS)
     same, nobody = scoring.score(pose, pose), scoring.score(pose, None)
-    assert (same.oks, same.pck_near, same.pck_far, same.distance) == (1, 1, 1, 0)
+    assert (same.oks, same.pck_near, same.pck_far, same.distance) == pytest.approx((1, 1, 1, 0), abs=1e-9)
     assert (nobody.oks, nobody.pck_near, nobody.pck_far) == (0, 0, 0) and math.isnan(nobody.distance)
     assert nobody.missing == JOINTS
     with pytest.raises(ValueError, match="no joint on its canvas"):
@@ -83,7 +83,7 @@ def test_a_pose_without_a_torso_can_be_scored(joints):
     pose = standing(CANVAS)
     part = Keypoints(pose.xy, np.isin(np.arange(18), joints), CANVAS)
     near = Keypoints(pose.xy + 0.3, part.present, CANVAS)
-    assert scoring.score(part, part).oks == 1 and scoring.score(part, near).pck_near == 1
+    assert scoring.score(part, part).oks == pytest.approx(1) and scoring.score(part, near).pck_near == 1
     assert 0 < scoring.score(part, near).oks < 1
 
 
@@ -117,5 +117,5 @@ def test_the_overlay_shows_how_far_each_joint_is():
     assert at == {4: [80, 230, 120], 7: [255, 210, 60], 10: [255, 64, 64]}
     x, y = wanted.xy[13]
     around = picture[round(y) - 8:round(y) + 8, round(x) - 8:round(x) + 8].reshape(-1, 3)
-    assert (around == (255, 64, 64)).all(1).any(), "a ring where a joint was not found"
+    assert ((around[:, 0] > 200) & (around[:, 1:] < 110).all(1)).any(), "a ring where a joint was not found"
     assert picture[0, 0].tolist() == [90, 90, 90], "the picture is dimmed"

@@ -13,7 +13,7 @@ FILES = [
     "transfer", "loaders", "presets", "demo",
     "pose", "detecting",
     "pose_editor", "skeleton_pictures", "scoring",
-    "mannequin", "pose_library",
+    "mannequin", "pose_library", "pose_frames",
     "densepose", "texture", "face",
     "appearance", "multifocal", "fusion", "queries",
     "framing", "garments",

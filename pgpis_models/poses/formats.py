@@ -102,7 +102,9 @@ def _nobody(frame: dict) -> Keypoints:
     return Keypoints(np.zeros((18, 2)), np.zeros(18, dtype=bool), canvas)
 
 
-def _read_frame(frame, where: str, person: int | str, min_confidence: float) -> Keypoints:
+def people_of(frame, where: str = "the frame", min_confidence: float = MIN_CONFIDENCE) -> list[Keypoints]:
+    """All people of one POSE_KEYPOINT frame, in its order, some perhaps without a joint; units and errors as of
+    `from_pose_keypoint`."""
     if not isinstance(frame, dict):
         raise ValueError(f"POSE_KEYPOINT: {where} is {type(frame).__name__}; expected a dict with canvas_width, "
                          f"canvas_height and people.")
@@ -125,14 +127,17 @@ def _read_frame(frame, where: str, person: int | str, min_confidence: float) -> 
     coordinates = np.concatenate([xy[present] for xy, present in bodies] or [np.empty((0, 2))])
     if len(coordinates) and np.abs(coordinates).max() <= NORMALISED_LIMIT:
         bodies = [(xy * (width, height), present) for xy, present in bodies]
-    found = [Keypoints(xy, present, (height, width)) for xy, present in bodies]
+    return [Keypoints(xy, present, (height, width)) for xy, present in bodies]
 
+
+def _read_frame(frame, where: str, person: int | str, min_confidence: float) -> Keypoints:
+    found = people_of(frame, where, min_confidence)
     if person == "largest":
         found = [keypoints for keypoints in found if keypoints.present.any()]
         if not found:
             raise EmptyFrame(
-                f"No person in {where} (people listed: {len(people)}); expected one with joints of confidence "
-                f"{min_confidence} or more. Use a picture that shows a person, leave this frame out, or lower "
+                f"No person in {where} (people listed: {len(frame.get('people') or [])}); expected one with joints of "
+                f"confidence {min_confidence} or more. Use a picture that shows a person, leave this frame out, or lower "
                 f"min_confidence."
             )
         return max(found, key=_box_area)

@@ -29,7 +29,8 @@ def mannequin(host, **given):
 
 def test_a_mannequin_gives_all_that_belongs_together(host):
     pose, densepose, image, mask, depth, state = mannequin(host, views=3)
-    assert image.shape == depth.shape == (3, 256, 176, 3) and mask.shape == (3, 256, 176) and len(densepose) == len(pose) == 3
+    assert image.shape == depth.shape == (3, 256, 176, 3) and mask.shape == (3, 256, 176)
+    assert len(densepose) == len(pose) == 3
     assert image.dtype == mask.dtype == depth.dtype == torch.float32 and 0 <= float(image.min()) and float(image.max()) <= 1
     for number, iuv in enumerate(densepose):
         assert ((mask[number].numpy() > 0.5) == (iuv.part > 0)).mean() > 0.995

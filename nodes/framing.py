@@ -13,6 +13,7 @@ from torch import Tensor
 from ..pgpis_models.framing.boxes import Frame, Layout, layout_of
 from ..pgpis_models.framing.fitting import PADDINGS, Fitted, fit_person, people_of
 from ..pgpis_models.framing.pasting import FEATHER, pasted
+from ..pgpis_models.framing.proportions import PROPORTIONS
 from ..pgpis_models.poses.files import on_canvas
 from ..pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
 from ..pgpis_models.poses.keypoints import Keypoints
@@ -52,7 +53,11 @@ class FitPerson(io.ComfyNode):
                     io.Boolean.Input("movement", **ADVANCED, default=False, optional=True,
                                      tooltip="The target poses are frames of one "
                                      "movement: all are brought in as the first one is, so that jumps stay jumps; one that "
-                                     "shows nobody takes the pose before it.")],
+                                     "shows nobody takes the pose before it."),
+                    io.Combo.Input("proportions", **ADVANCED, options=list(PROPORTIONS), default=PROPORTIONS[0],
+                                   optional=True, tooltip="Lengths of the target pose's limbs: of the person, as far as "
+                                   "the photo's pose shows them, or as given. What the photo does not show, such as the "
+                                   "legs of a portrait, keeps the pose's own.")],
             outputs=[io.Image.Output(display_name="image", tooltip="The framed photo(s)."),
                      PoseKeypointType.Output(display_name="pose", tooltip="The photo's pose in the frame."),
                      DenseposeType.Output(display_name="densepose", tooltip="The photo's DensePose in the frame."),
@@ -65,13 +70,14 @@ class FitPerson(io.ComfyNode):
 
     @classmethod
     def execute(cls, method, image, pose=None, densepose=None, mask=None, target_pose=None, target_densepose=None, person=-1,
-                padding=PADDINGS[0], movement=False) -> io.NodeOutput:
+                padding=PADDINGS[0], movement=False, proportions=PROPORTIONS[0]) -> io.NodeOutput:
         photos = pixels(image, "the IMAGE")
         empty = "hold" if movement else "error"   # a frame of a movement without the person takes the pose before it
         targets = None if target_pose is None else on_canvas(from_pose_keypoint(target_pose, empty=empty), empty)
         iuvs = None if target_densepose is None else checked_densepose(target_densepose)
         fits = fitted(photos, layout_of(method.checkpoint.method.config), pose=pose, densepose=densepose, mask=mask,
-                      targets=targets, target_denseposes=iuvs, person=person, padding=padding, together=movement)
+                      targets=targets, target_denseposes=iuvs, person=person, padding=padding, together=movement,
+                      proportions=proportions)
         info = "\n".join(fit.said for fit in fits)
         made = [target for fit in fits for target in fit.targets]
         return io.NodeOutput(
@@ -87,7 +93,7 @@ class FitPerson(io.ComfyNode):
 
 def fitted(photos: np.ndarray, layout: Layout, *, pose=None, densepose=None, mask: Tensor | None = None,
            targets: list[Keypoints] | None = None, target_denseposes=None, person: int = -1, padding: str = PADDINGS[0],
-           together: bool = False) -> list[Fitted]:
+           together: bool = False, proportions: str = PROPORTIONS[0]) -> list[Fitted]:
     """`fit_person` for what users connect: photos (B, H, W, 3) uint8, POSE_KEYPOINT, DENSEPOSE and MASK of these photos, and
     targets. One photo with many targets is one fit that holds them all; else one fit per picture of the batch.
 
@@ -114,12 +120,12 @@ def fitted(photos: np.ndarray, layout: Layout, *, pose=None, densepose=None, mas
         return values if shared or not values else [of(values, index)]
     return [fit_person(of(photos, index), layout, people=of(people, index), densepose=of(iuvs, index), mask=of(masks, index),
                        targets=goals("target poses", index), target_denseposes=goals("target DENSEPOSE", index),
-                       person=person_choice(person), padding=padding, together=together)
+                       person=person_choice(person), padding=padding, together=together, proportions=proportions)
             for index in range(1 if shared else count)]
 
 
 def framed_inputs(method: Method, image, *, pose=None, densepose=None, source_pose=None, source_densepose=None, mask=None,
-                  person: int = -1) -> tuple[dict[str, Any], tuple[Frame, ...], str]:
+                  person: int = -1, proportions: str = PROPORTIONS[0]) -> tuple[dict[str, Any], tuple[Frame, ...], str]:
     """What a node for whole transfers is given, in the method's frame: (the same inputs by name, those that were connected;
     PGPIS_FRAME; what was done, in words).
 
@@ -129,7 +135,7 @@ def framed_inputs(method: Method, image, *, pose=None, densepose=None, source_po
     targets = None if pose is None else on_canvas(from_pose_keypoint(pose, person_choice(person)))
     iuvs = None if densepose is None else checked_densepose(densepose)
     fits = fitted(pixels(image, "the IMAGE"), layout_of(method.checkpoint.method.config), pose=source_pose,
-                  densepose=source_densepose, mask=mask, targets=targets, target_denseposes=iuvs)
+                  densepose=source_densepose, mask=mask, targets=targets, target_denseposes=iuvs, proportions=proportions)
     made: dict[str, Any] = {"image": torch.from_numpy(np.stack([fit.photo for fit in fits])).float() / 255}
     if targets is not None:
         made["pose"] = to_pose_keypoint([target for fit in fits for target in fit.targets])

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..pgpis_models.framing.boxes import Frame
+from ..pgpis_models.framing.proportions import PROPORTIONS
 from ..pgpis_models.mcld.config import FACE_WEIGHT
 from ..pgpis_models.mcld.inputs import texture_maps
 from ..pgpis_models.pipeline import defaults_of
@@ -77,7 +78,11 @@ class PoseTransfer(io.ComfyNode):
                                      "puts the result into the photo again. Off: photo and pose are taken as they are."),
                     PoseKeypointType.Input("source_pose", optional=True, tooltip="The pose found in the photo, which says "
                                            "where the person is. Without it source_densepose says so, or a plain ground "
-                                           "does.")],
+                                           "does."),
+                    io.Combo.Input("proportions", **ADVANCED, options=list(PROPORTIONS), default=PROPORTIONS[0],
+                                   optional=True, tooltip="Lengths of the target pose's limbs: of the person, as far as "
+                                   "source_pose shows them, or as given. What the photo does not show, such as the legs "
+                                   "of a portrait, keeps the pose's own.")],
             outputs=[*outputs(), FrameType.Output(display_name="frame", tooltip="For Paste Back, where fit is on.")])
 
     @classmethod
@@ -103,6 +108,7 @@ def framed(method: Method, image, source_pose, given: Mapping[str, Any]) -> tupl
                          "mask's regions would not. Turn fit off and take Fit Person before the mask is made")
     names = ("pose", "densepose", "source_densepose")
     made, frames, said = framed_inputs(method, image, source_pose=source_pose, person=given.get("person", -1),
+                                       proportions=given.get("proportions", PROPORTIONS[0]),
                                        **{name: given.get(name) for name in names})
     notice(said, logging.INFO)
     return made["image"], {**given, **{name: made[name] for name in names if name in made}, "person": -1}, frames

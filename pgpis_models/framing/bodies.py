@@ -54,7 +54,7 @@ class Body:
 def body_of_pose(pose: Keypoints) -> Body:
     """From joints, of which one at least is present."""
     seen, xy = pose.present, pose.xy
-    size = _size(pose)
+    size = size_of_pose(pose)
     reach = np.array(REACH) * size
     low, high = (xy - reach[:, None])[seen].min(0), (xy + reach[:, None])[seen].max(0)
     if seen[NECK] and not seen[list(FACE)].any():
@@ -72,7 +72,7 @@ def body_of_pose(pose: Keypoints) -> Body:
     return Body((*map(float, low), *map(float, high)), size, tuple(map(float, middle)), feet, float(max(sole, high[1])))
 
 
-def _size(pose: Keypoints) -> float:
+def size_of_pose(pose: Keypoints) -> float:
     """Standing height. Limbs that point at the camera look short, so the longest that is seen counts."""
     def length(a: int, b: int) -> float:
         return float(np.linalg.norm(pose.xy[a] - pose.xy[b])) if pose.present[a] and pose.present[b] else 0.0

@@ -15,6 +15,7 @@ from ..surface.densepose import IUV, check_picture
 from .bodies import Body, Move, body_of_densepose, body_of_mask, body_of_pose, into_place, seen_in
 from .boxes import Frame, Layout, box_about
 from .finding import before_ground, ground_colour, people_in
+from .proportions import OF_PERSON, PROPORTIONS, in_proportions
 
 PADDINGS = ("border", "ground")
 SAME_SHAPE = 0.01   # a pose's canvas of the photo's shape, but of another size, is a smaller copy of it
@@ -41,7 +42,8 @@ class Fitted:
 
 def fit_person(photo: np.ndarray, layout: Layout, *, people: Sequence[Keypoints] | None = None, densepose: IUV | None = None,
                mask: np.ndarray | None = None, targets: Sequence[Keypoints] = (), target_denseposes: Sequence[IUV] = (),
-               person: int | str = "largest", padding: str = "border", together: bool = False) -> Fitted:
+               person: int | str = "largest", padding: str = "border", together: bool = False,
+               proportions: str = OF_PERSON) -> Fitted:
     """Frames a person as the method of `layout` (`boxes.layout_of(config)`) was trained: cropped and padded, never squashed.
 
     photo: (H, W, 3) uint8. people, densepose, mask (H, W): where the person is in the photo, any of them: the poses found in
@@ -51,12 +53,16 @@ def fit_person(photo: np.ndarray, layout: Layout, *, people: Sequence[Keypoints]
     targets, target_denseposes: what the person is to become, each on any canvas: brought to the person's size and place by
     the body. The frame holds them all. together: they are frames of one movement, and all are moved as the first one is.
     padding: what lies beyond the photo repeats its "border", or is the colour of its "ground".
+    proportions: limbs of the target poses are as long as those "of the person", as far as its pose in the photo shows them
+    (`proportions.in_proportions`), or "as given".
 
     Raises ValueError that names the input: nobody in it, a pose outside the photo, a mask of another size.
     """
     check_picture(photo, "the photo")
     if padding not in PADDINGS:
         raise ValueError(f"padding is {padding!r}; expected one of {', '.join(PADDINGS)}")
+    if proportions not in PROPORTIONS:
+        raise ValueError(f"proportions is {proportions!r}; expected one of {', '.join(PROPORTIONS)}")
     size = photo.shape[:2]
     _check_sizes(size, densepose, mask)
     notes: list[str] = []
@@ -73,7 +79,10 @@ def fit_person(photo: np.ndarray, layout: Layout, *, people: Sequence[Keypoints]
     body = _body(pose, densepose, region, size)
     if body is None:
         return _as_it_is(photo, layout, targets, target_denseposes, which)
-    bodies = [body_of_pose(_somebody(target, number)) for number, target in enumerate(targets, 1)]
+    targets = [_somebody(target, number) for number, target in enumerate(targets, 1)]
+    if pose is not None and proportions == OF_PERSON:
+        targets = in_proportions(targets, pose, together)
+    bodies = [body_of_pose(target) for target in targets]
     pose_moves = _moves(bodies, body, together)
     bodies = [body_of_densepose(_some_part(iuv, number)) for number, iuv in enumerate(target_denseposes, 1)]
     dense_moves = _moves(bodies, body if densepose is None else body_of_densepose(densepose), together)

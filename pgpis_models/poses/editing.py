@@ -41,7 +41,7 @@ def retarget(poses: Sequence[Keypoints], body: Sequence[Keypoints]) -> list[Keyp
         raise ValueError("the pose and the person to retarget to have no limb in common; expected one that both show. "
                          "Use a picture that shows more of the person")
     middle = float(np.median(list(ratios.values())))
-    return [_moved(pose, {limb: ratios.get(limb, middle) for limb in LIMBS}, middle) for pose in poses]
+    return [with_ratios(pose, {limb: ratios.get(limb, middle) for limb in LIMBS}, middle) for pose in poses]
 
 
 def lengths(poses: Sequence[Keypoints]) -> dict[tuple[int, int], float]:
@@ -56,7 +56,9 @@ def lengths(poses: Sequence[Keypoints]) -> dict[tuple[int, int], float]:
     return found
 
 
-def _moved(pose: Keypoints, ratios: dict[tuple[int, int], float], middle: float) -> Keypoints:
+def with_ratios(pose: Keypoints, ratios: dict[tuple[int, int], float], middle: float = 1.0) -> Keypoints:
+    """The pose with each limb `ratios` times as long, from the neck on, which is present. middle: for the way from a joint
+    to the nearest that is present above it, where the joint between is missing."""
     xy = pose.xy.copy()
     for parent, child in LIMBS:   # parents come first
         ancestor = parent

@@ -52,7 +52,7 @@ CLOTHED = (1, 2, *range(7, 19))        # DensePose parts: torso, thighs, shanks,
 BARE = (3, 4, 5, 6, *range(19, 25))    # hands, feet, lower arms, head
 ROOM = 4                               # pixels by which the mask exceeds the clothes, for its feathered edge
 NEEDS_DOWNLOADS = {"cfld_sd15", "mcld_sd15", "fpdm_sd21"}   # workflows whose models are not in this repository
-ANIMATED = {"fpdm_sequence"}           # workflows whose result is a film
+ANIMATED = {"fpdm_sequence", "mcld_walk_around"}           # workflows whose result is a film
 THUMBNAIL, FILM_FRAMES = 480, 4        # largest width of a thumbnail, pixels; frames of a film that it shows
 
 

@@ -164,6 +164,13 @@ class Mannequin {
     return [(event.clientX - box.left) / box.width * this.shown[0], (event.clientY - box.top) / box.height * this.shown[1]]
   }
 
+  // Where the handle of a joint lies on the page, in its pixels.
+  handle(joint) {
+    const box = this.canvas.getBoundingClientRect(), body = posed(this.state, buildOf(this.node))
+    const [column, row] = this.eye(this.state).project(body.joints[joint]), [wide, tall] = this.shown
+    return [box.left + column / wide * box.width, box.top + row / tall * box.height]
+  }
+
   eye(state) { return view(state.camera, ...this.shown) }
 
   down(event) {

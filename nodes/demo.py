@@ -32,7 +32,7 @@ class DemoPicture(io.ComfyNode):
             is_output_node=True,   # the host shows again what it has kept of an output node, and of no other
             inputs=[io.Combo.Input("picture", options=pictures(), tooltip=(
                 "source and target are one person in two poses, person is another. _iuv is the true DensePose of the "
-                "picture of that name, for Read IUV (channels v,u,part); _clothes a mask of its clothes."))],
+                "picture of that name, for Read IUV (channels v,u,part)."))],
             outputs=[io.Image.Output(display_name="image", tooltip="The picture, 256x192 (height x width)."),
                      io.Mask.Output(display_name="mask", tooltip="Its red channel: use it of a picture that is a mask.")])
 

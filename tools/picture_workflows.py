@@ -47,10 +47,6 @@ SIZE = (256, 192)              # (H, W) of the demo world
 DRESSED, PLAIN = 29, 49        # held-out people, counted from the first: whose clothes are lent, and who gets them
 # file name -> (person, view): a full figure, and two closer views
 VIEWS = {"pgpis_source.png": (DRESSED, 0), "pgpis_target.png": (DRESSED, 2), "pgpis_person.png": (PLAIN, 3)}
-CLOTHES_MASK = "pgpis_person_clothes.png"
-CLOTHED = (1, 2, *range(7, 19))        # DensePose parts: torso, thighs, shanks, upper arms
-BARE = (3, 4, 5, 6, *range(19, 25))    # hands, feet, lower arms, head
-ROOM = 4                               # pixels by which the mask exceeds the clothes, for its feathered edge
 NEEDS_DOWNLOADS = {"cfld_sd15", "mcld_sd15", "fpdm_sd21"}   # workflows whose models are not in this repository
 ANIMATED = {"fpdm_sequence", "mcld_walk_around"}           # workflows whose result is a film
 THUMBNAIL, FILM_FRAMES = 480, 4        # largest width of a thumbnail, pixels; frames of a film that it shows
@@ -70,18 +66,9 @@ def drawn(name: str):
 def input_pictures() -> dict[str, np.ndarray]:
     """File name -> picture (H, W, 3) uint8 of everything in workflows/inputs."""
     pictures = {name: drawn(name).image for name in VIEWS}
-    person = drawn("pgpis_person.png")
-    mask = grown(person.part_mask(*CLOTHED), ROOM) & ~person.part_mask(*BARE)
     # DensePose as Read IUV takes it: V, U and part in red, green and blue
     pictures |= {name.replace(".png", "_iuv.png"): drawn(name).iuv()[..., ::-1] for name in VIEWS}
-    return pictures | {CLOTHES_MASK: np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255}
-
-
-def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """The mask with everything within so many pixels of it, along rows and columns."""
-    padded = np.pad(mask, pixels)
-    height, width = mask.shape
-    return np.any([padded[y:y + height, x:x + width] for y in range(2 * pixels + 1) for x in range(2 * pixels + 1)], axis=0)
+    return pictures
 
 
 def pose_text(name: str) -> str:

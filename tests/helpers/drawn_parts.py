@@ -35,3 +35,10 @@ def drawn_parts(who: Identity, drawn: Rendering) -> dict[str, np.ndarray]:
     for name, values in flat.items():
         masks[name][shown] = values
     return masks
+
+
+def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """The mask with everything within so many pixels of it, along rows and columns."""
+    padded = np.pad(mask, pixels)
+    height, width = mask.shape
+    return np.any([padded[y:y + height, x:x + width] for y in range(2 * pixels + 1) for x in range(2 * pixels + 1)], axis=0)

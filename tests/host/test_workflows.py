@@ -15,7 +15,7 @@ from PIL import Image
 from pgpis_models.metrics import part_colour
 from pgpis_models.pipeline import DEFAULTS, Generator
 from pgpis_models.poses.formats import from_pose_keypoint
-from tests.helpers.drawn_parts import drawn_parts
+from tests.helpers.drawn_parts import drawn_parts, grown
 from tests.helpers.workflows import (
     COMPLAINTS,
     as_batch,
@@ -34,7 +34,6 @@ from tools.picture_workflows import (
     NEEDS_DOWNLOADS,
     SIZE,
     drawn,
-    grown,
     input_pictures,
     pose_text,
     result_kind,

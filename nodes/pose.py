@@ -29,7 +29,7 @@ def _pose_files() -> dict[str, Path]:
                               (folder_paths.get_output_directory(), (".json",), f" {SAVED}")):
         names = folder_paths.recursive_search(root, excluded_dir_names=[".git"])[0]
         found |= {f"{Path(name).as_posix()}{mark}": Path(root) / name for name in sorted(names)
-                  if Path(name).suffix.lower() in kinds}
+                  if Path(name).suffix.lower() in kinds and (Path(root) / name).is_file()}   # no links that lead nowhere
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -256,6 +257,19 @@ def test_poses_that_other_nodes_saved_are_found_in_the_output_folder_too(host):
                                                                       "person": -1}},
                     "save": {"class_type": "SaveImage", "inputs": {"images": ["draw", 0], "filename_prefix": "found"}}})
     assert run.success, run.errors
+
+
+def test_folders_and_links_that_lead_nowhere_are_no_pose_files(host):
+    folder = host.base / "input"
+    (folder / "frames.json").mkdir()
+    (folder / "gone.json").symlink_to(folder / "nowhere.json")
+    (folder / "frames.json" / "one.json").write_text("[]")
+    try:
+        names = {name for name in host.pack("nodes.pose")._pose_files() if name.startswith(("frames", "gone"))}
+        assert names == {"frames.json/one.json"}
+    finally:
+        shutil.rmtree(folder / "frames.json")
+        (folder / "gone.json").unlink()
 
 
 def test_the_hosts_own_drawing_takes_every_pose_that_is_given(host):

@@ -52,8 +52,11 @@ def test_node_types_sockets_and_outputs_are_those_of_the_host(saved, info):
         assert kind in info, who
         known = described(info, kind)
         assert [(slot["name"], slot["type"]) for slot in node["inputs"]] == expected_sockets(known), who
-        assert [(slot["name"], slot["type"]) for slot in node["outputs"]] == \
-            list(zip(info[kind]["output_name"], info[kind]["output"], strict=True)), who
+        outputs = [(slot["name"], slot["type"]) for slot in node["outputs"]]
+        known_outputs = list(zip(info[kind]["output_name"], info[kind]["output"], strict=True))
+        if not kind.startswith("PGPIS"):   # newer hosts give nodes of their own more outputs behind the others
+            known_outputs = known_outputs[:len(outputs)]
+        assert outputs == known_outputs, who
         linked = {slot["name"] for slot in node["inputs"] if slot.get("link") is not None}
         needed = {name for name in info[kind]["input_order"].get("required", []) if not has_widget(known[name])}
         assert needed <= linked, (who, "not connected", needed - linked)

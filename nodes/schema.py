@@ -7,8 +7,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-# A widget that few ever touch: newer hosts show it on demand, older ones as any other.
-ADVANCED: dict[str, Any] = {"extra_dict": {"advanced": True}}
+# A widget that few ever touch: newer hosts show it on demand, older ones as any other, and 0.3.64 takes no such words.
+ADVANCED: dict[str, Any] = ({"extra_dict": {"advanced": True}} if "extra_dict" in inspect.signature(io.Int.Input).parameters
+                            else {})
 
 
 def aliases(*words: str) -> dict[str, list[str]]:

@@ -206,7 +206,6 @@ def batched(pack, tiny, model, count):
     return pack.binding.apply_injections(model, rows, {}), positive, negative
 
 
-@pytest.mark.hosts
 @pytest.mark.parametrize("pairs, frames, length", [(6, 6, 4), (3, 6, 4), (1, 6, 4), (6, 6, 1)])
 def test_context_windows_cut_rows_as_they_cut_latents(pairs, frames, length, pack, tiny, models):
     """The UNet sees each picture by itself, so that windows change nothing."""

@@ -138,7 +138,6 @@ def test_masked_sampler_keeps_every_pixel_outside_the_mask(guided, host, demo, r
         assert (made[mask] != picture[mask]).mean() > 0.5
 
 
-@pytest.mark.hosts
 def test_masked_sampler_of_guider_and_of_equal_cfg_give_the_same(host, demo, reference):
     for a, b in zip(masked(host, True, 0.05), masked(host, False, 0.05), strict=True):
         assert np.abs(a.astype(int) - b.astype(int)).max() <= 1

@@ -30,11 +30,11 @@ async function load([workflow, name]) {
   await new Promise(done => setTimeout(done, 500))
 }
 
-async function describe() {
+async function describe() { // ids of nodes are strings in frontends of 2026
   const app = window.app, types = window.LiteGraph.registered_node_types
   const nodes = app.graph._nodes.map(node => {
     const box = node.getBounding ? node.getBounding() : [node.pos[0], node.pos[1] - 30, node.size[0], node.size[1] + 30]
-    return { id: node.id, type: node.type, title: node.title, widgets: (node.widgets ?? []).map(w => [w.name, w.value]),
+    return { id: +node.id, type: node.type, title: node.title, widgets: (node.widgets ?? []).map(w => [w.name, w.value]),
              box: Array.from(box), least: node.computeSize ? Array.from(node.computeSize()) : null }
   })
   const dialogs = [...document.querySelectorAll('[role=dialog]')].map(e => e.innerText)
@@ -64,9 +64,9 @@ async function execute(patience) {
 }
 
 const images = () => window.app.graph._nodes.filter(n => n.imgs?.length)
-  .map(n => ({ id: n.id, sizes: n.imgs.map(i => [i.naturalWidth, i.naturalHeight]) }))
+  .map(n => ({ id: +n.id, sizes: n.imgs.map(i => [i.naturalWidth, i.naturalHeight]) }))
 
-const loaded = ids => window.app.graph._nodes.filter(n => ids.includes(n.id))
+const loaded = ids => window.app.graph._nodes.filter(n => ids.includes(+n.id))
   .every(n => n.imgs?.length && n.imgs.every(i => i.complete && i.naturalWidth > 0))
 
 async function frame([left, top, scale, x, y]) {

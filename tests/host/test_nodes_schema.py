@@ -74,6 +74,9 @@ def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
         "PGPISFaceEmbedding": ["image", "model", "face", "method", "densepose", "file"],
         "PGPISMultiFocalEmbedding": ["method", "source", "densepose", "face_weight", "texture", "face", "clip_vision", "vae",
                                      "model"],
+        "PGPISPoseEditor": ["text", "width", "height", "pose", "image"],
+        "PGPISReadSkeleton": ["image", "channels"],
+        "PGPISPoseScore": ["wanted", "found", "image", "face", "result_face", "choose_by", "person"],
         "PGPISCompareGrid": ["image_1", "image_2", "image_3", "image_4", "image_5", "image_6", "target", "labels"],
     }
     assert {name: inputs[:len(expected.get(name, []))] for name, inputs in table.items() if name in expected} == expected

@@ -62,7 +62,8 @@ class PoseEditor(io.ComfyNode):
         shown = given if given is not None else frames
         said = {"pgpis_pose": [json.dumps(shown, default=lambda value: value.tolist())]}
         if pictures is not None:
-            said["pgpis_background"] = ui.PreviewImage(torch.from_numpy(pictures[:BACKGROUNDS]).float() / 255).values
+            behind = torch.from_numpy(pictures[:min(len(frames), BACKGROUNDS)]).float() / 255
+            said["pgpis_background"] = ui.PreviewImage(behind).values
         return io.NodeOutput(frames, _drawn(frames), ui=said)
 
 

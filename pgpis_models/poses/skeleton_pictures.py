@@ -14,9 +14,10 @@ import numpy as np
 
 from .drawing import LIMBS
 from .formats import to_pose_keypoint
-from .keypoints import Keypoints
+from .keypoints import JOINTS, Keypoints
 from .skeleton_colours import HUES, LEAST_PIXELS, Candidate, Seen, look, working_size
 
+NECK = JOINTS.index("neck")
 ORDERS = ("auto", "rgb", "bgr")
 SURE_RADIUS, MOST_TRUST = 1.5, 2.0   # pixels of a disc's radius at which it says as much as a limb; and of larger ones
 ALONE = 1.2              # what a disc without any limb has to say
@@ -24,6 +25,7 @@ LEAST_LIMB = 0.6         # share of a limb's line that is its colour
 HIDDEN = 0.35            # what a covered pixel of that line counts against it, where one of the ground counts 1
 TOUCHING = 5             # radii of discs within which others may hide a whole limb
 LEAST_JOINTS, LEAST_WEIGHT = 2, 1.0   # of a person: joints, and how sure all of them together are
+PARTS_APART = 0.6        # farthest that a part of a person is from the rest, in shares of the larger one's size
 LEAST_OUTER = 0.1        # the same of a joint on which no other hangs
 MEAN_WEIGHT = 0.6        # the same of each joint, of people beside the surest one
 
@@ -134,6 +136,7 @@ def _people(seen: Seen, swapped: bool) -> list[dict[int, Candidate]]:
                 ends = [(round(one.x), round(one.y)) for one in (a, b)]
                 cv2.line(mask, *ends, 0, max(3, 2 * round(seen.radius) + 3))
     _join_touching(seen, candidates, people, owner)
+    _join_parts(candidates, people)
     _add_alone(candidates, people, owner)
     found = [_without_noise(seen, {joint: candidates[joint][index] for joint, index in joints.items()})
              for joints in people.values()]
@@ -188,6 +191,26 @@ def _join_touching(seen: Seen, candidates: list[list[Candidate]], people: dict, 
                 if near and (a.cover or b.cover) and known[0] != known[1] \
                         and not _on_line(seen, seen.limbs[0], a, b)[2]:
                     _join(owner, people, ((first, i), (second, j)))
+
+
+def _join_parts(candidates: list[list[Candidate]], people: dict) -> None:
+    """Arms and legs without the neck that would join them go to the nearest person, or part of one, that lacks them."""
+    def places(person: int) -> np.ndarray:
+        return np.array([(candidates[joint][index].x, candidates[joint][index].y)
+                         for joint, index in people[person].items()])
+
+    def away(a: int, b: int) -> float:
+        """In shares of the larger one's size."""
+        one, other = places(a), places(b)
+        size = max(float(np.linalg.norm(np.ptp(part, axis=0))) for part in (one, other))
+        return float(np.linalg.norm(one[:, None] - other[None], axis=2).min()) / max(size, 1)
+    while True:
+        pairs = [(away(part, other), part, other) for part in people for other in people if part != other
+                 and NECK not in people[part] and not people[part].keys() & people[other].keys()]
+        nearest = min(pairs, default=(math.inf, 0, 0))
+        if nearest[0] > PARTS_APART:
+            return
+        people[nearest[2]] |= people.pop(nearest[1])
 
 
 def _add_alone(candidates: list[list[Candidate]], people: dict, owner: dict) -> None:

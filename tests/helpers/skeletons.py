@@ -13,7 +13,8 @@ from pgpis_models.poses.keypoints import Keypoints
 
 
 def drawn_people(start: int, count: int) -> list[Keypoints]:
-    """Poses of people of the demo world never trained on, full and closer views; a tenth of the joints is missing."""
+    """Poses of people of the demo world never trained on, full and closer views. Ears are missing at times,
+    as in views from the side."""
     from training.world import drawing as world
     from training.world.bank import HELD_OUT, pose_seed
     made = []
@@ -26,7 +27,8 @@ def drawn_people(start: int, count: int) -> list[Keypoints]:
         view = world.frame_person(mesh.points, head, skeleton, identity.build, pose, (256, 192))
         xy = view.project(skeleton.joints)[:, :2]
         inside = (xy >= 0).all(axis=1) & (xy < (192, 256)).all(axis=1)
-        made.append(Keypoints(xy, inside & (np.random.default_rng(person).random(18) > 0.1), (256, 192)))
+        inside[16:] &= np.random.default_rng(person).random(2) > 0.4
+        made.append(Keypoints(xy, inside, (256, 192)))
     return made
 
 

@@ -77,6 +77,13 @@ def test_two_people_are_told_apart(people):
         np.testing.assert_allclose(found.xy[joints] - [shift, 0], pose.xy[joints], atol=NEAR * 512)
 
 
+def test_parts_without_a_neck_between_them_are_one_person(people):
+    pose = people[0].scaled_to((512, 384))
+    part = Keypoints(pose.xy, pose.present & (np.arange(18) != 1), pose.canvas)
+    near, shown, invented = compare(part, read(ours(part, (512, 384))))
+    assert near >= shown - 1 and invented == []
+
+
 def test_the_order_of_channels_can_be_said(people):
     picture = ours(people[0].scaled_to((512, 384)), (512, 384))
     same, swapped = read(picture, "rgb"), read(picture[..., ::-1], "bgr")

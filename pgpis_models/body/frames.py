@@ -11,7 +11,7 @@ import numpy as np
 
 from ..poses.formats import to_pose_keypoint
 from .measured import Proportions
-from .picture import Drawn, draw
+from .picture import Drawn, Seen, draw
 from .skeleton import Build, Lengths
 from .state import State, from_dict
 
@@ -32,7 +32,7 @@ class Figure:
         return draw(self.state, size, self.proportions)
 
 
-def to_frames(figures: Sequence[Figure], drawn: Sequence[Drawn]) -> list[dict]:
+def to_frames(figures: Sequence[Figure], drawn: Sequence[Seen]) -> list[dict]:
     """POSE_KEYPOINT frames of what was drawn of the figures, each with its figure beside the people."""
     frames = to_pose_keypoint([one.pose for one in drawn])
     for frame, figure in zip(frames, figures, strict=True):
@@ -66,7 +66,7 @@ def _factors(kind: type, given: Any, what: str):
     return kind(**{name: float(value) for name, value in given.items()})
 
 
-def depth_pictures(drawn: Sequence[Drawn]) -> np.ndarray:
+def depth_pictures(drawn: Sequence[Seen]) -> np.ndarray:
     """(B, H, W) float32: 1 at the nearest point of all the pictures, FARTHEST at the farthest, 0 off the body."""
     depth = np.stack([one.depth for one in drawn])
     on = np.isfinite(depth)

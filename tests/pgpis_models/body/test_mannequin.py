@@ -17,7 +17,7 @@ import pytest
 from pgpis_models.body.camera import Camera, fitted, walked_around
 from pgpis_models.body.frames import KEY, Figure, depth_pictures, figure_of, to_frames
 from pgpis_models.body.measured import Proportions, of_person
-from pgpis_models.body.picture import draw, surface_points
+from pgpis_models.body.picture import draw, see, surface_points
 from pgpis_models.body.skeleton import Arm, Build, Leg, Lengths, Limb, build_skeleton
 from pgpis_models.body.state import State, from_dict, from_text
 from pgpis_models.poses.formats import from_pose_keypoint
@@ -34,8 +34,8 @@ ROUND = [replace(camera, pitch=pitch) for pitch in (-8.0, 12.0) for camera in wa
 
 @cache
 def seen_by(camera: Camera):
-    """The body with its limbs aside, drawn once for all tests."""
-    return draw(replace(ASIDE, camera=camera), SIZE)
+    """The body with its limbs aside, seen once for all tests."""
+    return see(replace(ASIDE, camera=camera), SIZE)
 
 
 def random_state(seed: int) -> State:
@@ -168,9 +168,8 @@ def test_densepose_gives_back_a_texture():
         assert (mask == (iuv.part > 0)).all()
         flat = warp(picture, iuv, fill="none")
         error = flat.picture[flat.seen].astype(float) - atlas[flat.seen]
-        again, _ = render(warp(picture, iuv, mode="fast", fill="all", region=np.ones((24, 200, 200), bool)).picture, iuv)
-        for one in (error, again[mask].astype(float) - picture[mask]):
-            assert 10 * np.log10(255 ** 2 / max(float(np.mean(one ** 2)), 1e-9)) >= 35
+        assert flat.seen.sum() > 0.5 * mask.sum()
+        assert 10 * np.log10(255 ** 2 / max(float(np.mean(error ** 2)), 1e-9)) >= 35
 
 
 def test_hidden_parts_are_left_out_and_all_24_are_there_somewhere():
@@ -178,12 +177,12 @@ def test_hidden_parts_are_left_out_and_all_24_are_there_somewhere():
     front, back = (seen_by(camera).iuv.part for camera in (ROUND[12], ROUND[18]))
     assert (front == 2).sum() > 40 * (front == 1).sum() and (back == 1).sum() > 40 * (back == 2).sum()
     crossed = replace(ASIDE, arms=(Arm(0.35, 1.2, 1.9, (-1.0, 0.3, 0.4)).limb(), ASIDE.arms[1]))
-    free, covered = seen_by(ASIDE.camera).iuv, draw(crossed, SIZE).iuv
+    free, covered = seen_by(ASIDE.camera).iuv, see(crossed, SIZE).iuv
     assert (covered.part == 2).sum() < (free.part == 2).sum() - 300
 
 
 def test_mask_depth_and_picture_belong_together():
-    drawn = seen_by(ASIDE.camera)
+    drawn = draw(ASIDE, SIZE)
     on = drawn.iuv.part > 0
     assert (np.isfinite(drawn.depth) == on).all()
     assert np.mean((drawn.mask > 0.5) == on) > 0.997 and set(np.unique(drawn.mask)) <= {0, 0.25, 0.5, 0.75, 1}
@@ -219,7 +218,7 @@ def test_a_body_takes_the_proportions_of_a_person():
     """The joints of a body of known build, seen from the front, are all that is told."""
     told = Proportions(Build(shoulders=1.15, hips=0.9), Lengths(0.9, 1.1, 1.05, 0.95))
     flat = replace(ASIDE, camera=Camera(0.0, 0.0, 0.7))
-    pose = draw(flat, (1024, 704), told).pose
+    pose = see(flat, (1024, 704), told).pose
     found = of_person([pose])
     np.testing.assert_allclose([found.build.shoulders, found.build.hips], [1.15, 0.9], rtol=0.04)
     np.testing.assert_allclose(list(vars(found.lengths).values()), [0.9, 1.1, 1.05, 0.95], rtol=0.04)

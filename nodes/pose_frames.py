@@ -16,6 +16,7 @@ from ..pgpis_models.poses.tween import EASINGS
 from .embedding import PERSON_TOOLTIP, person_choice
 from .mannequin import drawn_outputs, figure_outputs
 from .notice import notice
+from .schema import aliases
 from .types import PoseKeypointType
 
 FRAMES_AT_MOST = 4096
@@ -45,6 +46,7 @@ class FollowPerson(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISFollowPerson", display_name="Follow Person", category="PGPIS/pose",
+            **aliases("track", "tracking", "video", "openpose", "person"),
             description="Follows one person through the frames of a video with several: by place, speed and size, rather "
                         "than by the number or the size that each frame gives, which jump from one to another. Says in "
                         "which frames it is not sure. Hands and face stay.",
@@ -77,6 +79,7 @@ class SmoothPoses(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISSmoothPoses", display_name="Smooth Poses", category="PGPIS/pose",
+            **aliases("filter", "jitter", "one euro", "video", "fill gaps", "openpose"),
             description="Takes the trembling out of found poses (One-Euro filter, forwards and backwards: motion stays "
                         "where it is, starts and stops by less than one frame) and fills short gaps. Hands and faces are "
                         "left out. Take Follow Person first where frames show several people.",
@@ -107,6 +110,7 @@ class PoseTween(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISPoseTween", display_name="Pose Tween", category="PGPIS/pose",
+            **aliases("interpolate", "animate", "in between", "keyframes", "video", "openpose"),
             description="Makes the frames between key poses. Poses of Pose Mannequin and Pose Library move in 3D, camera "
                         "included, and give DensePose; others in the picture, limb by limb, where their lengths stay.",
             inputs=[PoseKeypointType.Input("first", tooltip="Key pose(s); all frames of all inputs are keys, in order."),

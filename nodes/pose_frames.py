@@ -141,7 +141,9 @@ class PoseTween(io.ComfyNode):
                              "load them at the same")
         figures = [figure_of(frame, f"key {number}") for number, frame in enumerate(keys, start=1)]
         if None not in figures:
-            return io.NodeOutput(*drawn_outputs(tweened(figures, frames, easing, loop), sizes.pop()))
+            made, *pictures = drawn_outputs(tweened(figures, frames, easing, loop), sizes.pop())
+            made[::frames + 1] = keys   # as they came, to the last digit
+            return io.NodeOutput(made, *pictures)
         blocked = (ExecutionBlocker(f"the frames between poses without a body have no {what}; take key poses of Pose "
                                     "Mannequin or Pose Library") for what in ("DensePose", "picture", "mask", "depth"))
         return io.NodeOutput(to_pose_keypoint(tweened(poses, frames, easing, loop)), *blocked)

@@ -13,7 +13,7 @@ from ..poses.tween import eased
 from .camera import Camera
 from .frames import Figure
 from .measured import Proportions
-from .skeleton import Build, Lengths, Limb
+from .skeleton import Build, Lengths, Limb, sole_pitch
 from .state import State
 
 
@@ -42,7 +42,9 @@ def between(first: Figure, second: Figure, share: float) -> Figure:
 
 
 def _limb(one: Limb, other: Limb, share: float) -> Limb:
-    foot = None if one.foot is None or other.foot is None else (1 - share) * one.foot + share * other.foot
+    foot = None
+    if one.foot is not None or other.foot is not None:
+        foot = (1 - share) * sole_pitch(one) + share * sole_pitch(other)
     return Limb(_turned(one.upper, other.upper, share), _turned(one.lower, other.lower, share), foot)
 
 

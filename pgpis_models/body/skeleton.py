@@ -176,6 +176,11 @@ def about_forward(angle: float) -> np.ndarray:
     return np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
 
 
+def sole_pitch(limb: Limb) -> float:
+    """Radians that the toes of a leg point up from level."""
+    return SOLE * math.atan2(limb.lower[2], -limb.lower[1]) if limb.foot is None else limb.foot
+
+
 # (left, up, forward) to a bone's (left, front, along) with the bone pointing down
 DOWNWARDS = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
 
@@ -263,7 +268,7 @@ def _leg(leg: Leg | Limb, side: float, pelvis: np.ndarray, build: Build,
     first = Bone(pelvis @ (mirror * np.array([HIP_WIDTH * build.hips, 0.0, 0.0])), thigh_frame,
                  THIGH * build.height * lengths.thigh)
     # the toes follow the hips
-    pitch = SOLE * math.atan2(limb.lower[2], -limb.lower[1]) if limb.foot is None else limb.foot
+    pitch = sole_pitch(limb)
     toes = unit(np.array([side * 0.16, math.sin(pitch), math.cos(pitch)]))
     up = unit(np.array([0, math.cos(pitch), -math.sin(pitch)]))
     left = unit(np.cross(up, toes))

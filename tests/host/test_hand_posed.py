@@ -79,7 +79,7 @@ def test_frames_between_keys_in_space_and_in_the_picture(host):
     first, second = (result(node(host, "PGPISPoseLibrary").execute(name, 88, 128))[0] for name in ("squat", "star jump"))
     tween = node(host, "PGPISPoseTween")
     pose, densepose, image, *_ = result(tween.execute(first, 3, "linear", False, second))
-    assert len(pose) == len(densepose) == len(image) == 5
+    assert len(pose) == len(densepose) == len(image) == 5 and [pose[0], pose[4]] == [*first, *second]
     flat = [to_pose_keypoint(from_pose_keypoint(one)) for one in (first, second)]
     made = result(tween.execute(flat[0], 3, "linear", True, flat[1]))
     assert len(made[0]) == 8 and made[0][4] == flat[1][0] and type(made[1]).__name__ == "ExecutionBlocker"

@@ -21,7 +21,7 @@ from pgpis_models.body.picture import draw, see, surface_points
 from pgpis_models.body.skeleton import Arm, Build, Leg, Lengths, Limb, build_skeleton
 from pgpis_models.body.state import State, from_dict, from_text
 from pgpis_models.poses.formats import from_pose_keypoint
-from pgpis_models.poses.keypoints import Keypoints
+from pgpis_models.poses.keypoints import MIRROR, Keypoints
 from pgpis_models.surface.layout import from_tiles
 from pgpis_models.surface.texture import render, warp
 
@@ -118,6 +118,18 @@ console.log(JSON.stringify(given.map(([joint, move]) => {
                 assert np.linalg.norm(joints[joint] - goal) < 2e-3
                 reached += 1
     assert reached > 10
+
+
+def test_the_mirror_gives_the_flipped_picture(tmp_path):
+    states = [random_state(seed) for seed in range(6)]
+    found = told_by_node(tmp_path, """
+import { read, write } from "./skeleton.js"
+import { mirrored } from "./reach.js"
+console.log(JSON.stringify(given.map((text) => write(mirrored(read(text).state)))))""", [one.to_text() for one in states])
+    for state, text in zip(states, found, strict=True):
+        plain, flipped = (one.camera.view(SIZE).project(build_skeleton(Build(), one.pose()).joints)
+                          for one in (from_text(state.to_text()), from_text(text)))
+        np.testing.assert_allclose(flipped[list(MIRROR), :2], (SIZE[1], 0) - plain[:, :2] * (1, -1), atol=0.15)
 
 
 # --- DensePose against joints and texture --------------------------------------------------------------------

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from .checkpoint import read_metadata
 from .command import mcld, person, poses, qen, sequence
 from .command.flags import check_counts, read_weight
-from .command.output import save
+from .command.output import STILL, check_ending, save
 from .pipeline import Generator
 
 
@@ -73,6 +73,8 @@ def run(options: argparse.Namespace) -> None:
     if options.sequence:
         return sequence.run(options, method, choice, weights, control)
     folder, dense = options.pose.is_dir(), method == "mcld"
+    if not folder:
+        check_ending(options.out, STILL)
     listed = poses.picture_files if dense else poses.pose_files
     files = listed(options.pose) if folder else [options.pose]
     # all of them first: a bad one is known before hours of work

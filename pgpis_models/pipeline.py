@@ -15,6 +15,7 @@ from .checkpoint import load_checkpoint
 from .methods import picture_encoder, sequence_encoders
 from .noise.samplers import sample_latents
 from .parts.pixels import resized
+from .pictures import as_rgb
 from .poses.keypoints import Keypoints
 from .unet.autoencoder import VAE_STRIDE, decode_latents, load_vae
 from .unet.base import check_prediction, load_unet
@@ -150,42 +151,7 @@ class Generator:
         return height * VAE_STRIDE, width * VAE_STRIDE
 
 
-def open_photo(path: str | Path) -> np.ndarray:
-    """A picture file as `read_photo` takes it: upright, RGB or RGBA of 8 bits, or grey of 16.
-
-    Palettes and CMYK become RGB; the orientation that cameras write beside the pixels is applied. Raises OSError when
-    the file cannot be read as a picture.
-    """
-    from PIL import Image, ImageOps
-    with Image.open(path) as file:
-        picture = ImageOps.exif_transpose(file)
-    if picture.mode in ("I;16", "I;16B", "I;16L", "I"):  # 16-bit grey; "I" is how some PNG files of it are opened
-        return np.asarray(picture).astype(np.uint16)
-    transparent = "A" in picture.getbands() or "transparency" in picture.info
-    return np.asarray(picture.convert("RGBA" if transparent else "RGB"))
-
-
 def read_photo(image: np.ndarray, size: tuple[int, int]) -> Tensor:
     """See `Generator.prepare`. Raises ValueError for other shapes and types."""
     picture = resized(np.asarray(as_rgb(image)), size)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
-
-
-def as_rgb(image: np.ndarray, ground: str = "white"):
-    """A photo (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of 8 or 16 bits -> RGB Pillow image, transparency over
-    `ground`: white for photos, black where that means nothing.
-
-    Raises ValueError for other shapes and types.
-    """
-    from PIL import Image
-    if image.dtype == np.uint16:
-        image = np.round(image / 257).astype(np.uint8)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
-        raise ValueError(f"a photo came as {image.dtype} {image.shape}; expected (H, W), (H, W, 3) or (H, W, 4) of "
-                         "8 or 16 bits")
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[..., 0]
-    picture = Image.fromarray(image)
-    if picture.mode == "RGBA":
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, ground), picture)
-    return picture.convert("RGB")

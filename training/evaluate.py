@@ -33,9 +33,10 @@ from pgpis_models.metrics import (  # noqa: E402
     ssim_gauss,
     ssim_win51,
 )
+from pgpis_models.pictures import ENDINGS, open_rgb  # noqa: E402
 from pgpis_models.surface.face import find_face, load_app  # noqa: E402
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+PICTURES = ENDINGS
 
 
 def pairs(generated: Path, targets: Path) -> list[tuple[Path, Path]]:
@@ -63,7 +64,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
 def load(path: Path, size: tuple[int, int], quantise: bool) -> Tensor:
     """A picture (1, 3, H, W) in 0..1, as the papers measure it: tensor resize and truncation for generated pictures,
     Pillow's bicubic for real ones."""
-    picture = Image.open(path).convert("RGB")
+    picture = open_rgb(path)
     if quantise:
         return papers_resize_quantise(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255.0, size)
     picture = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..mcld.inputs import ClipEncoder, as_input, encode_faces, face_crops, texture_maps
-from ..pipeline import Generator, as_rgb, open_photo
+from ..pictures import as_rgb, open_rgb
+from ..pipeline import Generator
 from ..surface.densepose import IUV
 from ..surface.face import load_embedding
 from .flags import refuse
@@ -39,7 +40,7 @@ def check_flags(options: argparse.Namespace, method: str) -> None:
 def read_iuv(path: str | Path) -> IUV:
     """An IUV picture, as the authors' files and Estimate DensePose's are. Raises ValueError naming the file."""
     try:
-        iuv = IUV.from_picture(np.asarray(as_rgb(open_photo(path), ground="black")), ORDER)
+        iuv = IUV.from_picture(np.asarray(open_rgb(path, ground="black")), ORDER)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if not iuv.part.any():
@@ -60,7 +61,7 @@ def person_of(generator: Generator, photo: np.ndarray, densepose: str | IUV | No
     picture = np.asarray(as_rgb(photo))
     extras: dict[str, Any] = {}
     if texture:
-        extras["textures"] = np.asarray(as_rgb(open_photo(texture), ground="black"))[None]
+        extras["textures"] = np.asarray(open_rgb(texture, ground="black"))[None]
     elif iuv is not None:
         extras["textures"] = texture_maps(config, picture[None], [iuv])
     if face:

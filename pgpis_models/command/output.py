@@ -9,12 +9,26 @@ import numpy as np
 import torch
 from PIL import Image
 
+STILL = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+ANIMATED = (".webp", ".gif")
+
+
+def check_ending(path: Path, endings: Sequence[str]) -> None:
+    """Raises ValueError where the ending of --out names no kind of file that is written, before there is any work."""
+    if path.suffix.lower() not in endings:
+        what = f"a {path.suffix} file" if path.suffix else "which has no ending"
+        raise ValueError(f"--out is {path.name}, {what}; expected one of {', '.join(endings)}")
+
 
 def save(picture: torch.Tensor, path: Path) -> None:
-    """Writes (3, H, W) in 0..1 as a picture; a file that exists is replaced only when the new one is whole."""
+    """Writes (3, H, W) in 0..1 as a picture of the kind that the ending, one of STILL, names; a file that exists is replaced
+    only when the new one is whole."""
     part = path.with_name(f".{path.name}.part")
-    as_file(picture).save(part, format=Image.registered_extensions().get(path.suffix.lower(), "PNG"))
-    part.replace(path)
+    try:
+        as_file(picture).save(part, format=Image.registered_extensions()[path.suffix.lower()])
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def save_film(frames: Sequence[Image.Image], path: Path, fps: float) -> None:

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..framing.boxes import Frame, layout_of
 from ..framing.fitting import PADDINGS, Fitted, fit_person, people_of
 from ..framing.pasting import FEATHER, pasted_picture
-from ..pipeline import as_rgb, open_photo
+from ..pictures import as_rgb, open_mask, open_photo, open_rgb
 from ..poses.files import POSE_SUFFIXES, load_poses
 from ..poses.keypoints import Keypoints
 from ..surface.densepose import IUV
@@ -77,7 +76,7 @@ class Person:
         size = self.original.shape[:2]
         return fit_person(
             self.original, layout_of(config), people=people_from(options.source_pose, size) if options.source_pose else None,
-            densepose=self.densepose, mask=read_mask(options.source_mask) if options.source_mask else None,
+            densepose=self.densepose, mask=open_mask(options.source_mask) if options.source_mask else None,
             targets=self.poses, target_denseposes=self.denseposes, padding=options.padding or "border",
             person="largest" if options.source_person is None else options.source_person, together=options.sequence)
 
@@ -102,13 +101,7 @@ def people_from(path: Path, size: tuple[int, int]) -> list[Keypoints]:
             raise ValueError(f"--source-pose {path.name} has {len(frames)} frames; expected the one of the photo")
         return people_of(frames[0], what=f"--source-pose {path.name}")
     from ..poses.detection import detect_poses  # only photos need the detector
-    found = detect_poses(np.array(as_rgb(open_photo(path))))
+    found = detect_poses(np.array(open_rgb(path)))
     if not found:
         raise ValueError(f"--source-pose {path.name}: no person found; give a pose file, or a mask with --source-mask")
     return found
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """A picture as a mask (H, W) in 0..1."""
-    with Image.open(path) as file:
-        return np.asarray(file.convert("L"), np.float32) / 255

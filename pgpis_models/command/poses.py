@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from ..pictures import ENDINGS, open_rgb
 from ..poses.files import POSE_SUFFIXES, load_poses, on_canvas
 from ..poses.formats import MIN_CONFIDENCE, NOBODY, from_pose_keypoint
 from ..poses.keypoints import Keypoints, read_size
 from .flags import given, refuse
 
-PHOTO_FILES = (".png", ".jpg", ".jpeg", ".webp")
+PHOTO_FILES = ENDINGS
 POSE_FILES = (".json", *PHOTO_FILES)                     # what a folder of poses is made of
 OTHER_POSE_FILES = tuple(kind for kind in POSE_SUFFIXES if kind not in POSE_FILES)   # or else of these
 FLAGS = ("canvas", "frame", "person", "min_confidence")
@@ -102,8 +102,7 @@ def read_pose(path: Path, choice: Choice = Choice(), nobody: bool = False) -> Ke
     refuse(choice, OF_FRAMES, f"came with {path.name}, a photo, of which the largest person is detected; expected a pose "
            "file. Leave them out")
     from ..poses.detection import detect_pose  # only photos need the detector
-    with Image.open(path) as file:
-        pose = detect_pose(np.asarray(ImageOps.exif_transpose(file).convert("RGB")))
+    pose = detect_pose(np.asarray(open_rgb(path)))
     return on_canvas([pose], names=[path.name])[0]
 
 

@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
+from ..pictures import open_mask
 from .flags import refuse
 
 FLAGS = ("strength", "start", "end", "mask")
@@ -31,6 +30,5 @@ def control_of(options: argparse.Namespace, method: str) -> dict[str, Any]:
         refuse(options, FLAGS, f"came with a checkpoint of {method}; expected one of qen, whose control branch they set. "
                "Leave them out")
     if "mask" in given:
-        with Image.open(given["mask"]) as file:
-            given["mask"] = torch.from_numpy(np.asarray(file.convert("L"), np.float32) / 255)[None, None]
+        given["mask"] = torch.from_numpy(open_mask(given["mask"]))[None, None]
     return given

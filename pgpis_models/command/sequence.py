@@ -11,11 +11,10 @@ from ..methods import sequence_encoders
 from ..pipeline import Generator
 from ..poses.formats import EMPTY
 from .flags import refuse
-from .output import as_file, save, save_film
+from .output import ANIMATED, as_file, check_ending, save, save_film
 from .person import Person
 from .poses import Choice, sequence_poses
 
-ANIMATED = (".webp", ".gif")
 FLAGS = ("empty", "noise", "fps")
 FPS = 12.0
 
@@ -42,10 +41,10 @@ def check_flags(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace, method: str, choice: Choice, weights: dict[str, float], extras: dict[str, Any]) -> None:
     """Frames leave memory as soon as they are written, but for those of one animated file. extras: of
     `Generator.sequence`."""
+    if options.out.suffix:   # without one it is a folder for numbered frames
+        check_ending(options.out, ANIMATED)
     sequence_encoders(method)   # one that makes no sequences says so before its poses are looked for
     poses = sequence_poses(options.pose, choice, options.empty or "error")
-    if options.out.suffix and options.out.suffix.lower() not in ANIMATED:
-        raise ValueError(f"--out is {options.out}; expected a {' or '.join(ANIMATED)} file, or a folder for numbered frames")
     generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
     person = Person(options, generator.method.config, poses)
     if person.said:

@@ -120,8 +120,8 @@ def people_of(frame, where: str = "the frame", min_confidence: float = MIN_CONFI
         raise ValueError(f"POSE_KEYPOINT: people of {where} is {type(people).__name__}; expected a list of dicts.")
 
     if len(people) > MOST_PEOPLE:
-        raise ValueError(f"POSE_KEYPOINT: {where} lists {len(people)} people; expected {MOST_PEOPLE} or fewer. Give one frame "
-                         "per picture, not all people in one.")
+        raise ValueError(f"POSE_KEYPOINT: {where} lists {len(people)} people; expected {MOST_PEOPLE} or fewer. Give one "
+                         "frame per picture, not all people in one.")
 
     bodies = [_read_body(one, f"person {i} of {where}", min_confidence) for i, one in enumerate(people)]
     coordinates = np.concatenate([xy[present] for xy, present in bodies] or [np.empty((0, 2))])

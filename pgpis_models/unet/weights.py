@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,9 +44,21 @@ def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mappin
         os.replace(part, path)
         if os.name == "posix":  # the renaming itself is on disk only when the folder is
             _sync(path.parent, os.O_RDONLY)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise _full_disk(path, tensors, error) or error from error
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _full_disk(path: Path, tensors: Mapping[str, Tensor], error: Exception) -> OSError | None:
+    """The error for a file that did not fit on its disk, in words; None for another fault. safetensors says it in a text."""
+    if getattr(error, "errno", None) != errno.ENOSPC and f"os error {errno.ENOSPC}" not in str(error):
+        return None
+    needed, free = sum(value.nbytes for value in tensors.values()), shutil.disk_usage(path.parent).free
+    return OSError(errno.ENOSPC, f"the disk of {path.parent} is full: {path.name} needs {needed:,} bytes, {free:,} are "
+                   "free. Make room; what was there before is whole")
 
 
 def _sort_metadata(path: Path) -> None:

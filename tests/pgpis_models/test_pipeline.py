@@ -12,7 +12,7 @@ from pgpis_models.cfld.model import CFLD
 from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.noise.samplers import sample_latents, start_noise
 from pgpis_models.noise.schedule import NoiseSchedule, ddpm_step, leading_timesteps
-from pgpis_models.pipeline import Generator, as_rgb, open_photo, read_photo
+from pgpis_models.pipeline import Generator, read_photo
 from pgpis_models.poses.drawing import cfld_rasters
 from pgpis_models.poses.keypoints import Keypoints
 from pgpis_models.unet.autoencoder import decode_latents, load_vae
@@ -224,40 +224,8 @@ def test_photos_of_all_kinds_become_the_same_rgb_picture():
         assert torch.equal(read_photo(same, (16, 16)), tripled)
 
 
-def test_transparency_is_laid_over_white():
-    rgba = np.zeros((8, 8, 4), np.uint8)
-    rgba[:4] = (255, 0, 0, 255)
-    picture = np.asarray(as_rgb(rgba))
-    assert (picture[:4] == (255, 0, 0)).all() and (picture[4:] == 255).all()
-
-
 @pytest.mark.parametrize("image", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8),
                                    np.zeros((1, 4, 4, 3), np.uint8)])
 def test_arrays_that_are_no_photo_are_refused_with_their_shape(image):
     with pytest.raises(ValueError, match="expected .H, W., .H, W, 3. or .H, W, 4. of 8 or 16 bits"):
         read_photo(image, (8, 8))
-
-
-def test_files_of_all_modes_open_as_they_look(tmp_path):
-    rgb = Image.fromarray(np.repeat(np.repeat(photo()[:4, :3] // 64 * 64, 4, 0), 4, 1))
-    kinds = {"rgb.png": rgb, "palette.png": rgb.quantize(64), "cmyk.tif": rgb.convert("CMYK"), "rgb.webp": rgb}
-    for name, picture in kinds.items():
-        picture.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
-        opened = np.asarray(as_rgb(open_photo(tmp_path / name))).astype(int)
-        assert np.abs(opened - np.asarray(rgb)).max() <= 8, name
-    deep = (np.arange(256, dtype=np.uint16).reshape(16, 16) * 257)
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    assert np.array_equal(open_photo(tmp_path / "deep.png"), deep)
-    assert np.array_equal(np.asarray(as_rgb(open_photo(tmp_path / "deep.png")))[..., 0], deep // 257)
-    palette = Image.new("P", (4, 4))
-    palette.putpalette([255, 0, 0, 0, 0, 255])
-    palette.save(tmp_path / "clear.png", transparency=0)
-    assert (np.asarray(as_rgb(open_photo(tmp_path / "clear.png"))) == 255).all()   # transparent: white, not red
-
-
-def test_a_camera_held_sideways_gives_an_upright_photo(tmp_path):
-    picture = Image.fromarray(photo())
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    picture.save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(open_photo(tmp_path / "turned.png"), np.rot90(photo(), -1))

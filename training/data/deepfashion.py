@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pgpis_models.pictures import open_rgb
 from pgpis_models.poses.drawing import cfld_raster
 from pgpis_models.poses.formats import parse_cfld_annotation
 from pgpis_models.poses.keypoints import Keypoints
@@ -118,14 +119,10 @@ class PictureFolder(Dataset):
 
 def open_picture(path: Path):
     """A file -> PIL picture, RGB. ValueError when it cannot be decoded."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a picture ({error}); expected JPEG or PNG. "
-                         f"Copy the file again.") from error
+        return open_rgb(path)
+    except OSError as error:
+        raise ValueError(str(error)) from error
 
 
 def picture_tensor(picture, size: tuple[int, int]) -> Tensor:

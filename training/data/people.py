@@ -17,16 +17,14 @@ from itertools import permutations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
-from pgpis_models.pipeline import as_rgb, open_photo
+from pgpis_models.pictures import ENDINGS, open_rgb, orientation, readable_endings
 from pgpis_models.poses.formats import CFLD_FRAME, from_pose_keypoint, load_openpose_json
 from pgpis_models.poses.keypoints import Keypoints
 from training.data.deepfashion import PICTURE_SUFFIXES
 
-PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
-ORIENTATION = 0x0112   # EXIF tag: how the camera was held
 LISTED = 10            # at most so many names are listed in an error
 
 
@@ -42,7 +40,7 @@ class Photo:
 
     def picture(self) -> Image.Image:
         """The photo upright, in RGB, transparency over white."""
-        return as_rgb(open_photo(self.path))
+        return open_rgb(self.path)
 
     def annotation(self) -> str:
         """Its row of an annotation file: name: [18 y]: [18 x] in CFLD's frame, -1 where a joint is missing."""
@@ -62,13 +60,13 @@ def read_people(root: Path, detect: Callable[[np.ndarray], Keypoints] | None = N
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder; expected one with a folder per person")
     files = [path for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")
-             for path in sorted(folder.iterdir()) if path.suffix.lower() in PHOTOS]
+             for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS]
     people: dict[str, list[Photo]] = {}
     wrong, names = [], set()
     for path in tqdm(files, desc="reading photos", unit="photo"):
         try:
             photo = read_photo_file(path, detect)
-        except (ValueError, UnidentifiedImageError, OSError) as error:
+        except (ValueError, OSError) as error:
             wrong.append(f"{path.relative_to(root)}: {error}")
             continue
         if photo.name in names:
@@ -89,18 +87,20 @@ def read_people(root: Path, detect: Callable[[np.ndarray], Keypoints] | None = N
 
 def read_photo_file(path: Path, detect: Callable[[np.ndarray], Keypoints] | None = None) -> Photo:
     """One photo with its pose. Raises ValueError when it has none, OSError when it cannot be read."""
+    if path.suffix.lower() not in readable_endings():
+        raise ValueError(f"{path.suffix} files are not read by the Pillow that is installed; expected one of "
+                         f"{', '.join(readable_endings())}. Save it as one of these (for .heic: pip install pillow-heif)")
+    picture = open_rgb(path)   # to its end: what is cut off is found here, not in training
     with Image.open(path) as file:
-        turned = file.getexif().get(ORIENTATION, 1) != 1
-        as_it_is = not turned and file.mode in ("RGB", "L") and path.suffix.lower() in PICTURE_SUFFIXES
-        size = file.size[::-1]
-    picture = None if as_it_is else as_rgb(open_photo(path))
-    height, width = size if picture is None else picture.size[::-1]
+        as_it_is = (orientation(file) == 1 and file.mode in ("RGB", "L") and "transparency" not in file.info
+                    and path.suffix.lower() in PICTURE_SUFFIXES)
+    height, width = picture.size[::-1]
     beside = [path.with_name(f"{path.stem}{ending}") for ending in (".json", "_keypoints.json")]
     found = next((file for file in beside if file.is_file()), None)
     if found:
         pose = from_pose_keypoint(load_openpose_json(found, (height, width)))[0]
     elif detect:
-        pose = detect(np.asarray(as_rgb(open_photo(path)) if picture is None else picture))
+        pose = detect(np.asarray(picture))
     else:
         raise ValueError(f"no {beside[0].name} beside it")
     if pose.canvas != (height, width):

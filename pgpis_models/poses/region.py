@@ -36,8 +36,8 @@ def skeleton_region(picture: Tensor, size: tuple[int, int], sigma: float = 8.0, 
 
 
 def _convolved(maps: Tensor, kernel: Tensor, axis: int) -> Tensor:
-    """Maps (B, 1, H, W) along one axis with an odd kernel, zeros around them; a long one through the Fourier transform, whose
-    work does not grow with it."""
+    """Maps (B, 1, H, W) along one axis with an odd kernel, zeros around them; a long one through the Fourier
+    transform, whose work does not grow with it."""
     radius = len(kernel) // 2
     if radius <= SHORT:
         shape, padding = ([1, 1, -1, 1], (radius, 0)) if axis == 2 else ([1, 1, 1, -1], (0, radius))

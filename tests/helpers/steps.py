@@ -45,11 +45,13 @@ def trained(task, count: int, rate: float = 1e-3, seed: int | None = None) -> li
     return [step(task, batch, optimiser, number if seed is None else seed)[0] for number in range(count)]
 
 
-def gradients(task) -> dict[str, Tensor]:
-    """Of one batch of four, by the names of the parameters that have one."""
+def gradients(task, every: bool = True) -> dict[str, Tensor]:
+    """Of one batch of four, by the names of the parameters that have one; all that are trained must, with `every`."""
     task.model.train()
     torch.manual_seed(1)
     task.model(task.batch(np.random.default_rng(0), 4))[0].backward()
+    lacking = [name for name, value in task.model.named_parameters() if value.requires_grad and value.grad is None]
+    assert not (every and lacking), lacking
     return {name: value.grad for name, value in task.model.named_parameters() if value.grad is not None}
 
 

@@ -29,6 +29,7 @@ TAKES = {"IMAGE": ("PreviewImage", "images"), "MASK": ("MaskToImage", "mask"), "
          "CONDITIONING": ("KSampler", "positive")}
 # Where the inputs that must be connected do not show what the node is for: those that do.
 LINKED = {"PGPISPoseTransfer": ("model", "method", "image", "pose"), "PGPISApply": ("model", "cond"),
+          "PGPISGarmentMask": ("image", "densepose", "pose"), "PGPISPoseScore": ("wanted", "found", "image"),
           "PGPISMaskedSampler": ("vae", "reference", "mask", "guider"), "PGPISEditPose": ("pose", "retarget_to"),
           "PGPISFitPerson": ("method", "image", "pose", "target_pose"), "PGPISFaceEmbedding": ("image",),
           "PGPISPoseEditor": ("pose", "image"), "PGPISPoseMannequin": ("as_person",), "PGPISPoseMask": ("pose",),
@@ -139,4 +140,4 @@ def take(host, names: list[str], folder: Path) -> None:
                           "screenshot": str(path)} for name, path in shots.items()])
         for name, path in shots.items():
             with Image.open(path) as picture:
-                picture.convert("RGB").save(folder / f"{name}.webp", quality=QUALITY, method=6)
+                picture.convert("RGB").save(folder / f"{name}.webp", quality=QUALITY)

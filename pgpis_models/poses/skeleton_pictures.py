@@ -20,10 +20,10 @@ from .skeleton_colours import HUES, LEAST_PIXELS, Candidate, Seen, look, working
 NECK = JOINTS.index("neck")
 ORDERS = ("auto", "rgb", "bgr")
 SURE_RADIUS, MOST_TRUST = 1.5, 2.0   # pixels of a disc's radius at which it says as much as a limb; and of larger ones
-ALONE = 1.2              # what a disc without any limb has to say
+CLEAR, CLEAR_RADIUS = 0.5, 1.8   # share of a disc that is believed without any limb, in discs of this radius or more
 LEAST_LIMB = 0.6         # share of a limb's line that is its colour
 HIDDEN = 0.35            # what a covered pixel of that line counts against it, where one of the ground counts 1
-TOUCHING = 5             # radii of discs within which others may hide a whole limb
+OVERLAPPING, TOUCHING = 2.5, 5   # radii between discs that hide the limb between them, and where others may hide it
 LEAST_JOINTS, LEAST_WEIGHT = 2, 1.0   # of a person: joints, and how sure all of them together are
 PARTS_APART = 0.6        # farthest that a part of a person is from the rest, in shares of the larger one's size
 LEAST_OUTER = 0.1        # the same of a joint on which no other hangs
@@ -48,7 +48,7 @@ def read_skeletons(picture: np.ndarray, order: str = ORDERS[0]) -> dict:
         return frame
     seen = look(small)
     found = [_people(seen, name == "bgr") for name in (ORDERS[1:] if order == "auto" else (order,))]
-    best = max(found, key=lambda people: sum(len(person) ** 2 for person in people))
+    best, _ = max(found, key=lambda one: one[1])
     poses = []
     for person in best:
         xy, present = np.zeros((18, 2)), np.zeros(18, bool)
@@ -109,14 +109,16 @@ def _limb(seen: Seen, limb: np.ndarray, a: Candidate, b: Candidate) -> tuple[flo
     return own / (own + bare + HIDDEN * (count - own - bare)), pixels
 
 
-def _people(seen: Seen, swapped: bool) -> list[dict[int, Candidate]]:
-    """Candidates joined by the limbs between them, the best first, each once: joint -> place, per person."""
+def _people(seen: Seen, swapped: bool) -> tuple[list[dict[int, Candidate]], float]:
+    """Candidates joined by the limbs between them, the best first, each once: joint -> place, per person; and how well they
+    hang together by limbs that are seen."""
     import cv2
     # Red and blue swapped turn a hue of h degrees into 240 - h.
     colours = [(12 - index) % HUES if swapped else index for index in range(HUES)]
     candidates = _candidates(seen, colours)
     owner: dict[tuple[int, int], int] = {}        # (joint, candidate) -> person
     people: dict[int, dict[int, int]] = {}        # person -> joint -> candidate
+    _join_touching(seen, candidates, people, owner, OVERLAPPING, _clear(seen))
     for limb, (first, second) in enumerate(LIMBS):
         mask = seen.limbs[colours[limb]].copy()
         pairs = []
@@ -135,14 +137,15 @@ def _people(seen: Seen, swapped: bool) -> list[dict[int, Candidate]]:
             if _limb(seen, mask, a, b)[0] >= LEAST_LIMB and _join(owner, people, ((first, i), (second, j))):
                 ends = [(round(one.x), round(one.y)) for one in (a, b)]
                 cv2.line(mask, *ends, 0, max(3, 2 * round(seen.radius) + 3))
-    _join_touching(seen, candidates, people, owner)
+    together = float(sum(len(person) ** 2 for person in people.values()))
+    _join_touching(seen, candidates, people, owner, TOUCHING, 0.0)
     _join_parts(candidates, people)
-    _add_alone(candidates, people, owner)
+    _add_alone(candidates, people, owner, _clear(seen))
     found = [_without_noise(seen, {joint: candidates[joint][index] for joint, index in joints.items()})
              for joints in people.values()]
     sure = [sum(max(one.weight, 0) for one in person.values()) for person in found]
     return [person for person, weight in zip(found, sure, strict=True) if len(person) >= LEAST_JOINTS
-            and weight >= LEAST_WEIGHT and (weight >= MEAN_WEIGHT * len(person) or weight == max(sure))]
+            and weight >= LEAST_WEIGHT and (weight >= MEAN_WEIGHT * len(person) or weight == max(sure))], together
 
 
 def _join(owner: dict, people: dict, ends: tuple) -> bool:
@@ -181,14 +184,15 @@ def _covered(seen: Seen, one: Candidate) -> bool:
     return bool(seen.bright[max(y - reach, 0):y + reach + 1, max(x - reach, 0):x + reach + 1].mean() > 0.25)
 
 
-def _join_touching(seen: Seen, candidates: list[list[Candidate]], people: dict, owner: dict) -> None:
+def _join_touching(seen: Seen, candidates: list[list[Candidate]], people: dict, owner: dict, reach: float,
+                   least: float) -> None:
     """Discs so near to each other that they, or other limbs, hide the limb between them: no ground lies there."""
     for first, second in LIMBS:
         for i, a in enumerate(candidates[first]):
             for j, b in enumerate(candidates[second]):
-                near = math.hypot(b.x - a.x, b.y - a.y) <= TOUCHING * seen.radius
+                near = math.hypot(b.x - a.x, b.y - a.y) <= reach * seen.radius and min(a.cover, b.cover) >= least
                 known = (owner.get((first, i)), owner.get((second, j)))
-                if near and (a.cover or b.cover) and known[0] != known[1] \
+                if near and (a.cover or b.cover) and (known[0] is None or known[0] != known[1]) \
                         and not _on_line(seen, seen.limbs[0], a, b)[2]:
                     _join(owner, people, ((first, i), (second, j)))
 
@@ -213,11 +217,16 @@ def _join_parts(candidates: list[list[Candidate]], people: dict) -> None:
         people[nearest[2]] |= people.pop(nearest[1])
 
 
-def _add_alone(candidates: list[list[Candidate]], people: dict, owner: dict) -> None:
+def _clear(seen: Seen) -> float:
+    """The cover of a disc that needs no limb to be believed; infinite where discs are too small for that."""
+    return CLEAR * min(MOST_TRUST, seen.radius / SURE_RADIUS) if seen.radius >= CLEAR_RADIUS else math.inf
+
+
+def _add_alone(candidates: list[list[Candidate]], people: dict, owner: dict, least: float) -> None:
     """Discs without a limb, such as an ear whose eye was not found, go to the nearest person that lacks them."""
     for joint, places in enumerate(candidates):
         for index, one in enumerate(places):
-            if one.cover < ALONE or (joint, index) in owner:
+            if one.cover < least or (joint, index) in owner:
                 continue
 
             def away(person: int, one: Candidate = one) -> float:

@@ -78,9 +78,3 @@ def cfld(pose: Keypoints, size: tuple[int, int], width: int = 2, radius: int = 3
 
 
 DRAWERS = {"ours": ours, "openpose": openpose, "dwpose": dwpose, "cfld": cfld}
-
-
-def as_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
-    """The picture (RGB) as it comes back from a JPEG file."""
-    _, file = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1])

@@ -20,14 +20,6 @@ def arm(lift: float, swing: float = 0.0, bend: float = 10.0, toward: Triple = (-
     return Arm(math.radians(lift), math.radians(swing), math.radians(bend), toward).limb()
 
 
-def swinging(ahead: float, bend: float, out: float = 8.0) -> Limb:
-    """An arm that swings beside the body, `ahead` degrees forwards of hanging."""
-    a, b, o = (math.radians(value) for value in (ahead, ahead + bend, out))
-    return Limb(
-        (math.sin(o), -math.cos(o) * math.cos(a), math.cos(o) * math.sin(a)), (math.sin(o) * 0.2, -math.cos(b), math.sin(b))
-    )
-
-
 def leg(
     side: float = 4.0, flex: float = 0.0, knee: float = 3.0, shin: float | None = None, foot: float | None = None
 ) -> Limb:
@@ -40,6 +32,14 @@ def bone(upper: Triple, lower: Triple, foot: float | None = None) -> Limb:
     """A limb by its directions (outwards, up, forward), of any length."""
     upper, lower = (tuple(np.array(one, float) / np.linalg.norm(one)) for one in (upper, lower))
     return Limb(upper, lower, None if foot is None else math.radians(foot))
+
+
+def swinging(ahead: float, bend: float, out: float = 8.0) -> Limb:
+    """An arm that swings beside the body, `ahead` degrees forwards of hanging."""
+    a, b, o = (math.radians(value) for value in (ahead, ahead + bend, out))
+    return bone(
+        (math.sin(o), -math.cos(o) * math.cos(a), math.cos(o) * math.sin(a)), (math.sin(o) * 0.2, -math.cos(b), math.sin(b))
+    )
 
 
 HANG, STAND = arm(13, 10, 16), leg()

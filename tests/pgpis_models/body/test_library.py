@@ -15,6 +15,9 @@ from pgpis_models.body.skeleton import Build, Skeleton, build_skeleton
 from pgpis_models.body.state import from_dict
 from pgpis_models.poses.files import load_poses
 from pgpis_models.poses.library import library, own_files, save_poses
+from tools.pose_library.moving import MOVING
+from tools.pose_library.resting import RESTING
+from tools.pose_library.standing import STANDING
 
 FOLDER = Path(__file__).resolve().parents[3] / "web" / "pose_library"
 POSES = library(FOLDER / "poses.json")
@@ -78,6 +81,19 @@ def test_no_limb_lies_in_the_body(name):
 def test_an_arm_through_the_body_is_noticed():
     through = {"arms": [{"upper": [0.2, -1, 0], "lower": [-1, 0, 0]}, {}]}
     assert deepest(build_skeleton(Build(), from_dict(through).pose()))[0] > 0.05
+
+
+def test_the_data_is_made_of_the_poses_that_are_written_down():
+    entries = [*STANDING, *MOVING, *RESTING]
+    assert [entry.name for entry in entries] == list(POSES)
+    for entry in entries:
+        written, kept = entry.state().to_dict(), POSES[entry.name].state.to_dict()
+        assert written.pop("camera")[:2] == kept.pop("camera")[:2], entry.name   # place and zoom are fitted
+        for name in ("root", "torso", "head"):
+            assert written[name] == kept[name], entry.name
+        for one, other in zip(written["arms"] + written["legs"], kept["arms"] + kept["legs"], strict=True):
+            np.testing.assert_allclose(one["upper"] + one["lower"], other["upper"] + other["lower"], atol=2e-4)
+            assert one.get("foot") == other.get("foot"), entry.name
 
 
 def test_thumbnails_are_small_and_there_for_every_pose():

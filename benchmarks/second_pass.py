@@ -26,7 +26,8 @@ sys.path.insert(0, str(ROOT))
 
 from pgpis_models.poses.formats import to_pose_keypoint  # noqa: E402
 from pgpis_models.poses.keypoints import Keypoints  # noqa: E402
-from tests.host.http_host import WORKFLOWS, Host, make_base, serve, to_api  # noqa: E402
+from tests.host.http_host import WORKFLOWS, Host, make_base, serve  # noqa: E402
+from tests.host.saved_workflows import to_api  # noqa: E402
 from training.world.bank import HELD_OUT, pose_seed  # noqa: E402
 from training.world.drawing import Rendering, render  # noqa: E402
 from training.world.measures import gradient, mask_overlap, person_mask  # noqa: E402

@@ -39,9 +39,8 @@ from tests.host.http_host import (  # noqa: E402
     demo_is_trained,
     make_base,
     serve,
-    to_api,
-    workflow_files,
 )
+from tests.host.saved_workflows import to_api, workflow_files  # noqa: E402
 
 SIZE = (256, 192)              # (H, W) of the demo world
 DRESSED, PLAIN = 29, 49        # held-out people, counted from the first: whose clothes are lent, and who gets them

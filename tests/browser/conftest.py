@@ -8,15 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.browser.chromium import drive, missing_tools
-from tests.host.http_host import (
-    COMFY,
-    add_missing_methods,
-    add_random_demo,
-    demo_is_trained,
-    make_base,
-    serve,
-    workflow_files,
-)
+from tests.host.http_host import COMFY, add_missing_methods, add_random_demo, demo_is_trained, make_base, serve
+from tests.host.saved_workflows import workflow_files
 from tools.picture_workflows import NEEDS_DOWNLOADS, stand_in
 
 HERE = Path(__file__).resolve().parent

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import SEARCHES
-from tests.host.http_host import FRONTEND_ONLY, to_api, widget_slots, workflow_files
+from tests.host.saved_workflows import FRONTEND_ONLY, to_api, widget_slots, workflow_files
 from tools.picture_workflows import NEEDS_DOWNLOADS
 
 NAMES = [path.stem for path in workflow_files()]

@@ -1,4 +1,4 @@
-"""A real ComfyUI server in its own process and folder with this pack linked in, and a converter of saved workflows."""
+"""A real ComfyUI server in its own process and folder with this pack linked in."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ DEMO_FILES = ("demo_base.safetensors", "demo_vae.safetensors", "demo_cfld.safete
 MCLD_FILE = "demo_mcld.safetensors"
 FOLDERS = ("custom_nodes", "models/pgpis", "models/checkpoints", "models/loras", "models/controlnet", "input", "output",
            "temp", "user")
-FRONTEND_ONLY = {"Note", "MarkdownNote"}
 
 
 class HostError(RuntimeError):
@@ -236,58 +235,3 @@ def _wait_until_up(host: Host, wait: float) -> None:
             if time.monotonic() > end:
                 raise HostError(f"the server did not answer within {wait:.0f} s ({error})\n{host.tail()}") from error
         time.sleep(0.3)
-
-
-# --- saved workflows ----------------------------------------------------------------------------------------
-
-def workflow_files() -> list[Path]:
-    """The workflows that the pack ships."""
-    return sorted(WORKFLOWS.glob("*.json"))
-
-
-def widget_slots(info: dict) -> list[tuple[str, str]]:
-    """The widgets of a node type in the order of `widgets_values`: (input, what), what being "value" or an extra that the
-    frontend adds ("control" behind a seed, "upload" at the end for a picture file).
-
-    info: the node's entry in /object_info. Inputs of other types are sockets and have no widget.
-    """
-    slots, uploads = [], []
-    for group in ("required", "optional"):
-        for name in info.get("input_order", {}).get(group, []):
-            kind, options, *_ = [*info["input"][group][name], {}]
-            if not (isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")):
-                continue
-            if options.get("forceInput"):
-                continue
-            slots.append((name, "value"))
-            if options.get("control_after_generate"):
-                slots.append((name, "control"))
-            if options.get("image_upload"):
-                uploads.append((name, "upload"))
-    return slots + uploads
-
-
-def to_api(workflow: dict, object_info: dict) -> dict:
-    """A saved workflow in the form that POST /prompt takes. Raises ValueError when it does not fit the node types."""
-    links = {link[0]: link for link in workflow["links"]}
-    prompt = {}
-    for node in workflow["nodes"]:
-        kind = node["type"]
-        if kind in FRONTEND_ONLY:
-            continue
-        if kind not in object_info:
-            raise ValueError(f"node {node['id']} is of the unknown type {kind}")
-        if node.get("mode", 0) != 0:
-            raise ValueError(f"node {node['id']} ({kind}) is muted or bypassed")
-        slots, values = widget_slots(object_info[kind]), node.get("widgets_values", [])
-        if len(slots) != len(values):
-            raise ValueError(f"node {node['id']} ({kind}) has {len(values)} widget values; expected {len(slots)}: "
-                             f"{[name if what == 'value' else f'{name}.{what}' for name, what in slots]}")
-        inputs = {name: value for (name, what), value in zip(slots, values, strict=True) if what == "value"}
-        for slot in node.get("inputs", []):
-            if slot.get("link") is not None:
-                _, origin, output, *_ = links[slot["link"]]
-                inputs[slot["name"]] = [str(origin), output]
-        prompt[str(node["id"])] = {"class_type": kind, "inputs": inputs, "_meta": {"title": node.get(
-            "title") or object_info[kind].get("display_name") or kind}}
-    return prompt

@@ -27,8 +27,9 @@ from tests.helpers.workflows import (
     showing,
     workflow,
 )
-from tests.host.http_host import DEMO, DEMO_FILES, MCLD_FILE, WORKFLOWS, HostError, demo_is_trained, to_api
+from tests.host.http_host import DEMO, DEMO_FILES, MCLD_FILE, WORKFLOWS, HostError, demo_is_trained
 from tests.host.random_models import lora, make
+from tests.host.saved_workflows import to_api
 from tools.picture_workflows import (
     DRESSED,
     NEEDS_DOWNLOADS,

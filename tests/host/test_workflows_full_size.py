@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.helpers.workflows import COMPLAINTS, input_picture, is_a_picture, of_node, only, showing, workflow
-from tests.host.http_host import to_api
+from tests.host.saved_workflows import to_api
 from tests.host.random_models import make
 
 

@@ -8,7 +8,8 @@ import json
 import pytest
 import tomllib
 
-from tests.host.http_host import FRONTEND_ONLY, WORKFLOWS, to_api, widget_slots, workflow_files
+from tests.host.http_host import WORKFLOWS
+from tests.host.saved_workflows import FRONTEND_ONLY, to_api, widget_slots, workflow_files
 
 FILES = {"LoadImage": "image", "PGPISDemoPicture": "picture"}
 SHIPPED_BY_THE_HOST = "example.png"

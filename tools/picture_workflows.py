@@ -46,6 +46,9 @@ SIZE = (256, 192)              # (H, W) of the demo world
 DRESSED, PLAIN = 29, 49        # held-out people, counted from the first: whose clothes are lent, and who gets them
 # file name -> (person, view): a full figure, and two closer views
 VIEWS = {"pgpis_source.png": (DRESSED, 0), "pgpis_target.png": (DRESSED, 2), "pgpis_person.png": (PLAIN, 3)}
+START_POSE, START_VIEW = "both arms up", (60, 2)      # the pose of 00_start_here, somebody else's
+# the first person in a wider picture: (height, width), and where the person's own begins, (top, left)
+PHOTO, PHOTO_SIZE, PHOTO_AT = "pgpis_photo.png", (300, 400), (24, 40)
 NEEDS_DOWNLOADS = {"cfld_sd15", "mcld_sd15", "fpdm_sd21"}   # workflows whose models are not in this repository
 ANIMATED = {"fpdm_sequence", "mcld_walk_around"}           # workflows whose result is a film
 THUMBNAIL, FILM_FRAMES = 480, 4        # largest width of a thumbnail, pixels; frames of a film that it shows
@@ -54,10 +57,10 @@ THUMBNAIL, FILM_FRAMES = 480, 4        # largest width of a thumbnail, pixels; f
 # --- inputs -------------------------------------------------------------------------------------------------
 
 def drawn(name: str):
-    """The rendering of an input picture."""
+    """The rendering of an input picture, or of the first workflow's pose."""
     from training.world import drawing as mannequins
     from training.world.bank import HELD_OUT, pose_seed
-    person, view = VIEWS[name]
+    person, view = (VIEWS | {START_POSE: START_VIEW})[name]
     identity = mannequins.sample_identity(HELD_OUT + person)
     return mannequins.render(identity, mannequins.sample_pose(pose_seed(HELD_OUT + person, view)), SIZE)
 
@@ -65,6 +68,9 @@ def drawn(name: str):
 def input_pictures() -> dict[str, np.ndarray]:
     """File name -> picture (H, W, 3) uint8 of everything in workflows/inputs."""
     pictures = {name: drawn(name).image for name in VIEWS}
+    photo = np.broadcast_to(drawn("pgpis_source.png").image[0, 0], (*PHOTO_SIZE, 3)).copy()   # its ground is one colour
+    photo[PHOTO_AT[0]:PHOTO_AT[0] + SIZE[0], PHOTO_AT[1]:PHOTO_AT[1] + SIZE[1]] = drawn("pgpis_source.png").image
+    pictures[PHOTO] = photo
     # DensePose as Read IUV takes it: V, U and part in red, green and blue
     pictures |= {name.replace(".png", "_iuv.png"): drawn(name).iuv()[..., ::-1] for name in VIEWS}
     return pictures

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.browser.chromium import drive, missing_tools
+from tests.browser.own_photo import SEED, own_photo
 from tests.host.http_host import COMFY, add_missing_methods, add_random_demo, demo_is_trained, make_base, serve
-from tests.host.saved_workflows import workflow_files
-from tools.picture_workflows import NEEDS_DOWNLOADS, stand_in
+from tests.host.saved_workflows import blueprint_files, subgraphs, workflow_files
+from tools.picture_workflows import NEEDS_DOWNLOADS, pose_text, stand_in
 
 HERE = Path(__file__).resolve().parent
+START = "00_start_here"
+STEPS = 2       # of a blueprint's run
+EMPTY = {"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "config": {}, "extra": {},
+         "version": 0.4}
 # What people type -> the node that they want.
 SEARCHES = {"pose transfer": "PGPISPoseTransfer", "openpose": "PGPISLoadPose", "person": "PGPISFitPerson",
             "try on": "PGPISMaskedSampler", "skeleton": "PGPISDrawPose", "garment": "PGPISEditTexture"}
@@ -51,6 +59,8 @@ def driven(tmp_path_factory):
     if not demo_is_trained():
         add_random_demo(base)
     add_missing_methods(base)
+    (base / "custom_nodes" / "detector.py").symlink_to(HERE / "detector.py")
+    (base / "models" / "pgpis" / "body_pose_model.pth").touch()
     saved = {path.stem: json.loads(path.read_text()) for path in workflow_files()}
     jobs = [{"name": name, "workflow": workflow, "queue": name not in NEEDS_DOWNLOADS, "width": 1600,
              "screenshot": str(folder / f"{name}.png")} for name, workflow in saved.items()]
@@ -59,11 +69,14 @@ def driven(tmp_path_factory):
     jobs.append({"name": "broken", "workflow": broken, "queue": False, "width": 1600, "screenshot": None})
     jobs.append({"name": "pose editor", "workflow": editor_workflow(), "queue": False, "width": 1600, "screenshot": None,
                  "module": str(HERE / "pose_editor.mjs")})
+    jobs += [own_person(saved[START]), *(blueprint(path.stem, json.loads(path.read_text())) for path in blueprint_files())]
     with serve(base) as host:
+        listed = host.json("/global_subgraphs")
         report = drive(host.url, jobs, searches=SEARCHES)
         print(f"frontend of ComfyUI {report['version'].get('comfyui_version')}")
-        workflows = {one["name"]: one | {"file": saved.get(one["name"]), "info": host.object_info,
-                                         "screenshot": folder / f"{one['name']}.png"} for one in report["workflows"]}
+        workflows = {one["name"]: one | {"file": saved.get(one["name"]), "info": host.object_info, "base": base,
+                                         "listed": listed, "screenshot": folder / f"{one['name']}.png"}
+                     for one in report["workflows"]}
         return report | {"workflows": workflows, "info": host.object_info}
 
 
@@ -71,3 +84,31 @@ def driven(tmp_path_factory):
 def seen(driven):
     """name -> what driver.mjs saw of a workflow."""
     return driven["workflows"]
+
+
+def own_person(saved: dict) -> dict:
+    """The first workflow with a photo of one's own dropped onto Load Image, and with a seed that the command line knows."""
+    changed, file = json.loads(json.dumps(saved)), io.BytesIO()
+    Image.fromarray(own_photo().picture).save(file, "PNG")
+    [load] = [node for node in changed["nodes"] if node["type"] == "LoadImage"]
+    [sampling] = [node for node in changed["nodes"] if node["type"] in subgraphs(changed)]
+    values = [one["name"] for one in sampling["inputs"] if "widget" in one]
+    sampling["widgets_values"][values.index("seed")] = SEED * 1_000_003   # what start_noise makes of a seed
+    [save] = [node for node in changed["nodes"] if node["type"] == "SaveImage"]
+    save["widgets_values"] = ["own"]
+    return {"name": "own", "workflow": changed, "queue": True, "width": 1600, "screenshot": None,
+            "drop": {"node": load["id"], "name": "own.png", "base64": base64.b64encode(file.getvalue()).decode()}}
+
+
+def blueprint(name: str, saved: dict) -> dict:
+    """A subgraph of the pack alone in a graph, with nodes before it that give what its inputs want, and Save Image."""
+    def picture(file: str) -> list:
+        return ["PGPISDemoPicture", {"picture": file}]
+    photo, other = [picture("pgpis_source.png")], [picture("pgpis_person.png")]
+    surface, other_surface = ([picture(f"pgpis_{who}_iuv.png"), ["PGPISReadIUV", {}]] for who in ("source", "person"))
+    sources = {"photo": photo, "person": photo, "clothes": other, "pose_photo": other, "densepose": other_surface,
+               "pose": [["PGPISLoadPose", {"text": pose_text("pgpis_target.png")}]], "source_densepose": surface,
+               "person_densepose": surface, "clothes_densepose": other_surface}
+    inputs = {one["name"]: sources[one["name"]] for one in saved["nodes"][0]["inputs"] if one["name"] in sources}
+    return {"name": name, "workflow": EMPTY, "queue": True, "width": 1600, "screenshot": None,
+            "blueprint": {"name": name, "inputs": inputs, "values": {"steps": STEPS}}}

@@ -1,8 +1,9 @@
 // Loads workflows in ComfyUI's own frontend and writes down what it makes of them.
 //
 // node driver.mjs JOB.json with
-//   {url, browser, playwright, report, workflows: [{name, workflow, queue, width, screenshot, module}], searches: [words]}
-// queue: run it and wait for its end. width: of the screenshot in pixels. screenshot: path or null. module: path of a module
+//   {url, browser, playwright, report, workflows: [{name, workflow, drop, blueprint, queue, width, screenshot, module}], searches: [words]}
+// drop: {node, name, base64}, a file dropped onto that node. blueprint: {name, inputs, values}, an installed subgraph that is
+// added, see addBlueprint. queue: press Run and wait for the end. width: of the screenshot in pixels. screenshot: path or null. module: path of a module
 // whose default export is given (page, {load, execute}) once the workflow is loaded, or nothing; what it returns is `acted`.
 // The report: {version, searches: {words: [what the search of nodes lists, best first]}, workflows: [{name, missing, dialog, alerts, nodes: [{id, type, title, widgets, box, least}], groups: [{title,
 //   box}], links, api, saved, execution, error, images, acted}]}; boxes are [x, y, width, height] in canvas units.
@@ -18,6 +19,7 @@ const SETTINGS = {
   'Comfy.Release.Status': 'skipped', 'Comfy.Graph.CanvasInfo': false, 'Comfy.Workflow.ShowMissingModelsWarning': false,
   'Comfy.NodeBadge.NodeSourceBadgeMode': 'None', 'Comfy.NodeBadge.NodeIdBadgeMode': 'None',
 }
+const RUN = 'button[data-testid="queue-button"], [data-testid="queue-button"] button'
 const PATIENCE = 300000 // ms for the page to load; a run may take longer, pictures should not
 const RUN_PATIENCE = 900000, PICTURE_PATIENCE = 60000, SEARCHED = 800
 // Room for what the frontend lays over the canvas: sidebar, tabs and menu, buttons below.
@@ -48,19 +50,70 @@ async function describe() { // ids of nodes are strings in frontends of 2026
   }
 }
 
-async function execute(patience) {
+// Listens for the end of what is about to be queued; `ended` waits for it.
+function listen() {
   const app = window.app, kinds = ['execution_success', 'execution_error', 'execution_interrupted']
-  let finish
-  const ended = new Promise(done => { finish = done })
-  const listeners = kinds.map(kind => [kind, event => finish({ execution: kind, error: event.detail ?? null })])
-  listeners.forEach(([kind, on]) => app.api.addEventListener(kind, on))
-  const late = setTimeout(() => finish({ execution: 'timeout', error: null }), patience)
-  await app.queuePrompt(0, 1)
-  if (Object.keys(app.lastNodeErrors ?? {}).length) finish({ execution: 'refused', error: app.lastNodeErrors })
-  const result = await ended
-  clearTimeout(late)
-  listeners.forEach(([kind, on]) => app.api.removeEventListener(kind, on))
-  return result.execution === 'execution_success' ? { execution: result.execution, error: null } : result
+  app.lastNodeErrors = null
+  window.ending = new Promise(done => {
+    const listeners = kinds.map(kind => [kind, event => finish({ execution: kind, error: event.detail ?? null })])
+    const refusal = setInterval(() => {
+      if (Object.keys(app.lastNodeErrors ?? {}).length) finish({ execution: 'refused', error: app.lastNodeErrors })
+    }, 200)
+    const finish = result => {
+      clearInterval(refusal)
+      listeners.forEach(([kind, on]) => app.api.removeEventListener(kind, on))
+      done(result.execution === 'execution_success' ? { ...result, error: null } : result)
+    }
+    listeners.forEach(([kind, on]) => app.api.addEventListener(kind, on))
+  })
+}
+
+const ended = patience => Promise.race([window.ending,
+  new Promise(done => setTimeout(() => done({ execution: 'timeout', error: null }), patience))])
+
+// As the mouse does that carries a file onto a node.
+async function drop({ node: id, name, base64 }) {
+  const app = window.app, node = app.graph.getNodeById(id), canvas = app.canvas.canvas, before = node.widgets[0].value
+  const bytes = Uint8Array.from(atob(base64), letter => letter.charCodeAt(0)), dataTransfer = new DataTransfer()
+  dataTransfer.items.add(new File([bytes], name, { type: 'image/png' }))
+  app.canvas.centerOnNode(node)
+  app.canvas.draw(true, true)
+  const { scale, offset } = app.canvas.ds, box = canvas.getBoundingClientRect()
+  const clientX = box.left + (node.pos[0] + node.size[0] / 2 + offset[0]) * scale
+  const clientY = box.top + (node.pos[1] + node.size[1] - 20 + offset[1]) * scale
+  for (const type of ['dragover', 'drop']) {
+    canvas.dispatchEvent(new DragEvent(type, { dataTransfer, clientX, clientY, bubbles: true, cancelable: true }))
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))
+  }
+  for (let i = 0; i < 100 && node.widgets[0].value === before; i++) await new Promise(done => setTimeout(done, 100))
+}
+
+// As a choice in the list of nodes does. Before each input a chain of nodes, [[type, {widget: value}]], and Save Image behind.
+async function addBlueprint({ name, inputs, values }) {
+  const app = window.app, { $pinia } = document.getElementById('vue-app').__vue_app__.config.globalProperties
+  const set = (node, chosen) => Object.entries(chosen)
+    .forEach(([key, value]) => { node.widgets.find(one => one.name === key).value = value })
+  const make = (type, chosen, pos) => {
+    const node = window.LiteGraph.createNode(type)
+    node.pos = pos
+    app.graph.add(node)
+    set(node, chosen)
+    return node
+  }
+  const store = $pinia._s.get('subgraph'), type = `SubgraphBlueprint.${name}`
+  for (let i = 0; i < 100 && !store.subgraphBlueprints.some(one => one.name === type); i++) {   // the page loads them last
+    await new Promise(done => setTimeout(done, 100))
+  }
+  const blueprint = store.getBlueprint(type)
+  const items = { nodes: blueprint.nodes, subgraphs: blueprint.definitions.subgraphs }
+  const [node] = app.canvas._deserializeItems(items, { position: [1200, 40] }).nodes.values()
+  Object.entries(inputs).forEach(([input, chain], row) => {
+    const [last] = chain.map(([type, chosen], column) => make(type, chosen, [400 * column, 40 + 500 * row]))
+      .reduce(([before], after) => { before?.connect(0, after, 0); return [after] }, [])
+    last.connect(0, node, node.inputs.findIndex(one => one.name === input))
+  })
+  set(node, values)
+  node.connect(0, make('SaveImage', { filename_prefix: 'blueprint' }, [1600, 40]), 0)
 }
 
 const images = () => window.app.graph._nodes.filter(n => n.imgs?.length)
@@ -119,6 +172,13 @@ async function search(page, words) {
   return found
 }
 
+// Presses Run; how it ended.
+async function run(page) {
+  await page.evaluate(listen)
+  await page.locator(RUN).first().click()
+  return page.evaluate(ended, RUN_PATIENCE)
+}
+
 // Settings are answered here and never reach the server, which may be somebody's own.
 async function settings(route) {
   if (route.request().method() !== 'GET') return route.fulfill({ status: 200, body: '' })
@@ -134,28 +194,31 @@ try {
   await context.route(url => /^\/(api\/)?settings(\/|$)/.test(url.pathname), settings)
   const page = await context.newPage()
   page.setDefaultTimeout(PATIENCE)
+  page.on('console', said => said.type() === 'error' && console.error(said.text().slice(0, 500)))   // read where this fails
   await page.goto(job.url)
   await page.addStyleTag({ content: '.p-toast { opacity: 0 !important }' }) // would cover the graph in its picture
   await page.waitForFunction(() => window.app?.vueAppReady === true && !!window.LiteGraph?.registered_node_types.KSampler)
   if (job.searches?.length) report.searches = await search(page, job.searches)
-  for (const { name, workflow, queue, width, screenshot: path, module } of job.workflows) {
+  for (const { name, workflow, drop: file, blueprint, queue, width, screenshot: path, module } of job.workflows) {
     await page.evaluate(load, [workflow, name])
+    if (file) await page.evaluate(drop, file)
+    if (blueprint) await page.evaluate(addBlueprint, blueprint)
     const seen = { name, execution: null, error: null, ...await page.evaluate(describe) }
     if (queue) {
       // Of nodes whose result is kept from the workflow before, the host tells no pictures.
       const body = JSON.stringify({ free_memory: true })
       await fetch(`${job.url}/free`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body })
       await page.waitForTimeout(2000)
-      Object.assign(seen, await page.evaluate(execute, RUN_PATIENCE))
+      Object.assign(seen, await run(page))
       await page.waitForTimeout(500)
     }
     if (module) {
       const { default: act } = await import(pathToFileURL(module).href)
       seen.acted = await act(page, { load: (graph) => page.evaluate(load, [graph, name]),
-                                     execute: () => page.evaluate(execute, RUN_PATIENCE) })
+                                     execute: () => run(page) })
     }
     const clip = await show(page, seen, width ?? 1600)
-    const ids = workflow.nodes.filter(n => n.type === 'LoadImage' || (queue && SHOWN.includes(n.type)))
+    const ids = seen.nodes.filter(n => n.type === 'LoadImage' || (queue && SHOWN.includes(n.type)))
       .map(n => n.id)
     await page.waitForFunction(loaded, ids, { timeout: PICTURE_PATIENCE, polling: 500 }).catch(() => {})
     seen.images = await page.evaluate(images)

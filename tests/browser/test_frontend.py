@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import SEARCHES
-from tests.host.saved_workflows import FRONTEND_ONLY, to_api, widget_slots, workflow_files
+from tests.host.saved_workflows import FRONTEND_ONLY, subgraphs, to_api, widget_slots, workflow_files
 from tools.picture_workflows import NEEDS_DOWNLOADS
 
 NAMES = [path.stem for path in workflow_files()]
@@ -30,9 +30,10 @@ def test_a_missing_node_is_noticed(seen):
 @pytest.mark.parametrize("name", NAMES)
 def test_widgets_hold_the_values_of_the_file(name, seen):
     loaded = {node["id"]: node for node in seen[name]["nodes"]}
+    inside = subgraphs(seen[name]["file"])
     for node in seen[name]["file"]["nodes"]:
         widgets = loaded[node["id"]]["widgets"]
-        if node["type"] in FRONTEND_ONLY:
+        if node["type"] in FRONTEND_ONLY or node["type"] in inside:
             assert [value for _, value in widgets] == node["widgets_values"]
             continue
         slots = widget_slots(seen[name]["info"][node["type"]])
@@ -59,6 +60,13 @@ def test_saving_again_keeps_nodes_links_and_places(name, seen):
         assert now[number][:len(outputs)] == outputs
         assert not [one for one in now[number][len(outputs):] if one.get("links")]
     assert [group["bounding"] for group in again["groups"]] == [group["bounding"] for group in file["groups"]]
+    inside = {key: graph for key, graph in subgraphs(again).items() if key in subgraphs(file)}
+    for key, before in subgraphs(file).items():
+        for part in ("name", "inputs", "outputs", "links"):
+            assert inside[key][part] == before[part], (before["name"], part)
+        for part in ("type", "pos", "size", "inputs", "outputs", "widgets_values", "title"):
+            now, was = ({node["id"]: node.get(part) for node in graph["nodes"]} for graph in (inside[key], before))
+            assert now == was, (before["name"], part)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,6 +15,28 @@ def workflow_files() -> list[Path]:
     return sorted(WORKFLOWS.glob("*.json"))
 
 
+def blueprint_files() -> list[Path]:
+    """The subgraphs that the pack offers among the nodes."""
+    return sorted((WORKFLOWS.parent / "subgraphs").glob("*.json"))
+
+
+def subgraphs(saved: dict) -> dict[str, dict]:
+    """What a workflow's nodes of such types stand for, by type."""
+    return {one["id"]: one for one in saved.get("definitions", {}).get("subgraphs", [])}
+
+
+def all_nodes(saved: dict) -> list[dict]:
+    """The nodes of a workflow and of its subgraphs, but for those that stand for a subgraph."""
+    inside = subgraphs(saved)
+    return [node for graph in (saved, *inside.values()) for node in graph["nodes"] if node["type"] not in inside]
+
+
+def link_rows(graph: dict) -> list[list]:
+    """The links of a workflow or of a subgraph: [id, origin, output, target, input, type]."""
+    ends = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")   # in a subgraph by name, else a row
+    return [[link[end] for end in ends] if isinstance(link, dict) else link for link in graph["links"]]
+
+
 def widget_slots(info: dict) -> list[tuple[str, str]]:
     """The widgets of a node type in the order of `widgets_values`: (input, what), what being "value" or an extra that the
     frontend adds ("control" behind a seed, "upload" at the end for a picture file).
@@ -41,8 +63,7 @@ def to_api(workflow: dict, object_info: dict) -> dict:
     """A saved workflow in the form that POST /prompt takes, as the frontend makes it: subgraphs laid open, their nodes named
     "<subgraph's node>:<node>". Raises ValueError when it does not fit the node types."""
     prompt: dict = {}
-    _lay_open(_Graph(workflow, {one["id"]: one for one in workflow.get("definitions", {}).get("subgraphs", [])}),
-              object_info, prompt)
+    _lay_open(_Graph(workflow, subgraphs(workflow)), object_info, prompt)
     return prompt
 
 
@@ -53,9 +74,7 @@ class _Graph:
                  shown: dict | None = None):
         self.saved, self.definitions, self.path, self.outer, self.shown = saved, definitions, path, outer, shown
         self.nodes = {node["id"]: node for node in saved["nodes"]}
-        ends = ("id", "origin_id", "origin_slot", "target_id", "target_slot")   # in a subgraph by name, else a row
-        rows = [[link[end] for end in ends] if isinstance(link, dict) else link for link in saved["links"]]
-        self.links = {number: tuple(others[:4]) for number, *others in rows}
+        self.links = {number: ends for number, *ends, _ in link_rows(saved)}
 
     def inside(self, node: dict) -> _Graph:
         """What a node of this graph that stands for a subgraph holds."""

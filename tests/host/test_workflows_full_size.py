@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.helpers.workflows import COMPLAINTS, input_picture, is_a_picture, of_node, only, showing, workflow
-from tests.host.saved_workflows import to_api
 from tests.host.random_models import make
+from tests.host.saved_workflows import to_api
 
 
 class Standing(torch.nn.Module):

@@ -9,7 +9,18 @@ import pytest
 import tomllib
 
 from tests.host.http_host import WORKFLOWS
-from tests.host.saved_workflows import FRONTEND_ONLY, to_api, widget_slots, workflow_files
+from tests.host.saved_workflows import (
+    FRONTEND_ONLY,
+    INSIDE,
+    OUTSIDE,
+    all_nodes,
+    blueprint_files,
+    link_rows,
+    subgraphs,
+    to_api,
+    widget_slots,
+    workflow_files,
+)
 
 FILES = {"LoadImage": "image", "PGPISDemoPicture": "picture"}
 SHIPPED_BY_THE_HOST = "example.png"
@@ -28,6 +39,12 @@ def saved(request):
     return json.loads(request.param.read_text())
 
 
+@pytest.fixture(params=[*workflow_files(), *blueprint_files()], ids=lambda path: path.stem)
+def graph(request):
+    """A workflow or a blueprint."""
+    return json.loads(request.param.read_text())
+
+
 def described(info: dict, kind: str) -> dict[str, list]:
     """Input name -> [type, options], in order."""
     return {name: [*info[kind]["input"][group][name], {}][:2] for group in ("required", "optional")
@@ -40,13 +57,13 @@ def type_name(kind: str | list) -> str:
 
 def test_there_is_a_workflow_for_each_use():
     assert {path.stem for path in workflow_files()} >= {
-        "cfld_pose_transfer", "cfld_sd15", "mcld_sd15", "fpdm_sd21", "hires_second_pass", "masked_sampling",
-        "mcld_pose_transfer", "mcld_garment_swap", "mcld_identity_swap", "mcld_walk_around", "fpdm_pose_transfer",
-        "fpdm_sequence", "qen_pose_transfer", "qen_attention"}
+        "00_start_here", "cfld_pose_transfer", "cfld_sd15", "mcld_sd15", "fpdm_sd21", "hires_second_pass",
+        "masked_sampling", "mcld_pose_transfer", "mcld_garment_swap", "mcld_identity_swap", "mcld_walk_around",
+        "fpdm_pose_transfer", "fpdm_sequence", "qen_pose_transfer", "qen_attention"}
 
 
-def test_node_types_sockets_and_outputs_are_those_of_the_host(saved, info):
-    for node in saved["nodes"]:
+def test_node_types_sockets_and_outputs_are_those_of_the_host(graph, info):
+    for node in all_nodes(graph):
         kind, who = node["type"], (node["id"], node["type"])
         if kind in FRONTEND_ONLY:
             continue
@@ -75,8 +92,8 @@ def has_widget(described_input: list) -> bool:
     return isinstance(kind, list) or kind in (*WIDGETS, "COMBO")
 
 
-def test_widget_values_are_as_many_and_of_the_kind_that_the_nodes_have(saved, info):
-    for node in saved["nodes"]:
+def test_widget_values_are_as_many_and_of_the_kind_that_the_nodes_have(graph, info):
+    for node in all_nodes(graph):
         kind = node["type"]
         if kind in FRONTEND_ONLY:
             continue
@@ -95,18 +112,43 @@ def test_widget_values_are_as_many_and_of_the_kind_that_the_nodes_have(saved, in
                 assert options.get("min", value) <= value <= options.get("max", value), where
 
 
-def test_links_are_consistent(saved):
-    nodes = {node["id"]: node for node in saved["nodes"]}
-    links = {link[0]: link for link in saved["links"]}
-    assert len(nodes) == len(saved["nodes"]) and len(links) == len(saved["links"]), "an id is used twice"
-    assert saved["last_node_id"] >= max(nodes) and saved["last_link_id"] >= max(links)
-    for number, origin, output, target, slot, kind in links.values():
-        source, socket = nodes[origin]["outputs"][output], nodes[target]["inputs"][slot]
-        assert number in source["links"] and socket["link"] == number, number
-        assert source["type"] == socket["type"] == kind, number
-    at_inputs = [slot["link"] for node in nodes.values() for slot in node["inputs"] if slot.get("link") is not None]
-    at_outputs = [one for node in nodes.values() for slot in node["outputs"] for one in slot.get("links") or []]
-    assert sorted(at_inputs) == sorted(at_outputs) == sorted(links)
+def test_links_are_consistent(graph):
+    whole = graph
+    for graph in (whole, *subgraphs(whole).values()):
+        nodes, links = {node["id"]: node for node in graph["nodes"]}, {link[0]: link for link in link_rows(graph)}
+        assert len(nodes) == len(graph["nodes"]) and len(links) == len(graph["links"]), "an id is used twice"
+        assert whole["last_node_id"] >= max(nodes)
+        last = whole["last_link_id"] if graph is whole else graph["state"]["lastLinkId"]
+        assert last >= max(links, default=0)
+        ends = {INSIDE: {"outputs": graph.get("inputs")}, OUTSIDE: {"inputs": graph.get("outputs")}}
+        for number, origin, output, target, slot, kind in links.values():
+            source = (nodes | ends)[origin]["outputs"][output]
+            socket = (nodes | ends)[target]["inputs"][slot]
+            assert number in source["linkIds" if origin == INSIDE else "links"], number
+            assert number in socket["linkIds"] if target == OUTSIDE else number == socket["link"], number
+            assert source["type"] == socket["type"] == kind, number
+        at_inputs = [slot["link"] for node in nodes.values() for slot in node["inputs"] if slot.get("link") is not None]
+        at_inputs += [one for slot in graph.get("outputs", []) for one in slot["linkIds"]]
+        at_outputs = [one for node in nodes.values() for slot in node["outputs"] for one in slot.get("links") or []]
+        at_outputs += [one for slot in graph.get("inputs", []) for one in slot["linkIds"]]
+        assert sorted(at_inputs) == sorted(at_outputs) == sorted(links)
+
+
+def test_a_node_for_a_subgraph_has_its_sockets_and_widgets(graph):
+    whole, inside = graph, subgraphs(graph)
+    shown = [node for graph in (whole, *inside.values()) for node in graph["nodes"] if node["type"] in inside]
+    assert {node["type"] for node in shown} == set(inside), "a subgraph is kept that no node shows"
+    numbers = [node["id"] for graph in (whole, *inside.values()) for node in graph["nodes"]]
+    assert len(set(numbers)) == len(numbers)
+    for node in shown:
+        graph = inside[node["type"]]
+        for side in ("inputs", "outputs"):
+            assert [(one["name"], one["type"]) for one in node[side]] == [(one["name"], one["type"]) for one in graph[side]]
+        within, links = {one["id"]: one for one in graph["nodes"]}, {link[0]: link for link in link_rows(graph)}
+        ends = [links[one["linkIds"][0]] for one in graph["inputs"]]
+        widgets = ["widget" in within[target]["inputs"][slot] for _, _, _, target, slot, _ in ends]
+        assert widgets == ["widget" in one for one in node["inputs"]]
+        assert len(node["widgets_values"]) == sum(widgets)
 
 
 def test_picture_files_are_shipped_and_all_of_them_are_used(info):
@@ -123,7 +165,7 @@ def test_model_files_are_named_in_the_graph(saved):
     """Whoever opens the graph learns which files it wants: the demo's come with the pack, the others from the note."""
     notes = " ".join(node["widgets_values"][0] for node in saved["nodes"] if node["type"] in FRONTEND_ONLY)
     assert notes
-    for node in saved["nodes"]:
+    for node in all_nodes(saved):
         kind, values, models = node["type"], node.get("widgets_values", []), node.get("properties", {}).get("models", [])
         if any(kind == one for one, _ in MODEL_FILES):
             files = [name for name in values if isinstance(name, str) and name.endswith((".safetensors", ".torchscript"))]
@@ -163,10 +205,10 @@ def test_the_converter_notices_drift(saved, info):
             to_api(changed, info)
 
 
-def test_nodes_name_their_pack(saved):
+def test_nodes_name_their_pack(graph):
     """Where the pack is missing the frontend offers to install what these properties name."""
     project = tomllib.loads((WORKFLOWS.parent / "pyproject.toml").read_text())["project"]
-    for node in saved["nodes"]:
+    for node in all_nodes(graph):
         if node["type"].startswith("PGPIS"):
             properties = node["properties"]
             assert (properties.get("cnr_id"), properties.get("ver")) == (project["name"], project["version"]), node["type"]

@@ -101,7 +101,7 @@ MISTAKES = [
     ("no pose", {"transfer.pose": None}, "Pose Transfer has no pose; .*expects POSE_KEYPOINT at the input pose. Connect"),
     ("a picture of the pose", {"transfer.pose": ["draw", 0], "draw": ("PGPISDrawPose", {
         "pose": ["pose", 0], "width": 0, "height": 0, "person": -1})}, r"IMAGE.*mismatch.*POSE_KEYPOINT"),
-    ("a pose file that is gone", {"pose.file": "gone.json"}, "no pose file 'gone.json' in .*Put the file into ComfyUI's"),
+    ("a pose file that is gone", {"pose.file": "gone.json"}, "no pose file 'gone.json' in .*Upload it with the node's"),
     ("JSON of something else", {"pose.text": '{"last_node_id": 3, "nodes": []}'},
      "is JSON of something else, with 'last_node_id', 'nodes' and no 'people'; expected OpenPose or POSE_KEYPOINT JSON"),
     ("text that is no pose", {"pose.text": "a person who waves"}, "begins with 'a person who waves'; expected OpenPose"),

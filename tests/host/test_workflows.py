@@ -245,7 +245,7 @@ def test_fpdm_transfers_the_pose_and_shows_it_as_it_was_trained(server):
     outputs = server.run(prompt)
     [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
     is_a_picture(made, SIZE)
-    [pose] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISFusionEmbedding"), 6))
+    [pose] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISFusionEmbedding"), 3))
     is_a_picture(pose, (256, 192))
     if (DEMO / "demo_fpdm.safetensors").is_file():
         is_near_the_target(made, "fpdm")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 # Endings of pictures of any kind; which of them can be read depends on the installed Pillow.
-ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".jfif", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
 LARGEST = 250_000_000   # pixels of a picture
 ORIENTATION = 0x0112    # EXIF tag: how the camera was held
 UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,

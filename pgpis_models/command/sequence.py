@@ -41,9 +41,9 @@ def check_flags(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace, method: str, choice: Choice, weights: dict[str, float], extras: dict[str, Any]) -> None:
     """Frames leave memory as soon as they are written, but for those of one animated file. extras: of
     `Generator.sequence`."""
+    sequence_encoders(method)   # one that makes no sequences says so before its poses are looked for
     if options.out.suffix:   # without one it is a folder for numbered frames
         check_ending(options.out, ANIMATED)
-    sequence_encoders(method)   # one that makes no sequences says so before its poses are looked for
     poses = sequence_poses(options.pose, choice, options.empty or "error")
     generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
     person = Person(options, generator.method.config, poses)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 KINDS = ("local", "global")
-DIGITS = 6    # of a query's number at most
+DIGITS = 18   # of a query's number at most
 DIM = 0.35    # brightness of the source where nothing is looked at
 
 

@@ -152,7 +152,7 @@ def test_a_folder_of_frames_is_a_sequence_in_the_order_of_names(folder):
 
 
 @pytest.mark.parametrize(("more", "files", "message"), [
-    ([], {}, "No person in frame 3 of 5"), ([], {"pose": "frames", "out": "a.png"}, "expected a .webp or .gif file"),
+    ([], {}, "No person in frame 3 of 5"), ([], {"pose": "frames", "out": "a.png"}, "expected one of .webp, .gif"),
     ([], {"pose": "person.png"}, "person.png is a .png file; expected one of .json"),
     (["--batch", "0"], {"pose": "frames"}, "--batch is 0; expected 1 or more")])
 def test_what_cannot_be_done_is_said_in_one_line(folder, capsys, more, files, message):

@@ -80,7 +80,7 @@ def test_empty_frames_stay_and_units_do_not_matter():
     [frame] = to_pose_keypoint(pose)
     empty = {"people": [], "canvas_height": SIZE[0], "canvas_width": SIZE[1]}
     made = edit([empty, frame, empty], scale=2.0)
-    assert made[0] is empty and made[2] is empty and len(made) == 3
+    assert made[0] == made[2] == empty and len(made) == 3
     shares = pose.xy / (SIZE[1], SIZE[0])
     normalised = {"people": [{"pose_keypoints_2d": [float(v) for x, y in shares for v in (x, y, 1)]}],
                   "canvas_height": SIZE[0], "canvas_width": SIZE[1]}

@@ -203,8 +203,9 @@ def test_frozen_weights_stay_and_pictures_and_curves_are_written(tmp_path):
     assert list(folder.rglob("events.out.tfevents*"))
 
 
-def test_what_was_trained_on_is_measured_beside_what_was_not(tmp_path, capsys):
+def test_what_was_trained_on_is_measured_beside_what_was_not(tmp_path, capsys, monkeypatch):
     """By hand from the exported weights: dropout off, the same four batches at any time, their mean in the event file."""
+    monkeypatch.setattr("training.engine.measures.BATCHES", 4)   # as outside of tests
     path = run(config(tmp_path, images=400, sample_every=0), LineTask)
     task, seed = LineTask.made, TrainConfig().seed
     task.model.load_state_dict(load_file(path))

@@ -36,8 +36,7 @@ def moved(task):
 def found(model, batch):
     """What a second step waits for: in the first, schedules are copied once for all."""
     batch = {name: value.to("meta") for name, value in batch.items()}
-    with torch.no_grad():
-        model(batch)
+    model(batch)   # with gradients: without them the control branch asks whether it has anything to do
     with Waits("meta") as waits:
         loss, logs = model(batch)
         loss.backward()

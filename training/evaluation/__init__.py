@@ -1,0 +1,1 @@
+"""How pictures are measured: the papers' protocols, networks, faces and reports."""

@@ -30,6 +30,19 @@ def psnr(prediction: Tensor, target: Tensor, mask: Tensor | None = None, data_ra
     return 10.0 * torch.log10(data_range**2 / _masked_mean(error, mask))
 
 
+def mean_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """FPDM's L1: the mean absolute difference -> (B,) float64."""
+    _check_pair(prediction, target)
+    return (prediction.double() - target.double()).abs().mean((1, 2, 3))
+
+
+def mae_ratio(prediction: Tensor, target: Tensor) -> Tensor:
+    """FPDM's MAE: the sum of absolute differences over the sum of both pictures -> (B,) float64."""
+    _check_pair(prediction, target)
+    prediction, target = prediction.double(), target.double()
+    return (prediction - target).abs().sum((1, 2, 3)) / (prediction + target).sum((1, 2, 3))
+
+
 def ssim_win51(prediction: Tensor, target: Tensor, mask: Tensor | None = None, data_range: float = 1.0) -> Tensor:
     """The papers' "SSIM" -> (B,) float64: uniform window of 51 pixels, sample covariance, channels averaged.
 

@@ -105,6 +105,7 @@ def generate(split: Split, out: Path, settings: dict[str, Any], batch: int) -> i
             pictures = split.generator(sources, poses, first=numbers[0], **options, **extras)
             for number, picture in zip(numbers, pictures, strict=True):
                 source, target = pair = split.pairs[number]
+                place(split.folder("highres") / source, out / "sources" / f"{pair_name(pair)}{Path(source).suffix}")
                 place(split.folder("highres") / target, out / "targets" / f"{pair_name(pair)}{Path(target).suffix}")
                 save(picture, made_path(out, pair))   # last: what is there is complete
                 bar.update()
@@ -142,7 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].rstrip(":"))
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--root", type=Path, required=True, help="data set, as training/prepare.py makes it")
-    parser.add_argument("--out", type=Path, required=True, help="gets generated/ and targets/, same names in both")
+    parser.add_argument("--out", type=Path, required=True, help="gets generated/, targets/ and sources/, same names in all")
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--base", default="", help="diffusers folder of the base model (not for demo checkpoints)")
     parser.add_argument("--vae", default="", help="autoencoder; default: that of the base")
@@ -167,7 +168,8 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError, ImportError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     print(f"{count} pictures made, {len(split.pairs) - count} were there. Measure them:\npython training/evaluate.py "
-          f"--generated {options.out / 'generated'} --targets {options.out / 'targets'} --size 256x176 --json scores.json")
+          f"--generated {options.out / 'generated'} --targets {options.out / 'targets'} --sources {options.out / 'sources'} "
+          f"--protocol {split.generator.meta.method.replace('qen', 'cfld')} --size 256x176 --json scores.json")
 
 
 if __name__ == "__main__":

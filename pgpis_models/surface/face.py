@@ -27,10 +27,12 @@ class Face:
     box: tuple[float, float, float, float]
 
 
-def load_app(root: str | Path, name: str = "antelopev2", providers: Sequence[str] = ("CPUExecutionProvider",)):
+def load_app(root: str | Path, name: str = "antelopev2", providers: Sequence[str] = ("CPUExecutionProvider",),
+             size: tuple[int, int] = (640, 640)):
     """insightface's detector and recogniser, from root/models/name with .onnx files (the host's models/insightface).
 
-    Nothing is downloaded. Raises ValueError naming the package, or the folder, that is missing.
+    size: width and height at which faces are looked for. Nothing is downloaded. Raises ValueError naming the package, or
+    the folder, that is missing.
     """
     try:
         from insightface.app import FaceAnalysis
@@ -46,7 +48,7 @@ def load_app(root: str | Path, name: str = "antelopev2", providers: Sequence[str
     except AssertionError:   # what it raises, without a word, when the detector is missing
         raise ValueError(f"{folder} holds {sorted(path.name for path in folder.glob('*.onnx'))} but no face detector; "
                          f"expected all .onnx files of {name}. Unpack {name}.zip there again") from None
-    app.prepare(ctx_id=0, det_size=(640, 640))
+    app.prepare(ctx_id=0, det_size=size)
     return app
 
 

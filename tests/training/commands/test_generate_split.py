@@ -13,7 +13,7 @@ from pgpis_models.pipeline import Generator
 from pgpis_models.poses.formats import parse_cfld_annotation
 from tests.helpers.tiny import shaken
 from tests.pgpis_models.mcld.test_mcld_demo import SIZES, densepose
-from training.evaluate import pairs as measured_pairs
+from training.evaluation.pairing import pairs as measured_pairs
 from training.generate_split import main, runs
 
 NAMES = ("anna_1front.jpg", "anna_2side.jpg", "berta_1front.jpg")
@@ -49,7 +49,7 @@ def test_every_pair_is_made_as_if_alone_and_lies_beside_its_target(files, data, 
     assert "3 pictures made, 0 were there" in capsys.readouterr().out
     generator = Generator(files.cfld, files.base, files.vae)
     rows = dict(row.split(":", 1) for row in (data / "fasion-resize-annotation-test.csv").read_text().splitlines()[1:])
-    found = measured_pairs(tmp_path / "out" / "generated", tmp_path / "out" / "targets")
+    found = measured_pairs(tmp_path / "out" / "generated", tmp_path / "out" / "targets", tmp_path / "out" / "sources")
     assert len(found) == 3
     for number, (a, b) in enumerate(PAIRS):
         stem = f"{NAMES[a][:-4]}_to_{NAMES[b][:-4]}"
@@ -57,7 +57,8 @@ def test_every_pair_is_made_as_if_alone_and_lies_beside_its_target(files, data, 
         [made] = generator(source, [parse_cfld_annotation(rows[NAMES[b]])], steps=2, seed=4, first=number)
         expected = (made.permute(1, 2, 0).numpy() * 255).round().astype(int)
         assert np.abs(opened(tmp_path / "out" / "generated" / f"{stem}.png") - expected).max() <= 1
-        assert (tmp_path / "out" / "targets" / f"{stem}.jpg").read_bytes() == (data / "test_highres" / NAMES[b]).read_bytes()
+        for kind, name in (("sources", NAMES[a]), ("targets", NAMES[b])):
+            assert (tmp_path / "out" / kind / f"{stem}.jpg").read_bytes() == (data / "test_highres" / name).read_bytes()
 
 
 def test_it_goes_on_where_it_stopped_with_the_same_noise(files, data, tmp_path, capsys):

@@ -107,7 +107,13 @@ class GuiderNode(io.ComfyNode):
 
 
 class MaskedSampler(io.ComfyNode):
-    """Samples inside a mask and keeps the rest of a reference picture to the pixel."""
+    """Samples inside a mask and keeps the rest of a reference picture to the pixel (CFLD section 4.6, QEN section 4.6).
+
+    QEN writes eps' = m eps_t + (1 - m) z_src, a noise prediction mixed with the noised source; this mixes latents, the
+    reference at the step's noise level in place of the second, as CFLD does. What is kept is called `reference` here and the
+    source in QEN's paper, whose reference gives the clothes; here they come with the guider's or the model's conditioning.
+    Pasting after decoding is ours.
+    """
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -115,9 +121,9 @@ class MaskedSampler(io.ComfyNode):
             node_id="PGPISMaskedSampler", display_name="Masked Sampler (Try-on)", category="PGPIS/sampling",
             **aliases("try on", "virtual try-on", "garment", "clothes", "inpaint", "person"),
             description="Makes a new picture inside the mask and keeps the reference outside. At every step the kept part "
-                        "is the reference at the step's noise level (masked sampling of CFLD section 4.6 and QEN eq. 10); "
-                        "after decoding it is pasted back, so that it stays as it was to the pixel. Connect a GUIDER, or a "
-                        "MODEL with positive and negative.",
+                        "is the reference at the step's noise level (masked sampling of CFLD section 4.6 and QEN section "
+                        "4.6); after decoding it is pasted back, so that it stays as it was to the pixel. Connect a GUIDER, "
+                        "or a MODEL with positive and negative.",
             inputs=[io.Latent.Input("latent", tooltip="From Apply PGPIS or PGPIS Guider: size and number of the pictures."),
                     io.Vae.Input("vae", tooltip="Encodes the reference and decodes the result."),
                     io.Image.Input("reference", tooltip="Picture(s) to keep outside the mask, of any size."),

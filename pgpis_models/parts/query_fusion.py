@@ -46,7 +46,8 @@ class QueryFusionTransformer(nn.Module):
     """QFFT: learnable local and global queries fuse the backbone's maps into the conditioning tokens (section 3.2).
 
     Each map is normalised and projected to the queries' width, with a learnable embedding of its scale and a 2-D sine
-    position: the paper does not state how maps of other widths are read. shared: number of global queries; 0 for none.
+    position: the paper does not state how maps of other widths are read, nor a norm behind the fusion; there is none.
+    shared: number of global queries; 0 for none.
     """
 
     def __init__(self, local: int, shared: int, width: int, depth: int, heads: int, source_widths: Sequence[int],

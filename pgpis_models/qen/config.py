@@ -16,8 +16,8 @@ POSE_EMBEDDINGS = ("convolutions", "adapter")
 @dataclass(frozen=True)
 class QENConfig(SwinSourceConfig):
     """All sizes of QEN. Stated by the paper: image size, Swin-B, the kinds of queries, the mask. Ours, since it does not
-    state them: numbers of queries, width, depth and heads of the fusion, blur and threshold of the mask, pose embedding,
-    drops.
+    state them: numbers of queries, width, depth and heads of the fusion, blur and threshold of the mask ("dilate the human
+    body regions"), pose embedding, drops; of the backbone its window, drop path, and the mean and deviation of the photo.
 
     image_size: (height, width) in pixels of the source and of the pictures made; multiples of 8 and of the backbone's.
     The backbone: see SwinSourceConfig.

@@ -1,4 +1,9 @@
-"""Pose-masked attention: which queries each patch of a site sees, and the attention itself (eqs. 3 to 5 and 9 of QEN)."""
+"""Pose-masked attention: which queries each patch of a site sees, and the attention itself (eqs. 3 to 5 and 9 of QEN).
+
+Readings of ours: the paper cuts z_t into patches of p x p once and does not give p; here the positions of each attention
+level of the control branch are the patches. Keys and values are of the queries after their fusion (eqs. 3 and 4 say
+"learnable feature queries"), with no norm in between.
+"""
 
 from __future__ import annotations
 

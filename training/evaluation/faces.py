@@ -43,13 +43,13 @@ class Faces:
 
     def __call__(self, made: Tensor, target: Tensor, source: Tensor | None = None) -> dict[str, float]:
         """fs_tgt, dist_tgt of the generated picture against the target; with a source fs_ref, dist_ref against it and
-        real_fs_ref, real_dist_ref of the target against it, the paper's row of real pictures. What lacks a face in either
+        ref_fs_tgt, ref_dist_tgt of it against the target, the paper's row of real pictures. What lacks a face in either
         picture is left out."""
         kinds = {"generated": made, "target": target} | ({} if source is None else {"source": source})
         found = {kind: self.embedding(picture, kind) for kind, picture in kinds.items()}
         row = {}
-        for suffix, a, b in (("tgt", "generated", "target"), ("ref", "generated", "source"), ("real", "target", "source")):
+        for suffix, a, b in (("tgt", "generated", "target"), ("ref", "generated", "source"), ("real", "source", "target")):
             if found.get(a) is not None and found.get(b) is not None:
-                names = ("real_fs_ref", "real_dist_ref") if suffix == "real" else (f"fs_{suffix}", f"dist_{suffix}")
+                names = ("ref_fs_tgt", "ref_dist_tgt") if suffix == "real" else (f"fs_{suffix}", f"dist_{suffix}")
                 row |= dict(zip(names, similarity(found[a], found[b]), strict=True))
         return row

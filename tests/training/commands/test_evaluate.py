@@ -230,7 +230,7 @@ def test_faces_are_the_largest_ones_and_pictures_without_are_counted(folders, tm
                for kind, folder in (("made", made), ("truth", truth), ("source", sources))}
     for names, a, b, counted in ((("fs_tgt", "dist_tgt"), "made", "truth", (0, 2)),
                                  (("fs_ref", "dist_ref"), "made", "source", (0, 1)),
-                                 (("real_fs_ref", "real_dist_ref"), "truth", "source", (0,))):
+                                 (("ref_fs_tgt", "ref_dist_tgt"), "truth", "source", (0,))):
         found = [(vectors[a][n], vectors[b][n]) for n in counted]
         cosine = np.mean([np.dot(x, y) / np.sqrt(np.dot(x, x) * np.dot(y, y)) for x, y in found])
         distance = np.mean([np.sqrt(((x - y) ** 2).sum()) for x, y in found])

@@ -65,6 +65,15 @@ def test_the_full_size_config_is_the_authors(page):
     assert config.save_every == 5 * 455 * config.batch
 
 
+@pytest.mark.parametrize("row, mask", [("b1", "none"), ("b2", "simple")])
+def test_the_rows_of_qens_table_differ_from_the_whole_method_in_queries_and_mask_alone(row, mask):
+    whole, config = (load_config(CONFIGS / "deepfashion" / f"{name}.yaml") for name in ("qen", f"qen_{row}"))
+    assert config.method.model == {"local_queries": 80, "global_queries": 0, "mask": mask} and whole.method.model == {}
+    method = dataclasses.replace(config.method, model={})
+    same = dataclasses.replace(config, name=whole.name, export=whole.export, method=method)
+    assert same == whole
+
+
 @pytest.mark.parametrize("override, message", [
     ("imags=3", r"unknown setting 'imags'; did you mean 'images'\?"),
     ("data.identity=3", r"unknown setting 'data.identity'; did you mean 'data.identities'\?"),

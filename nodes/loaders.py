@@ -20,6 +20,7 @@ from comfy_api.latest import io
 from torch import nn
 
 from ..pgpis_models.checkpoint import load_checkpoint
+from ..pgpis_models.presets import RELEASES
 from ..pgpis_models.published import ENDINGS, listed, published_set
 from ..pgpis_models.unet.base import BaseSizes, read_sizes
 from ..pgpis_models.unet.control_branch import ControlBranch
@@ -50,7 +51,7 @@ def _path_of(name: str) -> Path:
     if path is None:
         raise FileNotFoundError(
             f"no file {name} in {', '.join(folder_paths.get_folder_paths(FOLDER))}. Put it into one of these folders; the "
-            "demo files come with a clone of the pack's repository and as a download with its releases")
+            f"demo files come with a clone of the pack's repository, and one by one from {RELEASES}")
     return Path(path)
 
 

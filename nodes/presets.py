@@ -10,9 +10,9 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..pgpis_models.presets import PRESETS, Found, base_of, find
+from ..pgpis_models.presets import PRESETS, Found, base_of, find, pages
 from .loaders import DEMO_FOLDER, FOLDER, load_method, native_unet, native_vae, own_file
-from .schema import aliases
+from .schema import aliases, extra
 from .types import MethodType
 
 ANY_BASE = "(find one)"
@@ -56,7 +56,8 @@ class LoadPreset(io.ComfyNode):
             description="Loads all that a pose transfer needs: base model, autoencoder, method and, where the method wants "
                         "it, CLIP. Files are found by what is in them, whatever they are called; published weights are "
                         "converted once. What is missing is listed at once, with where to get it and where to put it.",
-            inputs=[io.Combo.Input("preset", options=list(PRESETS), default=next(iter(PRESETS)), tooltip="The demo's "
+            inputs=[io.Combo.Input("preset", options=list(PRESETS), default=next(iter(PRESETS)),   # pages: web/presets.js
+                                   **extra(pgpis_pages={name: pages(name) for name in PRESETS}), tooltip="The demo's "
                                    "methods come with the pack and run on a CPU; the others make photos and need "
                                    "downloads."),
                     io.Combo.Input("base_model", options=[ANY_BASE, *_base_files()], default=ANY_BASE, optional=True,

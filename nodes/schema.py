@@ -7,9 +7,15 @@ from typing import Any
 
 from comfy_api.latest import io
 
-# A widget that few ever touch: newer hosts show it on demand, older ones as any other, and 0.3.64 takes no such words.
-ADVANCED: dict[str, Any] = ({"extra_dict": {"advanced": True}} if "extra_dict" in inspect.signature(io.Int.Input).parameters
-                            else {})
+
+def extra(**words: Any) -> dict[str, dict[str, Any]]:
+    """Words of a widget beside those of its type, as keywords of its Input: they reach the host's page with the widget.
+    Nothing in 0.3.64, which takes none."""
+    return {"extra_dict": words} if "extra_dict" in inspect.signature(io.Int.Input).parameters else {}
+
+
+# A widget that few ever touch: newer hosts show it on demand, older ones as any other.
+ADVANCED: dict[str, Any] = extra(advanced=True)
 
 
 def aliases(*words: str) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ tensors, read from the files' headers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -78,6 +79,14 @@ PRESETS: Mapping[str, Preset] = {
         "method": Need("a checkpoint of QEN", "your own training (training/configs/deepfashion/qen.yaml): its authors "
                        "published none", "models/pgpis"), "base": SD15, "vae": VAE}),
 }
+
+
+def pages(name: str) -> list[dict[str, str]]:
+    """Where to get what a preset needs: what, page (an http or https address) and folder of each of its needs. Leaves out
+    what no page has, such as a checkpoint of one's own training."""
+    found = ((need, re.search(r"https?://\S+", need.page)) for need in PRESETS[name].needs.values())
+    return [{"what": f"{need.what}{f', {need.size}' * bool(need.size)}", "page": address[0], "folder": need.folder}
+            for need, address in found if address]
 
 
 @dataclass

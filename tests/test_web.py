@@ -12,6 +12,7 @@ import pytest
 
 from pgpis_models.methods import METHODS, guidance_modes, method_classes
 from pgpis_models.poses.files import POSE_SUFFIXES
+from pgpis_models.presets import PRESETS, pages
 
 PACK = Path(__file__).resolve().parents[1]
 SCRIPT = """
@@ -68,6 +69,36 @@ console.log(JSON.stringify({ ...said, accept: input.accept, value: node.widgets[
   values: node.widgets[0].options.values, serialized: said.buttons[0].serialize }))
 """
 
+OPENING = """
+import { app } from "../../scripts/app.js"
+import "./presets.js"
+const said = { opened: [], listed: [], labels: [] }
+globalThis.window = { open: (...given) => said.opened.push(given) }
+const part = (tag) => ({ tag, style: {}, parts: [], append(...more) { this.parts.push(...more) }, addEventListener() {},
+  showModal() { said.listed.push(texts(this)) } })
+const texts = (one) => [one.href ?? one.textContent, ...one.parts.map(texts)].flat().filter(Boolean)
+globalThis.document = { createElement: part, body: { append() {} } }
+const made = (comfyClass) => ({ comfyClass, widgets: [{ name: "preset", value: "" }],
+  addWidget(type, label, value, callback, options) {
+    const one = { type, callback, options }
+    said.labels.push([comfyClass, type, label])
+    return (this.button = one)
+  } })
+const [extension] = app.extensions
+extension.nodeCreated(made("PGPISLoadPreset"))    // a host that sends no pages
+const preset = (pgpis_pages) => ({ required: { preset: [["a"], { pgpis_pages }] } })
+extension.beforeRegisterNodeDef(null, { name: "KSampler", input: preset({ other: [] }) })
+extension.beforeRegisterNodeDef(null, { name: "PGPISLoadPreset", input: preset(PAGES) })
+extension.nodeCreated(made("KSampler"))
+const node = made("PGPISLoadPreset")
+extension.nodeCreated(node)
+for (const name of [...Object.keys(PAGES), "preset of tomorrow"]) {
+  node.widgets[0].value = name
+  node.button.callback()
+}
+console.log(JSON.stringify({ ...said, kept: [node.button.serialize, node.button.options.serialize] }))
+"""
+
 
 def page(folder: Path, script: str, *files: str) -> dict:
     """What a script says that node runs beside these files of web/, with a stand-in for the page."""
@@ -122,6 +153,31 @@ def test_a_pose_file_is_uploaded_and_chosen(tmp_path):
     assert said["serialized"] is False, "a saved workflow keeps the values of the schema's widgets alone"
     assert said["toasts"] == ["The pose file huge.json was not uploaded: 413 too large"]
     assert set(said["accept"].split(",")) == set(POSE_SUFFIXES)
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed (Debian: apt-get install nodejs)")
+def test_the_pages_of_a_preset_are_opened_or_listed(tmp_path):
+    """One page is opened, several are listed; an address that is none of the web is neither."""
+    bad = {"bad": [{"what": "x", "page": address, "folder": "y"} for address in ("javascript:alert(1)", "no address")]}
+    given = {name: pages(name) for name in PRESETS} | bad
+    said = page(tmp_path, OPENING.replace("PAGES", json.dumps(given)), "presets.js")
+    assert said["labels"] == [["PGPISLoadPreset", "button", "get its files"]] and said["kept"] == [False, False]
+    addresses = {name: [one["page"] for one in needs] for name, needs in given.items() if name != "bad"}
+    single = [set(found).pop() for found in addresses.values() if len(set(found)) == 1]
+    assert said["opened"] == [[address, "_blank", "noopener,noreferrer"] for address in single] and len(single) == 4
+    several = {name: found for name, found in addresses.items() if len(set(found)) > 1}
+    assert [one[0] for one in said["listed"]] == [f"{name} needs" for name in several]
+    for shown, name in zip(said["listed"], several, strict=True):
+        assert [text for text in shown if text.startswith("https:")] == addresses[name]
+        for one in given[name]:
+            assert f"{one['what']}, into {one['folder']}: " in shown
+
+
+def test_every_preset_has_a_page_for_what_is_published():
+    for name, preset in PRESETS.items():
+        own = {need.what for need in preset.needs.values() if "your own training" in need.page}
+        assert len(pages(name)) == len(preset.needs) - len(own), name
+        assert all(re.fullmatch(r"https://[\w./-]+", one["page"]) for one in pages(name)), name
 
 
 def test_the_host_is_told_where_the_files_are():

@@ -36,13 +36,15 @@ def test_every_node_input_and_output_explains_itself(nodes):
 
 
 def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
-    """Saved workflows depend on both: add ids and append inputs, never rename or reorder."""
-    table = {schema.node_id: [one.id for one in schema.inputs] for schema in (node.define_schema() for node in nodes)}
+    """Saved workflows depend on both, and since 0.2.0 on this table: ids are added, never renamed, and a new input comes
+    behind, optional, since the host lists optional ones after all others."""
+    schemas = {schema.node_id: schema for schema in (node.define_schema() for node in nodes)}
+    table = {name: [one.id for one in schema.inputs] for name, schema in schemas.items()}
     expected = {
         "PGPISLoadCheckpoint": ["file"],
         "PGPISLoadPreset": ["preset", "base_model"],
         "PGPISLoadDemoBase": [],
-        "PGPISLoadPose": ["file", "text", "canvas_width", "canvas_height"],
+        "PGPISLoadPose": ["file", "text", "canvas_width", "canvas_height", "min_confidence"],
         "PGPISDrawPose": ["pose", "width", "height", "person"],
         "PGPISEditPose": ["pose", "mirror", "scale", "shift_right", "shift_down", "person", "retarget_to"],
         "PGPISExtractPose": ["image", "detector"],
@@ -55,12 +57,12 @@ def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
         "PGPISPoseMask": ["width", "height", "blur", "threshold", "person", "pose", "image"],
         "PGPISAttentionMaps": ["method", "source", "kind", "queries", "block"],
         "PGPISFitPerson": ["method", "image", "pose", "densepose", "mask", "target_pose", "target_densepose", "person",
-                           "padding", "movement"],
+                           "padding", "movement", "proportions"],
         "PGPISPasteBack": ["image", "frame", "original", "feather", "match_colours", "mask"],
         "PGPISApply": ["model", "positive", "negative", "latent", "cond", "start_percent", "end_percent"],
         "PGPISPoseTransfer": ["model", "positive", "negative", "latent", "method", "image", "pose", "densepose",
                               "source_densepose", "texture", "face", "clip_vision", "vae", "mask", "person", "start_percent",
-                              "end_percent", "control_strength", "face_weight", "fit", "source_pose"],
+                              "end_percent", "control_strength", "face_weight", "fit", "source_pose", "proportions"],
         "PGPISGuider": ["model", "cond", "mode", "pose", "appearance", "biases", "prompt", "source", "fusion",
                         "start_percent", "end_percent"],
         "PGPISMaskedSampler": ["latent", "vae", "reference", "mask", "feather", "seed", "steps", "cfg", "sampler_name",
@@ -77,9 +79,19 @@ def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
         "PGPISPoseEditor": ["text", "width", "height", "pose", "image"],
         "PGPISReadSkeleton": ["image", "channels"],
         "PGPISPoseScore": ["wanted", "found", "image", "face", "result_face", "choose_by", "person"],
+        "PGPISDemoPicture": ["picture"],
+        "PGPISPoseMannequin": ["state", "width", "height", "stature", "shoulders", "hips", "arms", "legs", "views",
+                               "as_person", "person"],
+        "PGPISPoseLibrary": ["name", "width", "height", "as_person", "person"],
+        "PGPISSavePose": ["pose", "filename", "folder", "overwrite"],
+        "PGPISFollowPerson": ["pose", "person", "min_confidence"],
+        "PGPISSmoothPoses": ["pose", "strength", "gap", "person"],
+        "PGPISPoseTween": ["first", "second", "third", "fourth", "frames", "easing", "loop", "person"],
         "PGPISCompareGrid": ["image_1", "image_2", "image_3", "image_4", "image_5", "image_6", "target", "labels"],
     }
-    assert {name: inputs[:len(expected.get(name, []))] for name, inputs in table.items() if name in expected} == expected
+    assert {name: inputs[:len(expected[name])] for name, inputs in table.items() if name in expected} == expected
+    added = [one for name, inputs in expected.items() for one in schemas[name].inputs[len(inputs):]]
+    assert [one.id for one in added if not one.optional] == []
 
 
 def test_files_that_are_no_methods_are_not_offered(host, nodes, demo):

@@ -48,7 +48,7 @@ SD15 = Need("Stable Diffusion 1.5 (v1-5-pruned-emaonly.safetensors or any finetu
             "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive", "models/checkpoints", "4.3 GB (fp16: 2.1 GB)")
 SD21 = Need("Stable Diffusion 2.1 (v2-1_768-ema-pruned.safetensors, v-prediction; not 2.1-base)",
             "https://huggingface.co/webui/stable-diffusion-2-1", "models/checkpoints", "5.2 GB (fp16: 2.6 GB)")
-VAE = Need("the autoencoder of Stable Diffusion (vae-ft-mse-840000-ema-pruned.safetensors), which the base does not bring",
+VAE = Need("the autoencoder of Stable Diffusion (vae-ft-mse-840000-ema-pruned.safetensors), for a base that brings none",
            "https://huggingface.co/stabilityai/sd-vae-ft-mse-original", "models/vae", "0.3 GB")
 CLIP = Need("CLIP ViT-L/14 (model.safetensors; its image encoder is that of sd-image-variations)",
             "https://huggingface.co/openai/clip-vit-large-patch14", "models/clip_vision", "1.7 GB")

@@ -27,7 +27,7 @@ from pgpis_models.command.mcld import person_of, read_iuv  # noqa: E402
 from pgpis_models.generate import read_weight, save  # noqa: E402
 from pgpis_models.mcld.inputs import ClipEncoder  # noqa: E402
 from pgpis_models.pipeline import Generator  # noqa: E402
-from training.data.deepfashion import open_picture, read_annotations, read_pairs, table  # noqa: E402
+from training.data.deepfashion import kept_pairs, open_picture, read_annotations, table  # noqa: E402
 from training.data.focal import usable_pairs  # noqa: E402
 from training.prepare import place, whole  # noqa: E402
 
@@ -46,7 +46,7 @@ class Split:
     def __init__(self, root: Path, split: str, generator: Generator, clip: str = "") -> None:
         self.root, self.split, self.generator = root, split, generator
         self.mcld = generator.meta.method == "mcld"
-        self.pairs = usable_pairs(root, split) if self.mcld else read_pairs(table(root, f"resize-pairs-{split}.csv"))
+        self.pairs = usable_pairs(root, split) if self.mcld else kept_pairs(root, split)
         self.clip = ClipEncoder(clip, generator.device) if self.mcld and clip else None
         self.poses = {} if self.mcld else read_annotations(table(root, f"resize-annotation-{split}.csv"))
         named = {name for pair in self.pairs for name in pair}

@@ -3,44 +3,57 @@
     python training/prepare.py deepfashion --root DIR          the DeepFashion In-shop download, in place
     python training/prepare.py folder --root DIR --out DIR     your own photos: a folder per person, poses beside
 
-Both may be run again at any time: what is there already stays, and no file is ever half written.
+Both may be run again at any time, also after being killed: what is there already stays, and no file is ever half written.
+Each ends with a picture of photos with their skeletons, skeletons.png beside the data.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import secrets
-import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from pgpis_models.pictures import open_rgb  # noqa: E402
 from pgpis_models.poses.detection import DETECTORS, FOLDER  # noqa: E402
-from training.data.deepfashion import DeepFashion, flat_name, read_annotations, read_pairs, table  # noqa: E402
-from training.data.people import listed, pairs_of, read_people, split_people  # noqa: E402
+from pgpis_models.poses.keypoints import Keypoints  # noqa: E402
+from training.data.deepfashion import LEFT_OUT, DeepFashion, flat_name, read_annotations, read_pairs, table  # noqa: E402
+from training.data.fitting import contact_sheet, misfit, spread, upright_size  # noqa: E402
+from training.data.people import Photo, listed, pairs_of, read_people, split_people  # noqa: E402
+from training.data.placing import clean, is_placed, place, whole, write_lines  # noqa: E402
+from training.data.remembered import RememberedPoses  # noqa: E402
 
 SPLITS = ("train", "test")
 GENDERS = ("MEN", "WOMEN")
+HIGHRES = "img_highres"     # what the download calls the folder of the photos
+SHEET = "skeletons.png"     # photos with their skeletons, for a person to look at
+DETECTED = "detected"       # folder of the poses that a detector found
 # What the papers' split has: pairs, photos.
 PAPERS = {"train": (101_966, 48_674), "test": (8_570, 4_038)}
 
 
 # --- DeepFashion --------------------------------------------------------------------------------------------
 
-def prepare_deepfashion(root: Path) -> None:
+def prepare_deepfashion(root: Path, skip: bool = False, photos: Path | None = None) -> None:
     """Gives every photo that the lists and pairs name its flat name in root/{train,test}_highres.
 
     root holds the csv files and train.lst, test.lst as CFLD's README offers them, and the unpacked img_highres.zip (its
-    MEN and WOMEN folders at any depth). Raises FileNotFoundError naming up to ten missing photos, with the count, and
-    ValueError for csv files of another form; nothing is written then.
+    MEN and WOMEN folders at any depth). skip: leave out, rather than refuse, photos whose annotation does not fit them and
+    those that cannot be decoded to their end: left-out-{train,test}.txt names them, and training does not use their pairs.
+    photos: the folder below which photos are looked for, where several below root hold them.
+
+    Raises FileNotFoundError naming up to ten missing photos, with the count, and ValueError for csv files of another form,
+    photos in several folders, annotations that do not fit; nothing is written then. ValueError for photos that cannot be
+    decoded too; the others are in place then, and another run looks only at what is not.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder; expected the one with the csv files and the photos of DeepFashion")
@@ -48,25 +61,73 @@ def prepare_deepfashion(root: Path) -> None:
     both = sorted(set(wanted["train"]) & set(wanted["test"]))
     if both:
         print(f"warning: {len(both)} photos are in both splits: {listed(both)}")
-    photos = find_photos(root)
+    found = find_photos(photos or root, {name for names in wanted.values() for name in names})
     jobs, missing = [], []
     for split, names in wanted.items():
         for name in names:
             target = root / f"{split}_highres" / name
-            if name in photos:
-                jobs.append((photos[name], target))
-            elif not (target.is_file() and target.stat().st_size):
+            if name in found:
+                jobs.append((found[name], target))
+            elif target.is_file() and target.stat().st_size:
+                jobs.append((target, target))
+            else:
                 missing.append(f"{split}_highres/{name}")
     if missing:
         raise FileNotFoundError(f"{len(missing)} of {sum(map(len, wanted.values()))} photos are missing: {listed(missing)}. "
-                                f"Found {len(photos)} photos below {root} (.../WOMEN/Dresses/id_00000001/01_1_front.jpg); "
-                                "unpack img_highres.zip there")
-    put = sum(place(source, target) for source, target in tqdm(jobs, desc="photos", unit="photo"))
-    print(f"{put} photos placed, {sum(map(len, wanted.values())) - put} were there")
+                                f"Found {len(found)} photos below {photos or root} (.../WOMEN/Dresses/id_00000001/"
+                                "01_1_front.jpg); unpack img_highres.zip there")
+    poses = {split: read_annotations(table(root, f"resize-annotation-{split}.csv")) for split in SPLITS}
+    out: dict[tuple[str, str], str] = {}   # split, name -> why
+    for source, target in tqdm(jobs, desc="poses", unit="photo"):
+        split = target.parent.name.removesuffix("_highres")
+        why = misfit_of(source, poses[split].get(target.name))
+        if why:
+            out[split, target.name] = why
+    told(out, len(jobs), skip, "have annotations that do not fit")
+    clean(root, *(root / f"{split}_highres" for split in SPLITS))
+    put, broken = 0, {}
+    for source, target in tqdm(jobs, desc="photos", unit="photo"):
+        try:
+            if not is_placed(source, target):
+                open_rgb(source)   # to its end: what is cut off is found here, not in training
+                put += place(source, target)
+        except (OSError, ValueError) as error:
+            broken[target.parent.name.removesuffix("_highres"), target.name] = str(error)
+    told(broken, len(jobs), skip, "cannot be decoded")
+    out |= broken
+    print(f"{put} photos placed, {len(jobs) - put - len(broken)} were there")
+    data = {}
     for split in SPLITS:
-        data = DeepFashion(root, split)
+        lines = [f"{name}\t{why}" for (side, name), why in out.items() if side == split]
+        if lines:
+            write_lines(root / LEFT_OUT.format(split), lines)
+        else:
+            (root / LEFT_OUT.format(split)).unlink(missing_ok=True)
+        data[split] = DeepFashion(root, split)
         pairs, names = PAPERS[split]
-        print(f"{split}: {len(data)} pairs (the papers: {pairs}), {len(wanted[split])} photos ({names})")
+        print(f"{split}: {len(data[split])} pairs (the papers: {pairs}), {len(wanted[split])} photos ({names})")
+    train = data["train"]
+    names = spread(sorted({name for pair in train.pairs for name in pair}))
+    show(root / SHEET, [(name, partial(open_rgb, train.folder / name), train.poses[name]) for name in names])
+
+
+def misfit_of(photo: Path, pose: Keypoints | None) -> str:
+    """Why an annotation row cannot be of a photo; an empty string where it can, where there is no row, and where the photo
+    cannot be opened, which placing it says."""
+    try:
+        return misfit(pose, upright_size(photo)) if pose else ""
+    except OSError:
+        return ""
+
+
+def told(out: dict[tuple[str, str], str], count: int, skip: bool, what: str) -> None:
+    """Says which photos are left out, or raises ValueError where none may be."""
+    lines = [f"{split}_highres/{name}: {why}" for (split, name), why in out.items()]
+    if lines and (not skip or len(lines) == count):
+        raise ValueError(f"{len(lines)} of {count} photos {what}: {listed(lines)} -- get them anew, or leave them and their "
+                         "pairs out with --skip")
+    if lines:
+        print(f"left out {len(lines)} of {count} photos, which {what}: {listed(lines)}")
 
 
 def names_of(root: Path, split: str) -> list[str]:
@@ -88,21 +149,43 @@ def names_of(root: Path, split: str) -> list[str]:
     return sorted(paired | {line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()})
 
 
-def find_photos(root: Path) -> dict[str, Path]:
-    """Flat name -> file of every DeepFashion photo below root; of two resolutions the larger file."""
-    photos: dict[str, Path] = {}
+def find_photos(root: Path, names: Collection[str]) -> dict[str, Path]:
+    """Flat name -> file of those of the names that are DeepFashion photos below root.
+
+    Of several files of one name that of a folder `img_highres` is taken, as the download calls it, and said how many others
+    there are. Raises ValueError naming them where that does not decide, and the files are not the same.
+    """
+    found: dict[str, list[Path]] = {}
     for folder, _folders, files in os.walk(root):
         parts = Path(folder).parts[-3:]
         if len(parts) < 3 or parts[0] not in GENDERS or not parts[2].startswith("id_"):
             continue
         for file in files:
             path = Path(folder, file)
-            if path.suffix.lower() != ".jpg" or not path.stat().st_size:
-                continue
             name = flat_name("/".join(("fashion", *parts, file)))
-            if name not in photos or path.stat().st_size > photos[name].stat().st_size:
-                photos[name] = path
-    return photos
+            if name in names and path.stat().st_size:
+                found.setdefault(name, []).append(path)
+    taken, doubled, unclear = {}, {}, {}
+    for name, paths in found.items():
+        named = [path for path in sorted(paths) if HIGHRES in path.parts[:-4]] or sorted(paths)
+        taken[name] = named[0]
+        if len({path.stat().st_size for path in named}) > 1 or not all(same(path, named[0]) for path in named[1:]):
+            unclear[name] = [str(path.parents[3]) for path in named]
+        elif len(paths) > len(named):
+            doubled[name] = [str(path.parents[3]) for path in paths if path not in named]
+    if unclear:
+        folders = sorted({folder for some in unclear.values() for folder in some})
+        raise ValueError(f"{len(unclear)} photos stand in several folders with other content: {listed(sorted(unclear))} (in "
+                         f"{listed(folders)}); say with --photos which folder holds the photos")
+    if doubled:
+        folders = sorted({folder for some in doubled.values() for folder in some})
+        print(f"note: {len(doubled)} photos are taken from {HIGHRES}, others of their names stand in {listed(folders)}")
+    return taken
+
+
+def same(first: Path, second: Path) -> bool:
+    """Whether two files of one size have the same content."""
+    return first.samefile(second) or first.read_bytes() == second.read_bytes()
 
 
 # --- own photos ---------------------------------------------------------------------------------------------
@@ -111,18 +194,19 @@ def prepare_folder(root: Path, out: Path, test_share: float = 0.1, detect: str |
                    skip: bool = False) -> None:
     """Copies people's photos to out in the same layout, with pairs within each person, and a split by person.
 
-    Poses come from JSON files beside the photos or, with detect, from that detector, "controlnet-aux" or "rtmlib". Raises
-    ValueError for photos that cannot be used, fewer than two people, and an out folder that holds other photos; nothing is
-    written then.
+    Poses come from JSON files beside the photos or, with detect, from that detector, "controlnet-aux" or "rtmlib"; what it
+    found is kept in out/detected. Raises ValueError for photos that cannot be used, fewer than two people, and an out folder
+    that holds other photos; nothing else is written then.
     """
     if out.resolve() == root.resolve() or root.resolve() in out.resolve().parents:
         raise ValueError(f"--out {out} lies in --root {root}; expected a folder of its own")
     finder = None
     if detect:
         from pgpis_models.poses.detection import detect_pose  # only photos without JSON need it
-        finder = partial(detect_pose, detector=detect)
+        finder = RememberedPoses(out / DETECTED, root, partial(detect_pose, detector=detect), detect)
     people = read_people(root, finder, skip)
     sides = dict(zip(SPLITS, split_people(list(people), test_share), strict=True))
+    clean(out, *(out / f"{split}_highres" for split in SPLITS))
     for split, names in sides.items():
         ours = {photo.name for name in names for photo in people[name]}
         folder = out / f"{split}_highres"
@@ -137,44 +221,35 @@ def prepare_folder(root: Path, out: Path, test_share: float = 0.1, detect: str |
             if photo.as_it_is:
                 place(photo.path, target)
             else:
-                whole(target, lambda part, photo=photo: photo.picture().save(part, format="PNG"))
+                place_upright(photo, target)
         pairs = [pair for name in names for pair in pairs_of(people[name])]
-        write_csv(out / f"fasion-resize-annotation-{split}.csv",
-                  ["name:keypoints_y:keypoints_x", *(photo.annotation() for photo in photos)])
-        write_csv(out / f"fasion-resize-pairs-{split}.csv", ["from,to", *(",".join(pair) for pair in pairs)])
+        write_lines(out / f"fasion-resize-annotation-{split}.csv",
+                    ["name:keypoints_y:keypoints_x", *(photo.annotation() for photo in photos)])
+        write_lines(out / f"fasion-resize-pairs-{split}.csv", ["from,to", *(",".join(pair) for pair in pairs)])
         print(f"{split}: {len(names)} people, {len(photos)} photos, {len(DeepFashion(out, split))} pairs")
+    photos = [photo for names in sides.values() for name in names for photo in people[name]]
+    show(out / SHEET, [(photo.name, photo.picture, photo.pose) for photo in spread(photos)])
 
 
-# --- files --------------------------------------------------------------------------------------------------
+def place_upright(photo: Photo, target: Path) -> None:
+    """Writes the photo upright as PNG, with the time of its file, by which another run knows that it is there."""
+    time = photo.path.stat().st_mtime_ns
+    if target.is_file() and target.stat().st_mtime_ns == time:
+        return
 
-def place(source: Path, target: Path) -> bool:
-    """Hard-links a file, or copies it where that cannot be. False when the target is there, of the same size."""
-    if target.is_file() and target.stat().st_size == source.stat().st_size:
-        return False
-
-    def link_or_copy(part: Path) -> None:
-        try:
-            os.link(source, part)
-        except OSError:   # another file system, or one without links
-            shutil.copyfile(source, part)
-    whole(target, link_or_copy)
-    return True
+    def write(part: Path) -> None:
+        photo.picture().save(part, format="PNG")
+        os.utime(part, ns=(time, time))
+    whole(target, write)
 
 
-def whole(target: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` make a file beside the target, which then takes its name: it is never seen half written."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        write(part)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_csv(path: Path, lines: list[str]) -> None:
-    """A text file of these lines, whole at any moment."""
-    whole(path, lambda part: part.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+def show(path: Path, photos: Sequence[tuple[str, Callable[[], Image.Image], Keypoints]]) -> None:
+    """Writes a sheet of photos (name, how to open it, pose) with their skeletons; none without photos."""
+    if not photos:
+        return
+    sheet = contact_sheet([(name, picture(), pose) for name, picture, pose in photos])
+    whole(path, lambda part: sheet.save(part, format="PNG"))
+    print(f"look whether the skeletons lie on the people: {path}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -182,17 +257,21 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     fashion = commands.add_parser("deepfashion", help="the DeepFashion In-shop download")
     fashion.add_argument("--root", type=Path, required=True, help="folder with the csv files and the unpacked photos")
+    fashion.add_argument("--photos", type=Path, help="folder that holds the photos, where several below --root do")
+    fashion.add_argument("--skip", action="store_true", help="leave photos out that cannot be decoded or whose annotation "
+                         "does not fit, with their pairs, rather than stop")
     own = commands.add_parser("folder", help="your own photos, a folder per person")
     own.add_argument("--root", type=Path, required=True, help="folder with a folder of photos per person")
     own.add_argument("--out", type=Path, required=True, help="folder to make: data.root of the training config")
     own.add_argument("--test-share", type=float, default=0.1, help="share of the people kept out of training")
     own.add_argument("--detect", nargs="?", const=DETECTORS[0], choices=DETECTORS, help="find poses of photos without JSON, "
                      f"with {DETECTORS[0]} where nothing is named; rtmlib takes its networks from {FOLDER}")
-    own.add_argument("--skip", action="store_true", help="leave photos without a pose out, rather than stop")
+    own.add_argument("--skip", action="store_true", help="leave photos out that cannot be decoded or have no pose that "
+                     "fits, rather than stop")
     options = parser.parse_args(arguments)
     try:
         if options.command == "deepfashion":
-            prepare_deepfashion(options.root)
+            prepare_deepfashion(options.root, options.skip, options.photos)
             config, out = "deepfashion/cfld.yaml", options.root
         else:
             prepare_folder(options.root, options.out, options.test_share, options.detect, options.skip)

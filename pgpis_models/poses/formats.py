@@ -19,6 +19,11 @@ BODY_25_TO_COCO_18 = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17,
 # Frame (H, W) of CFLD's annotation files (CFLD's authors' code).
 CFLD_FRAME = (256, 176)
 
+# Names of a person's body joints: OpenPose 1.1 and later, ComfyUI, and OpenPose 1.0.
+BODY_KEYS = ("pose_keypoints_2d", "pose_keypoints")
+# Of what else a person may have: one with a face or a hand alone has no body, one with other names a body not read here.
+OTHER_KEYS = ("person_id", "face_keypoints", "hand_left_keypoints", "hand_right_keypoints", "foot_keypoints")
+
 MIN_CONFIDENCE = 0.3   # joints below count as missing; the threshold of SDPose's own drawing node
 LARGEST_SIDE = 2**14   # pixels of a canvas; what is larger cannot be drawn: OpenCV's coordinates end there
 MOST_PEOPLE = 1000     # of a frame; what holds more is no list of people
@@ -154,22 +159,26 @@ def _read_body(person, where: str, min_confidence: float) -> tuple[np.ndarray, n
     """One person's dict -> xy (18, 2) in the frame's own unit, present (18,)."""
     if not isinstance(person, dict):
         raise ValueError(f"POSE_KEYPOINT: {where} is {type(person).__name__}; expected a dict with pose_keypoints_2d.")
-    flat = person.get("pose_keypoints_2d")
+    key = body_key(person)
+    flat = person.get(key)
+    if flat is None and person and not any(str(name).startswith((*BODY_KEYS, *OTHER_KEYS)) for name in person):
+        raise ValueError(f"POSE_KEYPOINT: {where} has {', '.join(sorted(map(repr, person))[:10])[:200]}, which "
+                         f"are not known; expected {BODY_KEYS[0]}: x, y, confidence per joint.")
     if flat is None or (isinstance(flat, (list, tuple)) and not flat):
         return np.zeros((18, 2)), np.zeros(18, dtype=bool)  # a detected face or hand without a body
     if not isinstance(flat, (list, tuple, np.ndarray)):
-        raise ValueError(f"POSE_KEYPOINT: pose_keypoints_2d of {where} is {type(flat).__name__}; expected a list of "
+        raise ValueError(f"POSE_KEYPOINT: {key} of {where} is {type(flat).__name__}; expected a list of "
                          f"x, y, confidence per joint.")
     values = _flat(flat)
     if len(values) not in (18 * 3, 25 * 3):
         raise ValueError(
-            f"POSE_KEYPOINT: pose_keypoints_2d of {where} has {len(values)} numbers; expected 54 (18 OpenPose-COCO "
+            f"POSE_KEYPOINT: {key} of {where} has {len(values)} numbers; expected 54 (18 OpenPose-COCO "
             f"joints x 3) or 75 (25 BODY_25 joints x 3). Use a body pose node with OpenPose output."
         )
     try:
         numbers = np.array([math.nan if value is None else float(value) for value in values]).reshape(-1, 3)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"POSE_KEYPOINT: pose_keypoints_2d of {where} holds something that is not a number "
+        raise ValueError(f"POSE_KEYPOINT: {key} of {where} holds something that is not a number "
                          f"({error}); expected x, y, confidence per joint.") from error
     if len(numbers) == 25:
         numbers = numbers[list(BODY_25_TO_COCO_18)]
@@ -177,6 +186,11 @@ def _read_body(person, where: str, min_confidence: float) -> tuple[np.ndarray, n
     # Comparisons with nan are False, so a confidence of None drops out here as well.
     present = np.isfinite(xy).all(1) & (confidence > 0) & (confidence >= min_confidence) & ~(xy == -1).all(1)
     return np.where(present[:, None], xy, 0.0), present
+
+
+def body_key(person: dict) -> str:
+    """Which of BODY_KEYS a person's body joints stand under; the first where there are none."""
+    return next((key for key in BODY_KEYS if person.get(key) is not None), BODY_KEYS[0])
 
 
 def _flat(joints: Sequence) -> list:
@@ -228,8 +242,9 @@ def load_openpose_json(path: str | Path, canvas: tuple[int, int] | None = None) 
         raise ValueError(f"{path.name} is not JSON ({error}); expected POSE_KEYPOINT or OpenPose JSON.") from error
     frames = content if isinstance(content, list) else [content]
     if not frames or not all(isinstance(frame, dict) and "people" in frame for frame in frames):
-        raise ValueError(f"{path.name} holds no pose frames; expected one dict or a list of dicts with 'people'. "
-                         f"Save the pose with a node that writes POSE_KEYPOINT as JSON.")
+        keys = sorted(str(key) for frame in frames if isinstance(frame, dict) for key in frame)[:5]
+        raise ValueError(f"{path.name} holds no pose frames{f' but {keys}' if keys else ''}; expected one dict or a list of "
+                         f"dicts with 'people'. Save the pose with a node that writes POSE_KEYPOINT as JSON.")
     return frames if canvas is None else [with_canvas(frame, canvas) for frame in frames]
 
 
@@ -248,13 +263,13 @@ def confident(frames: list[dict], least: float) -> list[dict]:
         return frames
 
     def settled(person: dict) -> dict:
-        flat = person.get("pose_keypoints_2d")
+        flat = person.get(body_key(person))
         if not flat:
             return person
         rows = np.array([math.nan if value is None else float(value) for value in _flat(flat)]).reshape(-1, 3)
         rows[:, 2] = (rows[:, 2] > 0) & (rows[:, 2] >= least)
         values = [None if math.isnan(value) else value for value in rows.ravel().tolist()]
-        return person | {"pose_keypoints_2d": values}
+        return person | {BODY_KEYS[0]: values}
     return [frame | {"people": [settled(person) for person in frame.get("people") or []]} for frame in frames]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .formats import BODY_25_TO_COCO_18
+from .formats import BODY_25_TO_COCO_18, BODY_KEYS, body_key
 
 JOINTS_OF = {"pose_keypoints_2d": 18, "face_keypoints_2d": 70, "hand_left_keypoints_2d": 21, "hand_right_keypoints_2d": 21}
 
@@ -19,7 +19,8 @@ def with_full_lists(frames: Sequence[dict]) -> list[dict]:
 
 
 def _full(person: dict) -> dict:
-    return person | {name: _list_of(person.get(name), count) for name, count in JOINTS_OF.items()}
+    own = person | {BODY_KEYS[0]: person.get(body_key(person))}
+    return own | {name: _list_of(own.get(name), count) for name, count in JOINTS_OF.items()}
 
 
 def _list_of(joints: Any, count: int) -> list[float]:

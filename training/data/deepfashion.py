@@ -4,6 +4,7 @@
       train_highres/  test_highres/                     photos under flat names, as `flat_name` makes them
       fasion-resize-pairs-{train,test}.csv              from,to
       fasion-resize-annotation-{train,test}.csv         name:keypoints_y:keypoints_x
+      left-out-{train,test}.txt                         photos whose pairs are not used, a tab, and why; where there are any
 
 The files are spelled "fasion" by the authors' code and "fashion" by their README: both are read.
 """
@@ -26,6 +27,7 @@ from pgpis_models.poses.keypoints import Keypoints
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 SPELLINGS = ("fasion", "fashion")
+LEFT_OUT = "left-out-{}.txt"   # of a split
 
 
 class DeepFashion(Dataset):
@@ -68,7 +70,7 @@ class DeepFashion(Dataset):
         self.image_size, self.encoder_size = image_size, encoder_size
         self.pose_size, self.metric_size = pose_size, metric_size
         self.folder = root / f"{split}_highres"
-        self.pairs = read_pairs(table(root, f"resize-pairs-{split}.csv"))
+        self.pairs = kept_pairs(root, split)
         self.poses = read_annotations(table(root, f"resize-annotation-{split}.csv"))
         _check_complete(self.folder, {name for pair in self.pairs for name in pair}, self.poses)
 
@@ -157,6 +159,23 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
         raise ValueError(f"{path} is not a pairs file (first row {rows[:1]}, rows without two names: {wrong[:10]}, "
                          f"{len(wrong)} in all); expected the header from,to and two file names per row.")
     return [(source, target) for source, target in rows[1:]]
+
+
+def left_out(root: Path, split: str) -> dict[str, str]:
+    """Photo -> why its pairs are not used, of those that `training/prepare.py --skip` left out."""
+    path = root / LEFT_OUT.format(split)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {name: why for name, _, why in (line.partition("\t") for line in lines) if name}
+
+
+def kept_pairs(root: Path, split: str) -> list[tuple[str, str]]:
+    """The pairs of a split without those of photos that were left out; says how many."""
+    pairs, out = read_pairs(table(root, f"resize-pairs-{split}.csv")), left_out(root, split)
+    kept = [pair for pair in pairs if not out.keys() & set(pair)]
+    if len(kept) < len(pairs):
+        print(f"{split}: {len(pairs) - len(kept)} of {len(pairs)} pairs are not used, since {LEFT_OUT.format(split)} names "
+              f"{len(out)} photos")
+    return kept
 
 
 def read_annotations(path: Path) -> dict[str, Keypoints]:

@@ -15,7 +15,7 @@ from pgpis_models.mcld.config import MCLDConfig
 from pgpis_models.mcld.inputs import as_input, squashed_textures
 from pgpis_models.surface.densepose import IUV, pose_picture
 from pgpis_models.surface.face import load_embedding
-from training.data.deepfashion import PICTURE_SUFFIXES, open_picture, picture_tensor, read_pairs, table
+from training.data.deepfashion import PICTURE_SUFFIXES, kept_pairs, open_picture, picture_tensor
 from training.engine.config import TrainConfig
 
 HELD_OUT_GRID = 12   # pairs of the sample grids
@@ -24,8 +24,8 @@ NOBODY = "{}_nobody.txt"   # photos of a split without a person, as training/pre
 
 
 def usable_pairs(root: Path, split: str) -> list[tuple[str, str]]:
-    """The pairs of a split without those of photos in which training/prepare_mcld.py found nobody; says how many."""
-    pairs, path = read_pairs(table(root, f"resize-pairs-{split}.csv")), root / NOBODY.format(split)
+    """`kept_pairs` without those of photos in which training/prepare_mcld.py found nobody; says how many."""
+    pairs, path = kept_pairs(root, split), root / NOBODY.format(split)
     nobody = set(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else set()
     kept = [pair for pair in pairs if not nobody & set(pair)]
     if len(kept) < len(pairs):

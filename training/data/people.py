@@ -21,10 +21,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from pgpis_models.pictures import ENDINGS, open_rgb, orientation, readable_endings
-from pgpis_models.poses.formats import CFLD_FRAME, from_pose_keypoint, load_openpose_json
+from pgpis_models.poses.formats import CFLD_FRAME, from_pose_keypoint, load_openpose_json, with_canvas
 from pgpis_models.poses.keypoints import Keypoints
 from training.data.deepfashion import PICTURE_SUFFIXES
+from training.data.fitting import misfit
 
+Find = Callable[[Path, np.ndarray], Keypoints]   # photo's file and picture (H, W, 3) uint8 -> pose on that picture
 LISTED = 10            # at most so many names are listed in an error
 
 
@@ -50,12 +52,12 @@ class Photo:
         return f"{self.name}: {rows[:, 1].round(2).tolist()}: {rows[:, 0].round(2).tolist()}"
 
 
-def read_people(root: Path, detect: Callable[[np.ndarray], Keypoints] | None = None,
-                skip: bool = False) -> dict[str, list[Photo]]:
+def read_people(root: Path, detect: Find | None = None, skip: bool = False) -> dict[str, list[Photo]]:
     """The people below root that have two photos or more -> their photos.
 
-    detect: finds the pose in a photo (H, W, 3) uint8 that has no JSON file. skip: leave photos without a pose out,
-    rather than raise. Raises ValueError naming up to ten photos that cannot be used, with the count.
+    detect: finds the pose of a photo that has no JSON file. skip: leave out, rather than raise for, photos that cannot be
+    read to their end and those without a pose that fits. Raises ValueError naming up to ten photos that cannot be used, with
+    the count.
     """
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder; expected one with a folder per person")
@@ -85,8 +87,9 @@ def read_people(root: Path, detect: Callable[[np.ndarray], Keypoints] | None = N
     return {name: photos for name, photos in people.items() if len(photos) > 1}
 
 
-def read_photo_file(path: Path, detect: Callable[[np.ndarray], Keypoints] | None = None) -> Photo:
-    """One photo with its pose. Raises ValueError when it has none, OSError when it cannot be read."""
+def read_photo_file(path: Path, detect: Find | None = None) -> Photo:
+    """One photo with its pose. Raises ValueError when it has none, or one that cannot be of this photo, and OSError when it
+    cannot be read."""
     if path.suffix.lower() not in readable_endings():
         raise ValueError(f"{path.suffix} files are not read by the Pillow that is installed; expected one of "
                          f"{', '.join(readable_endings())}. Save it as one of these (for .heic: pip install pillow-heif)")
@@ -98,9 +101,13 @@ def read_photo_file(path: Path, detect: Callable[[np.ndarray], Keypoints] | None
     beside = [path.with_name(f"{path.stem}{ending}") for ending in (".json", "_keypoints.json")]
     found = next((file for file in beside if file.is_file()), None)
     if found:
-        pose = from_pose_keypoint(load_openpose_json(found, (height, width)))[0]
+        frame = load_openpose_json(found)[0]
+        declared = all(frame.get(f"canvas_{side}") is not None for side in ("height", "width"))
+        pose = from_pose_keypoint([with_canvas(frame, (height, width))], names=[found.name])[0]
+        if why := misfit(pose, (height, width), declared):
+            raise ValueError(f"{found.name} does not fit: {why}")
     elif detect:
-        pose = detect(np.asarray(picture))
+        pose = detect(path, np.asarray(picture))
     else:
         raise ValueError(f"no {beside[0].name} beside it")
     if pose.canvas != (height, width):

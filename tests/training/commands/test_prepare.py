@@ -11,7 +11,8 @@ from pgpis_models.poses.formats import to_pose_keypoint
 from pgpis_models.poses.keypoints import Keypoints
 from training.data.deepfashion import DeepFashion
 from training.data.people import pairs_of, read_people, split_people
-from training.prepare import find_photos, main, names_of, place
+from training.data.placing import place
+from training.prepare import find_photos, main, names_of
 
 # photos of the download by split, and their flat names as CFLD's tool makes them
 TREE = {
@@ -91,7 +92,7 @@ def test_a_photo_of_another_size_is_replaced_and_copies_serve_where_links_cannot
     def refuse(*_):
         raise OSError("another file system")
 
-    monkeypatch.setattr("training.prepare.os.link", refuse)
+    monkeypatch.setattr("training.data.placing.os.link", refuse)
     assert prepared(capsys, "deepfashion", "--root", download)[0] == 0
     original = download / "img_highres/WOMEN/Dresses/id_00007132/04_4_full.jpg"
     assert target.read_bytes() == original.read_bytes() and target.stat().st_ino != original.stat().st_ino
@@ -104,7 +105,7 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
         Path(part).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.prepare.os.link", breaks_off)
+    monkeypatch.setattr("training.data.placing.os.link", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         place(tmp_path / "a.jpg", tmp_path / "to" / "b.jpg")
     assert not list((tmp_path / "to").iterdir())
@@ -148,8 +149,14 @@ def test_a_photo_in_both_splits_is_named_and_a_wrong_root_refused(download, caps
     assert "is not a folder" in prepared(capsys, "deepfashion", "--root", download / "nowhere")[2]
 
 
-def test_photos_are_found_at_any_depth_and_the_larger_one_taken(download):
-    photos = find_photos(download)
+def test_photos_are_found_at_any_depth_and_those_of_img_highres_taken(download, capsys):
+    named = {name for paths in TREE.values() for name in paths.values()}
+    for path in TREE["train"]:
+        jpeg(download / "skeletons" / path, 3, (300, 200))   # larger, and of the same name
+        jpeg(download / "img_highres" / Path(path).with_name("05_1_front.jpg"), 4)
+    photos = find_photos(download, named)
+    said = capsys.readouterr().out
+    assert "5 photos are taken from img_highres" in said and str(download / "skeletons") in said
     assert photos.keys() == {name for paths in TREE.values() for name in paths.values()}
     assert all("img_highres" in path.parts for path in photos.values())
     assert names_of(download, "test") == sorted(TREE["test"].values())
@@ -265,7 +272,7 @@ def test_poses_are_detected_where_there_is_no_file(album, monkeypatch):
         path.unlink()
     seen = []
 
-    def detect(image):
+    def detect(_path, image):
         seen.append(image.shape)
         return Keypoints(np.ones((18, 2)), np.ones(18, bool), image.shape[:2])
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ..parts.pixels import resized
+from .mixing import LIMIT, mixed_share
 
 PARTS = 24
 
@@ -110,13 +111,18 @@ class IUV:
         """From an IUV picture (H, W, 3) uint8: part number, 255 u and 255 v, channels in one of `ORDERS`.
 
         A file that OpenCV wrote from (part, U, V) is "part,u,v" when read by OpenCV and "v,u,part" when read as RGB
-        (Pillow, ComfyUI's Load Image). Raises ValueError on other types, on parts above 24 and on an unknown order.
+        (Pillow, ComfyUI's Load Image). Raises ValueError on other types, on parts above 24, on pictures that a filter has
+        mixed and on an unknown order.
         """
         check_picture(picture, "the IUV picture")
         part, u, v = np.moveaxis(picture if _ordered(order) else picture[..., ::-1], -1, 0)
         if part.max(initial=0) > PARTS:
             raise ValueError(f"the IUV picture's part channel reaches {part.max()} when read as {order!r}; expected 0 to "
                              f"{PARTS}. {_OTHER_ORDER}")
+        if (share := mixed_share(np.stack([part, u, v], -1))) > LIMIT:
+            raise ValueError(f"the IUV picture was resized by a filter that mixes pixels: at {share:.0%} of the borders "
+                             "between parts lies a mixture of both, whose number is that of another part; expected "
+                             f"{LIMIT:.0%} at most. Resize IUV pictures by nearest neighbour, or take the one before.")
         scale = np.float32(255)
         return cls(np.ascontiguousarray(part), u / scale, v / scale)
 

@@ -24,6 +24,7 @@ from pgpis_models.pictures import open_rgb
 from pgpis_models.poses.drawing import cfld_raster
 from pgpis_models.poses.formats import parse_cfld_annotation
 from pgpis_models.poses.keypoints import Keypoints
+from training.data.unreadable import UnreadablePhoto
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 SPELLINGS = ("fasion", "fashion")
@@ -120,11 +121,11 @@ class PictureFolder(Dataset):
 
 
 def open_picture(path: Path):
-    """A file -> PIL picture, RGB. ValueError when it cannot be decoded."""
+    """A file -> PIL picture, RGB. UnreadablePhoto when it cannot be decoded to its end."""
     try:
         return open_rgb(path)
     except OSError as error:
-        raise ValueError(str(error)) from error
+        raise UnreadablePhoto(str(error)) from error
 
 
 def picture_tensor(picture, size: tuple[int, int]) -> Tensor:

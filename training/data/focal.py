@@ -5,6 +5,7 @@ training/prepare_mcld.py makes.
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pgpis_models.mcld.inputs import as_input, squashed_textures
 from pgpis_models.surface.densepose import IUV, pose_picture
 from pgpis_models.surface.face import load_embedding
 from training.data.deepfashion import PICTURE_SUFFIXES, kept_pairs, open_picture, picture_tensor
+from training.data.unreadable import readable
 from training.engine.config import TrainConfig
 
 HELD_OUT_GRID = 12   # pairs of the sample grids
@@ -83,7 +85,8 @@ class Pairs:
                 "pose": pose_picture(iuv, size), "face": torch.from_numpy(vector)}
 
     def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
-        items = [self.item(self.split, index) for index in rng.integers(len(self.pairs[self.split]), size=size)]
+        count = len(self.pairs[self.split])
+        items = [readable(partial(self.item, self.split), int(index), count) for index in rng.integers(count, size=size)]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
     def unseen(self) -> Pairs:
@@ -92,7 +95,8 @@ class Pairs:
         return other
 
     def held_out(self) -> dict[str, Tensor]:
-        count = min(HELD_OUT_GRID // 2, len(self.pairs["test"]))
-        items = [self.item("test", index) for index in np.linspace(0, len(self.pairs["test"]) - 1, count).astype(int)]
+        pairs = len(self.pairs["test"])
+        items = [readable(partial(self.item, "test"), int(index), pairs)
+                 for index in np.linspace(0, pairs - 1, min(HELD_OUT_GRID // 2, pairs))]
         result = {name: torch.stack([item[name] for item in items]) for name in items[0]}
         return result | {"target": result["target_image"]}

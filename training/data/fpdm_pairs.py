@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from pgpis_models.fpdm.pixels import clip_pixels, resized, target_pixels
 from pgpis_models.parts.pixels import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from pgpis_models.poses.keypoints import Keypoints
 from training.data.deepfashion import DeepFashion, open_picture
+from training.data.unreadable import readable
 from training.engine.config import FPDMSettings, TrainConfig
 
 HELD_OUT_PHOTOS = 64   # of the sample grids
@@ -48,7 +50,8 @@ class Pairs:
     def draw(self, rng: np.random.Generator, size: int, per_person: int = 1) -> list[Pair]:
         if per_person != 1:
             raise ValueError(f"fpdm.pairs_per_person is {per_person}; photos are drawn pair by pair, expected 1")
-        return [self.pair(self.train, index) for index in rng.integers(len(self.train.pairs), size=size)]
+        count = len(self.train.pairs)
+        return [readable(partial(self.pair, self.train), int(index), count) for index in rng.integers(count, size=size)]
 
     def unseen(self) -> Pairs:
         """The same of the test split."""
@@ -58,7 +61,8 @@ class Pairs:
 
     def held_out(self) -> list[Pair]:
         count = min(HELD_OUT_PHOTOS, len(self.test.pairs))
-        return [self.pair(self.test, index) for index in np.linspace(0, len(self.test.pairs) - 1, count).astype(int)]
+        return [readable(partial(self.pair, self.test), int(index), len(self.test.pairs))
+                for index in np.linspace(0, len(self.test.pairs) - 1, count)]
 
     def targets(self, pairs: Sequence[Pair], config: FPDMConfig) -> dict[str, Tensor]:
         """What stage 2 learns to make: the pictures, to be encoded."""

@@ -6,6 +6,7 @@ Batches are made on the CPU, in worker processes, and never touch the autoencode
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from pgpis_models.unet.autoencoder import VAE_STRIDE
 from training.data.deepfashion import DeepFashion
 from training.data.kinds import PairSizes
 from training.data.latents import PhotoPosteriors, draw
+from training.data.unreadable import readable
 from training.engine.config import TrainConfig
 
 HELD_OUT_PHOTOS = 6  # pairs of photos of the sample grids
@@ -53,8 +55,9 @@ class Pairs:
     def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
         indices = rng.integers(len(self.train), size=size)
         flips = (rng.random(size) < FLIP) & self.flip
-        items = [self.train.item(index, flip=bool(flip), pictures=self.posteriors is None)
+        drawn = [readable(partial(self.numbered, flip=bool(flip)), int(index), len(self.train))
                  for index, flip in zip(indices, flips, strict=True)]
+        indices, items = zip(*drawn, strict=True)
         result = {BATCH_NAMES.get(name, name): torch.stack([item[name] for item in items]) for name in items[0]
                   if name != "ground_truth"}
         if self.posteriors is not None:
@@ -62,6 +65,13 @@ class Pairs:
                 stored = self.posteriors([self.train.pairs[index][side] for index in indices])
                 result[name] = draw(stored, torch.from_numpy(rng.standard_normal(stored[:, 0].shape, dtype=np.float32)))
         return result
+
+    def numbered(self, index: int, flip: bool) -> tuple[int, dict[str, Tensor]]:
+        """The index and its item, without pictures where latents are stored. Raises UnreadablePhoto."""
+        if self.posteriors is not None:
+            for name in self.train.pairs[index]:
+                self.posteriors.check(name)
+        return index, self.train.item(index, flip=flip, pictures=self.posteriors is None)
 
     def unseen(self) -> Pairs:
         """Their latents are not cached: a batch brings pictures."""
@@ -72,7 +82,8 @@ class Pairs:
     def held_out(self) -> dict[str, Tensor]:
         """Pairs spread over the test split."""
         count = min(HELD_OUT_PHOTOS, len(self.test))
-        items = [self.test.item(index) for index in np.linspace(0, len(self.test) - 1, count).astype(int)]
+        items = [readable(self.test.item, int(index), len(self.test))
+                 for index in np.linspace(0, len(self.test) - 1, count)]
         return {"source": torch.stack([item["source_encoder"] for item in items]),
                 "target": torch.stack([item["target"] for item in items]),
                 "target_pose": torch.stack([item["target_pose"] for item in items])}

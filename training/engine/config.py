@@ -144,8 +144,10 @@ class TrainConfig:
     log_every: int = within(50, "1 or more")              # steps
     sample_every: int = within(20_000, "0 or more")       # images between grids and measures of people never trained on; 0 =
                                                           # at the end
-    save_every: int = within(20_000, "0 or more")         # images between resumable states; 0 = only at the end
+    save_every: int = within(20_000, "0 or more")         # images between resumable states; 0 = by the clock and at the end
+    save_minutes: float = within(30.0, "0 or more")       # minutes without a state after which one is saved; 0 = never
     resume: bool = True                 # go on from the newest state of this run, if there is one; else replace them
+    resume_changed: bool = False        # go on from it also with other settings than it was trained with
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -154,12 +156,17 @@ class TrainConfig:
 def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> TrainConfig:
     """Reads a YAML config and applies `a.b=value` overrides (values in YAML, so 1e-4, true and [1, 2] work).
 
-    Raises ValueError for unknown keys (naming the nearest known one), wrong types and unreadable overrides.
+    An empty value (`method.init=`) is an empty text, which stands for none. A name given here takes the export of the file
+    along: where no export is given too, it is the default. Raises ValueError for unknown keys (naming the nearest known
+    one), wrong types and unreadable overrides.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no config file {path}; those shipped are in training/configs")
     tree = _yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    given = {override.partition("=")[0] for override in overrides}
+    if isinstance(tree, dict) and "name" in given and "export" not in given:
+        tree.pop("export", None)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -170,8 +177,13 @@ def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> Train
             node = node.setdefault(parent, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict):
             raise ValueError(f"override {override!r}: {'.'.join(parents) or path} is not a group of settings")
-        node[leaf] = _yaml(value, f"override {override!r}")
-    return build(TrainConfig, tree)
+        node[leaf] = _yaml(value, f"override {override!r}") if value.strip() else ""
+    try:
+        return build(TrainConfig, tree)
+    except ValueError as error:
+        empty = next((key for key, _, value in (o.partition("=") for o in overrides)
+                      if not value.strip() and str(error).startswith(f"{key} is ")), "")
+        raise ValueError(f"{error}; {empty} was given without a value" if empty else str(error)) from error
 
 
 def _yaml(text: str, what: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,10 +26,12 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pgpis_models.noise.schedule import cfld_lr
+from training.data.unreadable import taken
 from training.engine.config import TrainConfig, as_json
 from training.engine.ema import Ema
 from training.engine.measures import Batch, hash_seed, in_words, measure
-from training.engine.states import States
+from training.engine.resuming import check_resume
+from training.engine.states import States, images_of, whole_states
 from training.engine.step import computing, make_step
 from training.engine.stopping import StopRequest
 
@@ -46,6 +49,10 @@ class Task(Protocol):
     def groups(self, lr: float) -> list[dict[str, Any]]: ...  # optimiser parameter groups
 
 
+UNREADABLE = "unreadable"   # of a batch: photos that it met, with why, where it met any
+AGREE = 10   # steps between which processes tell each other whether to stop or save
+
+
 class StepBatches(Dataset):
     """Item i is the batch of forward pass first + i, a function of (seed, rank, first + i) alone."""
 
@@ -56,7 +63,9 @@ class StepBatches(Dataset):
         return max(0, self.passes - self.first)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return self.batch(np.random.default_rng((self.seed, self.rank, self.first + index)), self.size)
+        made = self.batch(np.random.default_rng((self.seed, self.rank, self.first + index)), self.size)
+        unreadable = taken()
+        return made | {UNREADABLE: unreadable} if unreadable else made
 
 
 class Progress:
@@ -103,8 +112,9 @@ def run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], Ta
     """Trains `make_task(config, device)` and returns the path of the exported checkpoint.
 
     SIGTERM and Ctrl+C save a state and end with SystemExit, which says so. Raises ValueError when the batch does not divide
-    over processes and passes, FloatingPointError when loss or weights stop being finite; the last state on disk is then
-    intact.
+    over processes and passes, for several processes that do not become one run, and for a state that was trained with
+    settings that change what is learned; FloatingPointError when loss or weights stop being finite; the last state on disk
+    is then intact.
     """
     with StopRequest() as stop:
         return _run(config, make_task, stop)
@@ -116,6 +126,11 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
     folder = Path(config.output) / config.name
     accelerator = Accelerator(mixed_precision=precision(config), gradient_accumulation_steps=config.accumulate,
                               log_with="tensorboard", project_dir=str(folder))
+    launched = int(os.environ.get("WORLD_SIZE", "1"))   # as torchrun and accelerate launch say
+    if launched != accelerator.num_processes:
+        raise ValueError(f"{launched} processes were launched, but each would train alone, in one folder: on a CPU one "
+                         "process uses all cores. Start it without torchrun or accelerate launch, or on as many GPUs as "
+                         "processes")
     share = accelerator.num_processes * config.accumulate
     if config.batch % share:
         raise ValueError(f"batch {config.batch} does not divide over {accelerator.num_processes} processes and "
@@ -124,10 +139,15 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
     if accelerator.device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 where autocast leaves float32, as in the authors' code
     main = accelerator.is_main_process
+    newest = next(reversed(whole_states(folder)), None) if config.resume else None
+    if newest:   # before data is read
+        check_resume(newest, as_json(config), config.resume_changed)
     if main:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(as_json(config))
-    accelerator.init_trackers("tensorboard")
+    # curves of steps after the state that it goes on from are hidden: they come again
+    accelerator.init_trackers("tensorboard", init_kwargs={
+        "tensorboard": {"purge_step": images_of(newest) + 1 if newest else 0}})
     with accelerator.local_main_process_first():  # one process draws or encodes what is cached, the others find it
         task = make_task(config, accelerator.device)
     if config.channels_last:
@@ -144,7 +164,7 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
     ema = Ema(parameters, config.ema) if config.ema else None
     if ema:
         accelerator.register_for_checkpointing(ema)
-    states = States(accelerator, folder, parameters)
+    states = States(accelerator, folder, parameters, as_json(config))
     if config.resume and (state := states.load_newest()):
         accelerator.print(f"resumed {state} at {progress.images:,} images")
     elif left := states.whole():
@@ -162,6 +182,7 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
     bar = tqdm(total=config.images, initial=progress.images, unit="img", unit_scale=True, disable=not main,
                desc=config.name, smoothing=0.05, mininterval=2)
     began, first, shown = time.monotonic(), progress.images, -1
+    clock = SaveClock(config.save_minutes)
 
     def show() -> None:
         """Grid and measures of the weights as they are."""
@@ -173,8 +194,13 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
             (folder / "measures.json").write_text(json.dumps({"images": progress.images, **measured}))
             _show(accelerator, task, model, folder, progress.images)
     model.train()
+    unreadable: list[str] = []   # photos and why
     for index, batch in enumerate(loader):
         set_seed(hash_seed(config.seed, accelerator.process_index, progress.images, index % config.accumulate))
+        for photo in batch.pop(UNREADABLE, []):
+            if photo not in unreadable:
+                bar.write(f"the next pair is taken instead: {photo}")
+                unreadable.append(photo)
         batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
         for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
             now = rate * learning_rate(config, progress.images)
@@ -195,13 +221,15 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
             rate = (progress.images - first) / (time.monotonic() - began)
             accelerator.log(values | {"images_per_second": rate,
                                       "lr": float(optimiser.param_groups[0]["lr"])}, step=progress.images)
-        if _passed(before, progress.images, config.save_every):
+        asked, due = _agreed(accelerator, progress.images // config.batch, bool(stop.asked), clock.due())
+        if due or _passed(before, progress.images, config.save_every):
             states.save(progress.images)
-        if stop.asked:
+            clock.start()
+        if asked:
             bar.close()
             states.save(progress.images)
-            raise SystemExit(f"{stop.asked}: stopped after {progress.images:,} images, whose state is saved below {folder}; "
-                             "the same command goes on from there")
+            raise SystemExit(f"{stop.asked or 'a signal to another process'}: stopped after {progress.images:,} images, "
+                             f"whose state is saved below {folder}; the same command goes on from there")
         if _passed(before, progress.images, config.sample_every):
             shown = progress.images
             with ema or contextlib.nullcontext():
@@ -217,9 +245,38 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
             show()
     if main:
         accelerator.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    unreadable += [photo for photo in taken() if photo not in unreadable]   # met while measuring
+    if unreadable:
+        print(f"{len(unreadable)} photos could not be read, and other pairs were drawn in place of theirs; get them anew: "
+              f"{'; '.join(unreadable[:10])}{'; ...' if len(unreadable) > 10 else ''}")
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return path
+
+
+class SaveClock:
+    """`due` when `minutes` have gone by since `start`; never with 0."""
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes = minutes
+        self.start()
+
+    def start(self) -> None:
+        self.began = time.monotonic()
+
+    def due(self) -> bool:
+        return bool(self.minutes) and time.monotonic() - self.began >= 60 * self.minutes
+
+
+def _agreed(accelerator: Accelerator, step: int, *asked: bool) -> list[bool]:
+    """For each question whether any process says yes: all must save together. Of several processes asked every AGREE steps,
+    since that waits for the device; no in between."""
+    if accelerator.num_processes == 1:
+        return list(asked)
+    if step % AGREE:
+        return [False] * len(asked)
+    votes = torch.tensor(asked, dtype=torch.float32, device=accelerator.device)
+    return (accelerator.reduce(votes, "sum") > 0).tolist()
 
 
 def _passed(before: int, now: int, every: int) -> bool:

@@ -8,27 +8,40 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
+from training.engine.resuming import CONFIG
+
+
+def whole_states(folder: Path) -> list[Path]:
+    """The complete states of a run's folder, oldest first."""
+    return sorted(p for p in folder.glob("state-*") if p.name.removeprefix("state-").isdigit())
+
+
+def images_of(state: Path) -> int:
+    """After how many images a state was saved."""
+    return int(state.name.removeprefix("state-"))
+
 
 class States:
     """States of one run, in `folder/state-<images>`; the newest two are kept.
 
-    A state that is being written ends in `.part` and is never resumed.
+    A state that is being written ends in `.part` and is never resumed. config: the settings of the run as JSON, which go
+    into each.
     """
 
-    def __init__(self, accelerator: Accelerator, folder: Path, parameters: list[nn.Parameter]) -> None:
-        self.accelerator, self.folder, self.parameters = accelerator, folder, parameters
+    def __init__(self, accelerator: Accelerator, folder: Path, parameters: list[nn.Parameter], config: str) -> None:
+        self.accelerator, self.folder, self.parameters, self.config = accelerator, folder, parameters, config
         self.saved = -1   # images of the state last loaded or saved by this run
 
     def whole(self) -> list[Path]:
         """The complete states, oldest first."""
-        return sorted(p for p in self.folder.glob("state-*") if p.name.removeprefix("state-").isdigit())
+        return whole_states(self.folder)
 
     def load_newest(self) -> Path | None:
         """Loads the newest state into everything the accelerator knows; None when there is none."""
         newest = next(reversed(self.whole()), None)
         if newest:
             self.accelerator.load_state(str(newest))
-            self.saved = int(newest.name.removeprefix("state-"))
+            self.saved = images_of(newest)
         return newest
 
     def save(self, images: int) -> None:
@@ -50,6 +63,7 @@ class States:
         self.accelerator.save_state(str(part))
         self.accelerator.wait_for_everyone()
         if main:
+            (part / CONFIG).write_text(self.config, encoding="utf-8")
             if final.exists():
                 shutil.rmtree(final)
             part.rename(final)

@@ -43,7 +43,8 @@ class Step:
         with self.accelerator.accumulate(self.model):
             with computing(self.accelerator):
                 loss, logs = self.model(batch)
-            self.accelerator.backward(loss)
+            with attention_for(self.accelerator.device):   # checkpointing computes forward again, as it was
+                self.accelerator.backward(loss)
             if self.accelerator.sync_gradients and self.clip:
                 logs["gradient"] = self.accelerator.clip_grad_norm_(self.parameters, self.clip)
             self.optimiser.step()

@@ -40,15 +40,23 @@ class MethodTask:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
+        self.check_files()   # before data is read and encoded, which may take hours
 
-    def open_base(self, own: NoiseSchedule | None = None) -> nn.Module:
-        """The base UNet of the config; also sets `sizes`, `base_name` and `vae`. own: the method's schedule where it does
-        not use the base's. Raises ValueError for missing files."""
+    def check_files(self) -> None:
+        """Raises ValueError when base or autoencoder are not there, or a checkpoint to start from is named and is not."""
         settings = self.config.method
         for name in ("base", "vae"):
             if not getattr(settings, name) or not Path(getattr(settings, name)).exists():
                 raise ValueError(f"method.{name} is {getattr(settings, name)!r}, which is not there; expected a file that "
                                  "training/train.py made, or a diffusers folder (the configs say which, and how to get it)")
+        if settings.init and not Path(settings.init).is_file():
+            raise ValueError(f"method.init is {settings.init!r}, which is not there; expected a checkpoint of the "
+                             "method, or nothing (method.init=) to start from the base")
+
+    def open_base(self, own: NoiseSchedule | None = None) -> nn.Module:
+        """The base UNet of the config; also sets `sizes`, `base_name` and `vae`. own: the method's schedule where it does
+        not use the base's."""
+        settings = self.config.method
         unet, self.sizes = load_unet(settings.base, own)
         self.base_name = base_name(Path(settings.base), self.sizes)
         self.vae = load_vae(settings.vae).to(self.device)

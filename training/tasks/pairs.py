@@ -73,13 +73,13 @@ class PairTask(MethodTask):
         settings = config.method
         sizes = configured(self.config_kind, self.presets, settings)
         method = self.kind(sizes)
-        self.pairs = pairs_class(config.data.kind, "pairs")(config, sizes, device)
-        self.batch, self.unseen = (partial(draw_pairs, pairs, 2 if settings.reconstruct else 1, sizes.pose_channels)
-                                   for pairs in (self.pairs, self.pairs.unseen()))
-        self.loader_workers, self.licence = self.pairs.loader_workers, self.pairs.licence
         unet = self.open_base()
         replaced = self.start(method, unet)
         trained = trained_weights(method, unet, settings)
+        self.pairs = pairs_class(config.data.kind, "pairs")(config, sizes, device)   # may encode every photo
+        self.batch, self.unseen = (partial(draw_pairs, pairs, 2 if settings.reconstruct else 1, sizes.pose_channels)
+                                   for pairs in (self.pairs, self.pairs.unseen()))
+        self.loader_workers, self.licence = self.pairs.loader_workers, self.pairs.licence
         self.store(trained, replaced)
         self.model = self.training(method, unet, self.sizes, trained, partial(posterior, self.vae), settings).to(device)
 

@@ -172,3 +172,19 @@ def test_the_command_refuses_with_a_message_instead_of_a_traceback(page, capsys)
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_an_empty_value_stands_for_none_where_there_is_a_none(page):
+    path = page("method:\n  init: a.safetensors\n  backbone: b.pth\ndata: {root: somewhere}\n")
+    config = load_config(path, ["method.init=", "method.backbone= ", "data.root=", "export="])
+    assert (config.method.init, config.method.backbone, config.data.root, config.export) == ("", "", "", "")
+    for name in ("lr", "images", "ema", "resume", "betas", "data.size", "precision", "method.model", "data"):
+        with pytest.raises(ValueError, match=f"^{name} is .*{name} was given without a value"):
+            load_config(path, [f"{name}="])
+
+
+def test_the_export_of_a_page_belongs_to_its_name(page):
+    path = page("name: one\nexport: models/one.safetensors\n")
+    assert load_config(path).export == load_config(path, ["lr=1"]).export == "models/one.safetensors"
+    assert load_config(path, ["name=two"]).export == ""   # output/train/two/two.safetensors
+    assert load_config(path, ["name=two", "export=three.safetensors"]).export == "three.safetensors"

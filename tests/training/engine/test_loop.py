@@ -1,11 +1,14 @@
 """The loop that all tasks share: resuming, averaging, stopping, and the learning rate."""
 
+import dataclasses
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -193,6 +196,84 @@ def test_a_finished_run_is_exported_again_without_training(tmp_path):
     weights = load_file(run(settings, LineTask))
     again = load_file(run(settings, LineTask))
     assert LineTask.made.batches == 0 and all(torch.equal(weights[key], again[key]) for key in weights)
+
+
+def test_what_is_learned_may_not_change_when_a_run_goes_on(tmp_path, capsys):
+    with pytest.raises(Interrupted):
+        run(config(tmp_path), lambda *args: LineTask(*args, stop_at=12))
+    data = dataclasses.replace(TrainConfig().data, workers=0, cache="elsewhere")
+    for name, value, said in (("lr", 0.1, "lr: 0.05 -> 0.1"), ("images", 120, "images: 80 -> 120"), ("ema", 0.0, "ema: 0.9"),
+                              ("seed", 5, "seed: 3407 -> 5"), ("world", {"x": 1}, "world.x: null -> 1"),
+                              ("data", dataclasses.replace(data, root="x"), 'data.root: "" -> "x"'),
+                              ("betas", (0.5, 0.9), "betas: [0.9, 0.99] -> [0.5, 0.9]")):
+        with pytest.raises(ValueError, match=re.escape(said)) as error:
+            run(config(tmp_path, **{name: value}), LineTask)
+        assert "state-0000000040" in str(error.value) and "resume_changed=true" in str(error.value)
+    path = run(config(tmp_path, sample_every=0, log_every=1, save_minutes=0, data=data,
+                      export=str(tmp_path / "a.safetensors")), LineTask)
+    assert same(path, run(config(tmp_path / "whole"), LineTask)) and path == tmp_path / "a.safetensors"
+    capsys.readouterr()
+    changed = run(config(tmp_path, images=120, resume_changed=True), LineTask)
+    assert "images: 80 -> 120" in capsys.readouterr().out and LineTask.made.batches == 10 and not same(changed, path)
+    for state in (tmp_path / "line").glob("state-*"):   # of an earlier version, which kept no settings
+        (state / "config.json").unlink()
+    run(config(tmp_path, lr=0.1, images=124), LineTask)
+
+
+def test_states_are_saved_by_the_clock_too(tmp_path, monkeypatch):
+    """A clock that goes 50 seconds per step of 4 images: with one minute every second step is saved."""
+    class Slow(LineTask):
+        def batch(self, rng, size):
+            if self.model.training:
+                clock[0] += 50
+            return super().batch(rng, size)
+
+    clock, saved = [0.0], []
+    monkeypatch.setattr("training.engine.loop.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("training.engine.loop.States.save", lambda self, images: saved.append(images))
+    run(config(tmp_path / "a", images=40, save_every=0, save_minutes=1.0, sample_every=0, log_every=100), Slow)
+    assert saved == [8, 16, 24, 32, 40, 40]
+    saved.clear()
+    run(config(tmp_path / "b", images=40, save_every=20, save_minutes=0.0, sample_every=0, log_every=100), Slow)
+    assert saved == [20, 40, 40]
+
+
+def test_curves_of_a_resumed_run_have_each_step_once(tmp_path):
+    broken = config(tmp_path, log_every=1)
+    with pytest.raises(Interrupted):
+        run(broken, lambda *args: LineTask(*args, stop_at=14))   # 52 images are logged, the state is of 40
+    run(broken, LineTask)
+    events = EventAccumulator(str(next(tmp_path.rglob("events.out.tfevents*")).parent))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(4, 84, 4))
+
+
+def test_gradient_checkpointing_of_attention_runs_on_a_cpu(tmp_path):
+    """What is computed again in the backward pass must be computed by the same kernel."""
+    class Attending(LineTask):
+        kept = False
+
+        def __init__(self, *args):
+            super().__init__(*args)
+            attend, kept = self.attend, self.kept
+            self.model.forward = lambda batch: ((attend(batch["x"]) if kept else torch.utils.checkpoint.checkpoint(
+                attend, batch["x"], use_reentrant=False)).square().mean(), {})
+
+        def attend(self, x):
+            rows = self.model.layer(x)[None, None]   # (1, 1, B, 2)
+            return nn.functional.scaled_dot_product_attention(rows, rows, rows)
+
+    class Kept(Attending):
+        kept = True
+
+    assert same(run(config(tmp_path / "a", images=12), Attending), run(config(tmp_path / "b", images=12), Kept))
+
+
+def test_processes_that_do_not_become_one_run_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes were launched, but each would train alone"):
+        run(config(tmp_path), LineTask)
+    assert not (tmp_path / "line").exists()
 
 
 def test_frozen_weights_stay_and_pictures_and_curves_are_written(tmp_path):

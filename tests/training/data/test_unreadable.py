@@ -1,0 +1,86 @@
+"""Photos that can no longer be read while a run draws them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.helpers.tiny import train_config
+from training.data import latents
+from training.data.latents import PhotoPosteriors
+from training.data.pairs import Pairs
+from training.data.unreadable import UnreadablePhoto, readable, taken
+from training.engine.loop import UNREADABLE, StepBatches
+
+PEOPLE = 6
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Six photos of one colour each, every one a pair with itself, number n of colour 40 n; opened as CFLD's data."""
+    for split in ("train", "test"):
+        (tmp_path / f"{split}_highres").mkdir()
+        for n in range(PEOPLE):
+            Image.new("RGB", (44, 64), (40 * n,) * 3).save(tmp_path / f"{split}_highres" / f"{n}.png")
+        rows = [f"{n}.png: {list(range(18))}: {list(range(18))}" for n in range(PEOPLE)]
+        (tmp_path / f"fasion-resize-annotation-{split}.csv").write_text("\n".join(["name:keypoints_y:keypoints_x", *rows]))
+        (tmp_path / f"fasion-resize-pairs-{split}.csv").write_text(
+            "\n".join(["from,to", *(f"{n}.png,{n}.png" for n in range(PEOPLE))]))
+    files = SimpleNamespace(base=tmp_path, vae=tmp_path)
+    config = train_config(tmp_path, files, data={"kind": "deepfashion", "root": str(tmp_path)})
+    taken()
+    return Pairs(config, SimpleNamespace(latent_size=(8, 8), image_size=(8, 8), pose_size=(8, 8)), torch.device("cpu"))
+
+
+def cut(pairs, *numbers):
+    for n in numbers:
+        path = pairs.train.folder / f"{n}.png"
+        path.write_bytes(path.read_bytes()[:60])
+
+
+def colours(batch):
+    return (batch["target_image"].mean((1, 2, 3)) * 127.5 + 127.5).round().div(40).long().tolist()
+
+
+def test_a_draw_that_meets_a_cut_photo_is_the_next_pair_and_the_others_stay(pairs):
+    batches = StepBatches(pairs.batch, 7, 0, 8, 0, 5)
+    before = [colours(batches[k]) for k in range(5)]
+    cut(pairs, 2, 3, 5)
+    instead = {2: 4, 3: 4, 5: 0}   # modulo the number of pairs
+    for k in (3, 0, 4, 1, 2, 1):   # whatever was drawn before
+        batch = batches[k]
+        assert colours(batch) == [instead.get(n, n) for n in before[k]]
+        named = {n for n in (2, 3, 5) if any(f"{n}.png cannot be read" in photo for photo in batch.get(UNREADABLE, []))}
+        met = set(before[k]) & {2, 3, 5}
+        assert named == met | ({3} if 2 in met else set())
+    assert len(pairs.held_out()["target"]) == PEOPLE and taken() == []
+
+
+def test_a_folder_that_has_gone_is_an_error(pairs):
+    cut(pairs, *range(PEOPLE))
+    with pytest.raises(UnreadablePhoto, match="6 pairs in a row have such photos: are they still there"):
+        pairs.batch(np.random.default_rng(0), 2)
+    taken()
+    with pytest.raises(KeyError):   # other errors are not taken for it
+        readable({}.__getitem__, 0, 5)
+
+
+def test_latents_of_a_cut_photo_are_named_and_never_drawn(pairs, tmp_path, monkeypatch, capsys):
+    class Vae(torch.nn.Module):
+        def encode(self, images):
+            grey = torch.nn.functional.avg_pool2d(images, 8).mean(1, keepdim=True)
+            return SimpleNamespace(latents=grey.expand(-1, 4, -1, -1))
+
+    monkeypatch.setattr(latents, "load_vae", lambda _path: Vae())
+    cut(pairs, 3)
+    config = train_config(tmp_path, SimpleNamespace(base=tmp_path, vae=tmp_path))
+    pairs.posteriors = PhotoPosteriors(pairs.train, config, torch.device("cpu"))
+    said = capsys.readouterr()
+    assert "3.png cannot be read" in said.out + said.err
+    batches = StepBatches(pairs.batch, 7, 0, 40, 0, 1)
+    batch = batches[0]
+    levels = (batch["target_latents"].mean((1, 2, 3)) * 127.5 + 127.5).div(40).round().long()
+    assert set(levels.tolist()) == {0, 1, 2, 4, 5} and torch.isfinite(batch["target_latents"]).all()
+    assert any("3.png could not be read when its latents were made" in photo for photo in batch[UNREADABLE])

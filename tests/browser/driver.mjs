@@ -154,14 +154,11 @@ async function show(page, seen, width) {
   return { x: LEFT, y: TOP, width, height }
 }
 
-// What the search that a double click on the canvas opens lists for each of the words, best first.
+// What the search for nodes lists for each of the words, best first.
 async function search(page, words) {
-  const found = {}, box = page.locator('[role=dialog] input, .comfy-vue-node-search-box-container input').first()
+  const found = {}, box = page.locator('[role=dialog] input, .comfy-vue-node-search-container input').first()
   await page.evaluate(load, [{ nodes: [], links: [], groups: [], version: 0.4, last_node_id: 0, last_link_id: 0 }, 'empty'])
-  for (let tries = 0; tries < 5 && !await box.isVisible(); tries++) { // a page that is busy takes two clicks for two
-    await page.mouse.dblclick(800, 600)
-    await page.waitForTimeout(2 * SEARCHED)
-  }
+  await page.evaluate(() => window.app.extensionManager.command.execute('Workspace.SearchBox.Toggle'))
   for (const one of words) {
     await box.fill(one)
     await page.waitForTimeout(SEARCHED)

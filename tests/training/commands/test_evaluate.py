@@ -79,6 +79,9 @@ def test_cfld_truncates_generated_pictures_and_fpdm_resizes_both_by_pillow(folde
         result, _ = measure([Pair(made, truth)], size, protocol=name)
         assert result["psnr"] == pytest.approx(peak_signal_noise_ratio(target, picture, data_range=1), abs=1e-5)
     assert not np.allclose(truncated, pillow)
+    papers, _ = measure([Pair(made, truth)], size, protocol="fpdm")
+    assert papers["l1"] == pytest.approx(np.abs(pillow - target).mean(), abs=1e-7)
+    assert papers["mae"] == pytest.approx(np.abs(pillow - target).sum() / (pillow.sum() + target.sum()), abs=1e-7)
     gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1, "channel_axis": 2}
     assert result["ssim"] == pytest.approx(structural_similarity(target, pillow, **gaussian), abs=1e-6)
     assert not {"ssim_256", "fid_papers"} & result.keys() and "pytorch-fid" in " ".join(result["left_out"])

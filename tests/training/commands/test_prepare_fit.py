@@ -275,3 +275,12 @@ def test_what_a_detector_found_is_kept(album, tmp_path):
     next((tmp_path / "out").rglob("*.json")).write_text("{")   # cut
     remembered("controlnet-aux")
     assert len(calls) == 4
+
+
+def test_a_photo_of_a_folder_that_is_cut_off_is_named_and_left_out_when_asked(album, tmp_path, capsys):
+    path = album / "ben" / "2.jpg"
+    path.write_bytes(path.read_bytes()[:-2000])
+    code, _, err = run(capsys, "folder", "--root", album, "--out", tmp_path / "out")
+    assert code == 2 and "1 of 8 photos cannot be used: ben/2.jpg" in err and "cannot be read as a picture" in err
+    code, out, _ = run(capsys, "folder", "--root", album, "--out", tmp_path / "out", "--skip")
+    assert code == 0 and "left out 1 of 8 photos: ben/2.jpg" in out and not list((tmp_path / "out").rglob("ben__2*"))

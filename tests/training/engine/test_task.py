@@ -1,6 +1,7 @@
 """What the tasks of all methods share: presets and what overrides them, a trained backbone, and pictures as bytes."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from pgpis_models.cfld.config import CONFIGS, CFLDConfig
 from pgpis_models.fpdm.config import CONFIGS as FPDM_CONFIGS
 from pgpis_models.fpdm.config import FPDMConfig
 from pgpis_models.parts.swin import SwinBackbone
-from tests.helpers.tiny import shaken
+from tests.helpers.tiny import shaken, train_config
 from training.engine.config import MethodConfig
 from training.engine.task import as_unit, configured, load_backbone
+from training.tasks.cfld import CFLDTask
 
 
 def a_backbone(seed=0) -> SwinBackbone:
@@ -94,3 +96,18 @@ def test_bytes_become_the_numbers_that_networks_read():
     assert np.allclose(as_unit(torch.from_numpy(picture)).numpy(), picture / 127.5 - 1, atol=1e-7)
     plain = torch.rand(1, 3, 2, 2) * 2 - 1
     assert as_unit(plain) is plain
+
+
+@pytest.mark.parametrize("name, said", [("base", "'nowhere', which is not there; expected a file"),
+                                        ("vae", "'nowhere', which is not there; expected a file"),
+                                        ("init", "'nowhere', which is not there; expected a checkpoint")])
+def test_files_that_are_missing_are_found_before_any_data_is_opened(name, said, tmp_path, monkeypatch):
+    """Latents of a data set take hours to encode."""
+    opened = []
+    monkeypatch.setattr("training.tasks.pairs.pairs_class", lambda *kind: opened.append(kind))
+    there = SimpleNamespace(base=tmp_path, vae=tmp_path)
+    with pytest.raises(ValueError, match=f"method.{name} is {said}"):
+        CFLDTask(train_config(tmp_path, there, method={name: "nowhere"}), torch.device("cpu"))
+    with pytest.raises((ValueError, OSError)):   # there, and no base
+        CFLDTask(train_config(tmp_path, there), torch.device("cpu"))
+    assert not opened

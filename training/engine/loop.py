@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import get_int_from_env, set_seed
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -126,7 +125,7 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
     folder = Path(config.output) / config.name
     accelerator = Accelerator(mixed_precision=precision(config), gradient_accumulation_steps=config.accumulate,
                               log_with="tensorboard", project_dir=str(folder))
-    launched = int(os.environ.get("WORLD_SIZE", "1"))   # as torchrun and accelerate launch say
+    launched = get_int_from_env(["WORLD_SIZE"], 1)   # as torchrun and accelerate launch say
     if launched != accelerator.num_processes:
         raise ValueError(f"{launched} processes were launched, but each would train alone, in one folder: on a CPU one "
                          "process uses all cores. Start it without torchrun or accelerate launch, or on as many GPUs as "

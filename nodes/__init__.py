@@ -14,7 +14,7 @@ FILES = [
     "pose", "detecting",
     "pose_editor", "skeleton_pictures", "scoring",
     "mannequin", "pose_library", "pose_frames",
-    "densepose", "texture", "face",
+    "densepose", "texture", "merging", "face",
     "appearance", "multifocal", "fusion", "queries",
     "framing", "garments",
     "sampling", "sequence",

@@ -106,7 +106,7 @@ def holes_to_fill(seen: np.ndarray, region: np.ndarray, fill: str) -> np.ndarray
     return (holes & seen.reshape(holes.shape).any((1, 3), keepdims=True)).reshape(CANVAS)  # parts that show
 
 
-def _tiles_of(seen: np.ndarray) -> list:
+def tiles_of(seen: np.ndarray) -> list:
     """Index of each tile of the canvas that has a seen texel."""
     shown = seen.reshape(ROWS, PITCH, COLUMNS, PITCH).any((1, 3))
     return [np.s_[r * PITCH : r * PITCH + TILE, c * PITCH : c * PITCH + TILE] for r, c in np.argwhere(shown)]
@@ -129,7 +129,7 @@ def fill_telea(canvas: np.ndarray, seen: np.ndarray, holes: np.ndarray, region: 
     # Telea needs to run a little farther than what is kept, in the region that the authors fill.
     reached = cv2.dilate(holes.view(np.uint8), np.ones((2 * CUT + 1, 2 * CUT + 1), np.uint8))
     marched = reached & (region & ~seen).view(np.uint8)
-    for place in _tiles_of(seen):
+    for place in tiles_of(seen):
         tile, hole = channels(canvas[place]), marched[place]
         there, back = _round_trip(tile, bool(seen[place].all()))
         tile = cv2.LUT(tile, there)
@@ -148,7 +148,7 @@ def fill_nearest(canvas: np.ndarray, seen: np.ndarray, holes: np.ndarray, near: 
     near: holes are closer to a seen texel than the gap between tiles, so that the canvas can be searched as a whole.
     """
     cv2 = opencv()
-    places = _tiles_of(seen)
+    places = tiles_of(seen)
     for place in places:  # the authors' round trip, which the filled texels inherit
         tile, full = np.ascontiguousarray(canvas[place]).view(np.uint8).reshape(TILE, TILE, 4), bool(seen[place].all())
         there, back = _round_trip(tile[..., :3] if full else tile, full)

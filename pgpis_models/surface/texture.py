@@ -48,34 +48,41 @@ def warp(
     Where pixels share a texel the later one wins, and black pixels count as unseen. Colours of seen texels may drop by one
     level, as in the authors' round trip through 8 bits. Needs OpenCV. Raises ValueError when sizes or counts disagree.
     """
-    check_layout(layout)
-    for name, value, known in (("mode", mode, MODES), ("fill", fill, FILLS)):
-        if value not in known:
-            raise ValueError(f"{name} is {value!r}; expected {', '.join(map(repr, known))}.")
-    if layout == "smpl":
-        smpl_table()  # says what is missing before any work
-    region = spread(surface() if region is None else _checked_region(region))
+    region = region_of(layout, mode, fill, region)
     batch, iuvs = _paired(images, "photos", iuvs)
     for image, iuv in zip(batch, iuvs, strict=True):
         check_picture(image, "the photo")
         if image.shape[:2] != iuv.size:
             raise ValueError(f"the photo has {image.shape[1]}x{image.shape[0]} pixels, its DensePose {iuv.size[1]}x"
                              f"{iuv.size[0]}; expected the same. Estimate DensePose on this very picture.")
-    warped = [_warp_one(image, iuv, mode, fill, region) for image, iuv in zip(batch, iuvs, strict=True)]
+    warped = []
+    for image, iuv in zip(batch, iuvs, strict=True):
+        canvas = scatter(image, iuv)
+        made = filled(canvas, canvas != 0, region, mode, fill)
+        warped.append((made.picture, made.seen, made.valid))
     stacked = Texture(*(np.stack(each) if np.ndim(images) == 4 else each[0] for each in zip(*warped, strict=True)))
     return to_smpl(stacked) if layout == "smpl" else stacked
 
 
-def _warp_one(image: np.ndarray, iuv: IUV, mode: str, fill: str, region: np.ndarray) -> tuple[np.ndarray, ...]:
-    """One photo -> picture, seen, valid of its atlas. region: on the canvas."""
-    canvas = scatter(image, iuv)
-    seen = canvas != 0
+def region_of(layout: str, mode: str, fill: str, region: np.ndarray | None) -> np.ndarray:
+    """The region of `warp` on the canvas. Raises ValueError for settings that it does not know."""
+    check_layout(layout)
+    for name, value, known in (("mode", mode, MODES), ("fill", fill, FILLS)):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; expected {', '.join(map(repr, known))}.")
+    if layout == "smpl":
+        smpl_table()  # says what is missing before any work
+    return spread(surface() if region is None else _checked_region(region))
+
+
+def filled(canvas: np.ndarray, seen: np.ndarray, region: np.ndarray, mode: str, fill: str) -> Texture:
+    """Fills the holes of a canvas (uint32), in place -> its atlas. seen, region: bool on the canvas; see `warp`."""
     holes = holes_to_fill(seen, region, fill)
     if mode == "exact":
         fill_telea(canvas, seen, holes, region)
     else:
         fill_nearest(canvas, seen, holes, near=fill == "near")
-    return tuple(gathered(each) for each in (channels(canvas), seen, seen | (canvas != 0)))
+    return Texture(*(gathered(each) for each in (channels(canvas), seen, seen | (canvas != 0))))
 
 
 def to_smpl(texture: Texture) -> Texture:

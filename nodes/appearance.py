@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from comfy_api.latest import io
 
-from ..pgpis_models.cfld.model import CFLD, Encoded, blend
-from ..pgpis_models.qen import model as qen
+from ..pgpis_models.cfld.model import CFLD
 from .embedding import PERSON_TOOLTIP, encoded_pairs, shown_poses
 from .schema import aliases
-from .types import CondType, MethodType, PoseKeypointType
+from .types import CondType, MethodType, PoseKeypointType, on_cpu
 
 
 class AppearanceEmbedding(io.ComfyNode):
@@ -42,37 +42,41 @@ class AppearanceEmbedding(io.ComfyNode):
 
 
 class BlendAppearance(io.ComfyNode):
-    """Two PGPIS_COND and a weight -> PGPIS_COND."""
+    """Two PGPIS_COND and a weight, or a row of weights -> PGPIS_COND."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PGPISBlendAppearance", display_name="Blend Appearance", category="PGPIS/conditioning",
             **aliases("two people", "person", "interpolate", "mix", "style"),
-            description="Mixes the appearance of two people, linearly: CFLD's coarse prompt and all query biases (style "
-                        "interpolation, section 4.6 of its paper), or QEN's query tokens. The pose stays that of the first.",
+            description="Mixes the appearance of two people: CFLD's coarse prompt and all query biases (style "
+                        "interpolation, section 4.6 of its paper), QEN's query tokens, MCLD's tokens and reference "
+                        "features, each linearly; FPDM's source tokens linearly and its fusion embedding along the circle. "
+                        "The pose stays that of the first; with FPDM give both the same pose. With steps, a row from the "
+                        "first person to the second in one batch.",
             inputs=[CondType.Input("first", tooltip="The person at weight 0; its pose is used."),
                     CondType.Input("second", tooltip="The person at weight 1; must come from the same checkpoint."),
                     io.Float.Input("weight", default=0.5, min=0.0, max=1.0, step=0.01,
-                                   tooltip="0 gives the first person, 1 the second.")],
+                                   tooltip="0 gives the first person, 1 the second. Not used with more than one step."),
+                    io.Int.Input("steps", default=1, min=1, max=64, optional=True, tooltip="Pictures per pair of people: 1 "
+                                 "at the weight; more in equal steps from the first person to the second, both with them. "
+                                 "With several poses the row of each pose stands together.")],
             outputs=[CondType.Output(display_name="cond", tooltip="The mixed appearance, in the first one's pose.")])
 
     @classmethod
-    def execute(cls, first, second, weight) -> io.NodeOutput:
+    def execute(cls, first, second, weight, steps=1) -> io.NodeOutput:
         if first.method.checkpoint is not second.method.checkpoint:
             raise ValueError(f"one appearance is of {first.method.name}, the other of {second.method.name}; expected both "
                              "of one checkpoint: connect one Load PGPIS Checkpoint to both embeddings")
-        if isinstance(first.encoded, Encoded):
-            mixed = blend(first.encoded, second.encoded, weight)
-            counts = (mixed.prompt.shape[0], mixed.pose_maps[0].shape[0])
-        elif isinstance(first.encoded, qen.Encoded):
-            mixed = first.encoded.blended(second.encoded, weight)
-            counts = (mixed.tokens.shape[0], max(mixed.region.shape[0], *(value.shape[0] for value in mixed.pose.values())))
-        else:
-            raise ValueError(f"{first.method.name} has no appearance to blend; expected an embedding of CFLD or QEN")
-        if counts[0] != counts[1] and 1 not in counts:
-            raise ValueError(f"{counts[0]} blended sources and {counts[1]} poses; expected equal numbers, or one of either")
-        return io.NodeOutput(replace(first, encoded=mixed, batch=max(counts)))
+        module = first.method.checkpoint.method
+        if not hasattr(module, "blended"):
+            raise ValueError(f"{first.method.name} has no appearance to blend; expected an embedding of CFLD, FPDM, MCLD or "
+                             "QEN")
+        weights = torch.tensor([weight]) if steps == 1 else torch.linspace(0, 1, steps)
+        with torch.no_grad():
+            mixed = on_cpu(module.blended(first.encoded, second.encoded, weights))
+        sizes = set().union(*(term.injections.batch_sizes() for term in module.guidance(mixed).terms))
+        return io.NodeOutput(replace(first, encoded=mixed, batch=max(sizes)))
 
 
 NODES = [AppearanceEmbedding, BlendAppearance]

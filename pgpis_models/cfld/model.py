@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from ..parts.mixing import Mixing
 from ..parts.perception_decoder import PerceptionRefinedDecoder
 from ..parts.pose_adapter import PoseAdapter
 from ..poses.factored import FactoredRasters, join
@@ -113,6 +114,16 @@ class CFLD(nn.Module):
         """source (B, 3, H, W) in [-1, 1] and pose (B, 21, h, w) in [0, 1]; either batch may be 1."""
         return self.encode_appearance(source).with_pose(self.encode_pose(pose))
 
+    @staticmethod
+    def blended(first: Encoded, second: Encoded, weights: Tensor) -> Encoded:
+        """Style interpolation (section 4.6): prompt and all nine query biases, linearly, in the first one's pose. weights:
+        (N,); the row of each pair stands together. See `parts.mixing.Mixing` for numbers and errors."""
+        mix = Mixing.of(weights, first.prompt, second.prompt, len(first.pose_maps[0]))
+        return replace(first, prompt=mix.linear(first.prompt, second.prompt),
+                       query_bias={site: mix.linear(bias, second.query_bias[site])
+                                   for site, bias in first.query_bias.items()},
+                       pose_maps=tuple(mix.kept(pose) for pose in first.pose_maps))
+
     def attention_maps(self, source: Tensor) -> Tensor:
         """What each prompt token looks at: (B, blocks, heads, N, h, w), summing to 1 over the grid of the last map.
 
@@ -202,21 +213,3 @@ class CFLD(nn.Module):
     def trainable_unet_weights(self) -> tuple[str, ...]:
         """The 18 diffusers parameter names of `unet_weight_shapes`."""
         return tuple(self.unet_weight_shapes())
-
-
-def blend(first: Appearance, second: Appearance, weight: float) -> Appearance:
-    """(1 - weight) first + weight second, of prompt and all nine query biases (section 4.6, style interpolation).
-
-    Given Encoded ones, the pose of the first is kept. Batches may differ only where one is 1. Raises ValueError for
-    two of different make.
-    """
-    shapes = [{"prompt": a.prompt.shape[1:], **{k: v.shape[1:] for k, v in a.query_bias.items()}}
-              for a in (first, second)]
-    batches = (first.prompt.shape[0], second.prompt.shape[0])
-    if shapes[0] != shapes[1] or (batches[0] != batches[1] and 1 not in batches):
-        raise ValueError(f"cannot blend appearances of {batches[0]} and {batches[1]} sources with shapes "
-                         f"{ {k: tuple(v) for k, v in shapes[0].items()} } and "
-                         f"{ {k: tuple(v) for k, v in shapes[1].items()} }; use two of the same checkpoint")
-    return replace(first, prompt=torch.lerp(first.prompt, second.prompt, weight),
-                   query_bias={site: torch.lerp(bias, second.query_bias[site], weight)
-                               for site, bias in first.query_bias.items()})

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..parts.mixing import Mixing
 from ..parts.pose_guider import PoseGuider
 from ..parts.swin_tower import SwinTower
 from ..parts.vision_tower import VisionTower
@@ -96,6 +97,19 @@ class FPDM(nn.Module):
         fusion = self.fusion.combiner(embedding.expand(rows, -1), pose_embedding.expand(rows, -1))
         return Encoded(source.tokens, self.encode_pose(pose), fusion, self.class_mlp(fusion),
                        self.class_mlp(torch.zeros_like(fusion[:1])))
+
+    def blended(self, first: Encoded, second: Encoded, weights: Tensor) -> Encoded:
+        """Two people: source tokens linearly, fusion embeddings, of length 1, spherically; ours, not the paper's.
+
+        The pose map stays the first one's; a fusion embedding foresees person and pose in one, so that both should be of one
+        pose. weights: (N,); the row of each pair stands together. See `parts.mixing.Mixing` for numbers and errors.
+        """
+        mix = Mixing.of(weights, max([first.tokens, first.fusion], key=len), max([second.tokens, second.fusion], key=len),
+                        len(first.pose_map))
+        fusion = mix.spherical(first.fusion, second.fusion)
+        weight = next(self.class_mlp.parameters())   # conditions wait on the CPU while the method may be elsewhere
+        return Encoded(mix.linear(first.tokens, second.tokens), mix.kept(first.pose_map), fusion,
+                       self.class_mlp(fusion.to(weight)).to(first.added), first.added_null)
 
     # --- injections -----------------------------------------------------------------------------------------
 

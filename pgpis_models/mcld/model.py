@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..noise.schedule import NoiseSchedule
+from ..parts.mixing import Mixing
 from ..parts.pose_guider import PoseGuider
 from ..unet.guidance import Guidance, Term, check_scales
 from ..unet.injections import ExtraAttention, Injections, everywhere
@@ -141,6 +142,23 @@ class MCLD(nn.Module):
                face: Tensor | None = None, reference: ReferenceNetwork | None = None) -> Encoded:
         """`encode_appearance` with the pose picture (B, 3, H, W) of `encode_pose`."""
         return self.encode_appearance(image, texture, texture_latent, face, reference).with_pose(self.encode_pose(pose))
+
+    @staticmethod
+    def blended(first: Encoded, second: Encoded, weights: Tensor) -> Encoded:
+        """Two people's tokens and reference features, linearly, in the first one's pose; ours, not the paper's. weights:
+        (N,); the row of each pair stands together. Raises ValueError as `parts.mixing.Mixing`, and where one of the two has
+        a texture or a face weight that the other has not."""
+        if first.reference.keys() != second.reference.keys() or first.face_weight != second.face_weight:
+            came = " and ".join(f"{'a' if one.reference else 'no'} texture, face_weight {one.face_weight:g}"
+                                for one in (first, second))
+            raise ValueError(f"the two appearances have {came}; expected both alike. Connect a texture to both or neither, "
+                             "and set one face_weight")
+        widest = [max([one.image, one.texture, one.face], key=len) for one in (first, second)]
+        mix = Mixing.of(weights, *widest, len(first.pose))
+        return replace(first, image=mix.linear(first.image, second.image), texture=mix.linear(first.texture, second.texture),
+                       face=mix.linear(first.face, second.face), pose=mix.kept(first.pose),
+                       reference={site: mix.linear(value, second.reference[site])
+                                  for site, value in first.reference.items()})
 
     # --- injections -----------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from ..parts.mixing import Mixing
 from ..parts.pose_adapter import PoseAdapter
 from ..parts.pose_guider import PoseGuider
 from ..parts.query_fusion import QueryFusionTransformer
@@ -47,15 +48,6 @@ class Encoded(Appearance):
     strength: float = 1.0
     start: float = 0.0
     end: float = 1.0
-
-    def blended(self, other: Encoded, weight: float) -> Encoded:
-        """This one with the tokens (1 - weight) own + weight other's; ours, not the paper's. Batches may differ only where
-        one is 1. Raises ValueError for tokens of other numbers or widths."""
-        shapes = [tuple(one.tokens.shape) for one in (self, other)]
-        if shapes[0][1:] != shapes[1][1:] or (shapes[0][0] != shapes[1][0] and 1 not in (shapes[0][0], shapes[1][0])):
-            raise ValueError(f"cannot blend tokens of {shapes[0]} and {shapes[1]} (sources, queries, width); expected two "
-                             "of one checkpoint, of equal numbers or one")
-        return replace(self, tokens=torch.lerp(self.tokens, other.tokens, weight))
 
 
 @dataclass(frozen=True)
@@ -149,6 +141,15 @@ class QEN(nn.Module):
             raise ValueError(f"{len(appearance.tokens)} sources, {pose.shape[0]} poses and {region.shape[0]} masks; "
                              "expected equal numbers, or one of each that differs")
         return Encoded(appearance.tokens, appearance.null_tokens, inputs, region, float(strength), float(start), float(end))
+
+    @staticmethod
+    def blended(first: Encoded, second: Encoded, weights: Tensor) -> Encoded:
+        """Two people's tokens, linearly, in the first one's pose; ours, not the paper's. weights: (N,); the row of each pair
+        stands together. See `parts.mixing.Mixing` for numbers and errors."""
+        poses = max(len(first.region), *(len(value) for value in first.pose.values()))
+        mix = Mixing.of(weights, first.tokens, second.tokens, poses)
+        return replace(first, tokens=mix.linear(first.tokens, second.tokens), region=mix.kept(first.region),
+                       pose={name: mix.kept(value) for name, value in first.pose.items()})
 
     def attention_maps(self, source: Tensor) -> Tensor:
         """What each query looks at: (B, blocks, N, h, w) on the finest grid of the backbone, local queries first; each map

@@ -128,7 +128,9 @@ def test_two_people_blend_in_their_tokens(host, nodes, method):
     mixed, = blend(first, second, 0.25).result
     a, b = first.encoded.tokens, second.encoded.tokens
     assert mixed.batch == 2 and torch.allclose(mixed.encoded.tokens, 0.75 * a + 0.25 * b, atol=1e-6)
-    assert mixed.encoded.pose is first.encoded.pose
+    assert all(torch.equal(mixed.encoded.pose[name], value) for name, value in first.encoded.pose.items())
+    row, = blend(first, second, 0.5, 3).result
+    assert row.batch == 6 and torch.equal(row.encoded.tokens[[0, 2]], torch.stack([a[0], b[0]]))
     region = torch.zeros(1, *SIZE)
     region[:, 30:60] = 1
     one_mask = embed(nodes, method, pose=frames(3), mask=region)

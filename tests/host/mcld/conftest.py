@@ -18,8 +18,8 @@ from training.world.wardrobe import sample_identity
 @pytest.fixture(scope="session")
 def nodes(host):
     return SimpleNamespace(**{name.split(".")[-1]: host.pack(f"nodes.{name}") for name in (
-        "loaders", "densepose", "texture", "face", "multifocal", "binding.reference", "sampling", "binding.schedule",
-        "types", "appearance")})
+        "loaders", "densepose", "texture", "merging", "face", "multifocal", "binding.reference", "sampling",
+        "binding.schedule", "types", "appearance")})
 
 
 @pytest.fixture(scope="session")

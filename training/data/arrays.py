@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +38,23 @@ class ArrayFile:
         array.flush()
 
 
+ABANDONED = 3600   # seconds without a write after which a file under a passing name is one of a run that was killed
+
+
 class NewArray(ArrayFile):
-    """An `ArrayFile` that has its name only after the block ended well."""
+    """An `ArrayFile` that has its name only after the block ended well. What killed runs left of it goes."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: type) -> None:
         super().__init__(path.with_name(f"{path.name}.{secrets.token_hex(4)}.part"), shape, dtype)
         self.whole = path
+
+    def __enter__(self) -> NewArray:
+        for left in self.whole.parent.glob(f"{self.whole.name}.*.part"):
+            with contextlib.suppress(OSError):   # another run may delete it too
+                if time.time() - left.stat().st_mtime > ABANDONED:
+                    left.unlink()
+        super().__enter__()
+        return self
 
     def __exit__(self, kind: type | None, *error: object) -> None:
         super().__exit__(kind, *error)

@@ -1,5 +1,6 @@
 """Photos that can no longer be read while a run draws them."""
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from tests.helpers.tiny import train_config
 from training.data import latents
+from training.data.arrays import NewArray
 from training.data.latents import PhotoPosteriors
 from training.data.pairs import Pairs
 from training.data.unreadable import UnreadablePhoto, readable, taken
@@ -84,3 +86,15 @@ def test_latents_of_a_cut_photo_are_named_and_never_drawn(pairs, tmp_path, monke
     levels = (batch["target_latents"].mean((1, 2, 3)) * 127.5 + 127.5).div(40).round().long()
     assert set(levels.tolist()) == {0, 1, 2, 4, 5} and torch.isfinite(batch["target_latents"]).all()
     assert any("3.png could not be read when its latents were made" in photo for photo in batch[UNREADABLE])
+
+
+def test_arrays_that_killed_runs_left_half_written_go(tmp_path):
+    old, young, other = (tmp_path / name for name in ("a.npy.01234567.part", "a.npy.89abcdef.part", "b.npy.01234567.part"))
+    for path in (old, young, other):
+        path.write_bytes(b"half")
+    for path in (old, other):
+        os.utime(path, (1, 1))
+    with NewArray(tmp_path / "a.npy", (2, 3), np.float32) as array:
+        array[1] = np.ones(3, np.float32)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.npy", young.name, other.name}   # the young one may be a run's
+    assert np.load(tmp_path / "a.npy").tolist() == [[0, 0, 0], [1, 1, 1]]

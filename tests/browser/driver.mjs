@@ -100,11 +100,9 @@ async function addBlueprint({ name, inputs, values }) {
     set(node, chosen)
     return node
   }
-  const store = $pinia._s.get('subgraph'), type = `SubgraphBlueprint.${name}`
-  for (let i = 0; i < 100 && !store.subgraphBlueprints.some(one => one.name === type); i++) {   // the page loads them last
-    await new Promise(done => setTimeout(done, 100))
-  }
-  const blueprint = store.getBlueprint(type)
+  const store = $pinia._s.get('subgraph'), named = () => store.subgraphBlueprints.find(one => one.display_name === name)
+  for (let i = 0; i < 100 && !named(); i++) await new Promise(done => setTimeout(done, 100))   // the page loads them last
+  const blueprint = store.getBlueprint(named().name)
   const items = { nodes: blueprint.nodes, subgraphs: blueprint.definitions.subgraphs }
   const [node] = app.canvas._deserializeItems(items, { position: [1200, 40] }).nodes.values()
   Object.entries(inputs).forEach(([input, chain], row) => {

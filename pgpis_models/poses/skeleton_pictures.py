@@ -198,7 +198,14 @@ def _join_touching(seen: Seen, candidates: list[list[Candidate]], people: dict, 
 
 
 def _join_parts(candidates: list[list[Candidate]], people: dict) -> None:
-    """Arms and legs without the neck that would join them go to the nearest person, or part of one, that lacks them."""
+    """Arms and legs without the neck that would join them go to the nearest person, or part of one, that lacks them; all of
+    them to one where no part has a neck and no joint is there twice."""
+    joints = [joint for part in people.values() for joint in part]
+    if NECK not in joints and len(set(joints)) == len(joints):
+        parts = [people.pop(part) for part in list(people)]
+        people.update({0: {joint: index for part in parts for joint, index in part.items()}} if parts else {})
+        return
+
     def places(person: int) -> np.ndarray:
         return np.array([(candidates[joint][index].x, candidates[joint][index].y)
                          for joint, index in people[person].items()])

@@ -11,12 +11,13 @@ from PIL import Image
 
 from .schema import aliases
 
+PHOTO = "pgpis_photo.png"   # of another size, for Load Image
 FOLDER = Path(__file__).resolve().parent.parent / "workflows" / "inputs"
 
 
 def pictures() -> list[str]:
     """Names of the pictures that come with the pack."""
-    return sorted(path.name for path in FOLDER.glob("*.png"))
+    return sorted(path.name for path in FOLDER.glob("*.png") if path.name != PHOTO)
 
 
 class DemoPicture(io.ComfyNode):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import pairwise
 
 import numpy as np
 
@@ -67,7 +68,6 @@ def tweened(keys: Sequence, count: int, easing: str, loop: bool = False) -> list
     the last to the first, which is not repeated."""
     join = between if isinstance(keys[0], Figure) else between_poses
     shares, made = eased(easing, count), []
-    pairs = list(zip(keys, [*keys[1:], keys[0]] if loop else keys[1:], strict=False))
-    for first, second in pairs:
+    for first, second in pairwise([*keys, keys[0]] if loop else keys):
         made += [first, *(join(first, second, share) for share in shares)]
     return made if loop else [*made, keys[-1]]

@@ -105,7 +105,7 @@ def listed_pairs(file: Path, generated: Path, targets: Path, sources: Path | Non
     if not rows or set(columns) - set(rows[0]):
         raise ValueError(f"{file} has {len(rows)} rows with columns {sorted(rows[0]) if rows else []}; expected "
                          f"{', '.join(columns)} with a row for each pair")
-    folders = dict(zip(columns, (generated, targets, sources), strict=False))
+    folders = dict(zip(columns, (generated, targets, sources)[:len(columns)], strict=True))
     found = [Pair(*(folders[name] / row[name] for name in columns)) for row in rows]
     missing = sorted({str(path) for pair in found for path in (pair.made, pair.target, pair.source)
                       if path is not None and not path.is_file()})

@@ -48,12 +48,19 @@ def test_what_the_frontend_queues_is_what_the_http_tests_run(name, seen):
     assert seen[name]["api"] == to_api(seen[name]["file"], seen[name]["info"])
 
 
+def kept(node: dict, key: str):
+    """What saving may not change. Hosts differ in [] or nothing for no widgets, and in the shape of a subgraph's dots."""
+    if key == "inputs" and isinstance(node.get(key), list):
+        return [{name: value for name, value in one.items() if name != "shape"} for one in node[key]]
+    return node.get(key) or None
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_saving_again_keeps_nodes_links_and_places(name, seen):
     again, file = seen[name]["saved"], seen[name]["file"]
     assert sorted(again["links"]) == sorted(file["links"])
-    for key in ("type", "pos", "size", "inputs", "widgets_values", "title"):   # no widgets: [] or left out
-        now, before = ({node["id"]: node.get(key) or None for node in one["nodes"]} for one in (again, file))
+    for key in ("type", "pos", "size", "inputs", "widgets_values", "title"):
+        now, before = ({node["id"]: kept(node, key) for node in one["nodes"]} for one in (again, file))
         assert now == before, key
     now, before = ({node["id"]: node["outputs"] for node in one["nodes"]} for one in (again, file))
     for number, outputs in before.items():   # newer hosts give nodes of their own more outputs behind the others
@@ -65,7 +72,7 @@ def test_saving_again_keeps_nodes_links_and_places(name, seen):
         for part in ("name", "inputs", "outputs", "links"):
             assert inside[key][part] == before[part], (before["name"], part)
         for part in ("type", "pos", "size", "inputs", "outputs", "widgets_values", "title"):
-            now, was = ({node["id"]: node.get(part) for node in graph["nodes"]} for graph in (inside[key], before))
+            now, was = ({node["id"]: kept(node, part) for node in graph["nodes"]} for graph in (inside[key], before))
             assert now == was, (before["name"], part)
 
 

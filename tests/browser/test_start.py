@@ -14,7 +14,9 @@ from pgpis_models.poses.files import parse_poses
 from pgpis_models.poses.formats import from_pose_keypoint
 from pgpis_models.qen.config import CONFIGS
 from tests.browser.own_photo import SEED, own_photo
+from tests.helpers.workflows import SAME_PSNR, psnr
 from tests.host.http_host import demo_is_trained
+from tests.host.saved_workflows import subgraphs
 
 METHOD = DEMO_FOLDER / "demo_qen.safetensors"
 PERSON = 60           # RGB distance from the ground, summed over the channels, from which a pixel is the person's
@@ -81,15 +83,21 @@ def test_the_person_takes_the_pose_in_place_and_the_rest_stays_bit_for_bit(made,
     assert found > 0.85 and was < 0.7
 
 
-def test_the_command_line_changes_the_same_place_and_nothing_else(pose, made, fitted, tmp_path):
+def test_the_command_line_makes_the_same_picture(pose, own, made, fitted, tmp_path):
+    """KSampler's cfg weighs pose and appearance alike, so the command line is told one weight for both."""
     photo, result = own_photo(), tmp_path / "result.png"
+    [sampler] = [node for graph in subgraphs(own["saved"]).values() for node in graph["nodes"] if node["type"] == "KSampler"]
+    cfg = sampler["widgets_values"][3]
     Image.fromarray(photo.picture).save(tmp_path / "own.png")
     (tmp_path / "pose.json").write_text(pose)
     main(["--checkpoint", str(METHOD), "--source", str(tmp_path / "own.png"), "--pose", str(tmp_path / "pose.json"),
-          "--paste", "--seed", str(SEED), "--out", str(result)])
+          "--paste", "--weight", f"pose={cfg}", "--weight", f"appearance={cfg}", "--seed", str(SEED), "--out", str(result)])
     other = np.asarray(Image.open(result).convert("RGB"))
     x0, y0, x1, y1 = (max(end, 0) for end in fitted.frame.box)
     outside = np.ones(made.shape[:2], bool)
     outside[y0:y1, x0:x1] = False
     assert np.array_equal(other[outside], made[outside])
     assert not np.array_equal(other[y0:y1, x0:x1], photo.picture[y0:y1, x0:x1])
+    found = psnr(other[y0:y1, x0:x1], made[y0:y1, x0:x1])
+    print(f"PSNR between the two: {found:.1f} dB")
+    assert found > SAME_PSNR

@@ -18,6 +18,7 @@ from pgpis_models.poses.formats import from_pose_keypoint
 from tests.helpers.drawn_parts import drawn_parts, grown
 from tests.helpers.workflows import (
     COMPLAINTS,
+    SAME_PSNR,
     as_batch,
     input_picture,
     is_a_picture,
@@ -54,7 +55,6 @@ FILMS = (FRAMES, 8)   # and of mcld_walk_around
 # 7 and 8 of the command line give QEN 16.6 to 18.8 dB, 0.89 to 0.93 and 0.87 to 1; MCLD 22.5 to 22.9 dB, 0.99 and 0.75.
 # FPDM's shipped file has seen 12,000 images alone, CFLD's 61,000: their bars are what those reach.
 REACHED = {"cfld": (3.5, 0.85, 0.0), "mcld": (10.0, 0.95, 0.7), "fpdm": (0.2, 0.5, 0.0), "qen": (5.0, 0.85, 0.8)}
-SAME_PSNR = 45.0      # dB, between the host's picture and the command line's, which has no steps of 1/255
 
 
 def is_near_the_target(made: np.ndarray, method: str) -> None:

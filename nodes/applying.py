@@ -82,7 +82,7 @@ def bound(model, cond: Cond, guidance: Guidance, numbers: list[int] | None = Non
         rows = Rows(tuple({name: value[numbers] for name, value in term.items()} for term in rows.terms), rows.control)
     patched = apply_injections(model, rows, checkpoint.unet_weights, origin.name, origin.digest)
     schedule = getattr(checkpoint.method, "noise_schedule", None)
-    patched = with_schedule(patched, schedule() if schedule else None)
+    patched = with_schedule(patched, schedule() if schedule else None, cond.method.name)
     return patched, conditionings(rows, cond.latent_size, origin)
 
 

@@ -71,6 +71,7 @@ def ran(host: Host, prompt: dict, number: int) -> tuple[np.ndarray, np.ndarray]:
     Image.fromarray(view(number, SOURCE).image).save(host.base / "input" / name)
     kinds = {node["class_type"]: key for key, node in prompt.items()}
     prompt[kinds["PGPISLoadPose"]]["inputs"]["text"] = json.dumps(frame_of(view(number, TARGET)))
+    prompt[kinds["PGPISPoseTransfer"]]["inputs"]["fit"] = False   # the true person stands where its own pose has it
     photo = kinds.get("PGPISDemoPicture") or kinds["LoadImage"]
     prompt[photo] = {"class_type": "LoadImage", "inputs": {"image": name}}
     shown = {"images": [kinds["ImageScaleBy"], 0], "filename_prefix": "first"}

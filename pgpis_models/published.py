@@ -6,7 +6,6 @@ and in the header of safetensors. What converts them reads tensors alone (see `<
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,12 +13,12 @@ from importlib import import_module
 from pathlib import Path
 
 from .checkpoint import read_metadata
+from .command.torch_archive import TorchArchive
 from .command.torch_files import COMPILED, is_safetensors
 from .unet.weights import open_safetensors
 
 TORCH_ENDINGS = (".bin", ".ckpt", ".pt", ".pth")
 ENDINGS = (".safetensors", *TORCH_ENDINGS)
-LARGEST_TABLE = 2 ** 27   # bytes of a torch file's table of contents; what is larger is none of these
 OWN = "ours"
 
 
@@ -83,15 +82,10 @@ def _names(path: Path) -> bytes | str | None:
                 if any(key.startswith("pgpis.") for key in file.metadata() or {}):
                     return OWN
                 names = "\n".join(file.keys()).encode()
-        elif zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                tables = [item for item in archive.infolist() if item.filename.endswith("/data.pkl")]
-                if len(tables) != 1 or tables[0].file_size > LARGEST_TABLE:
-                    return None
-                names = archive.read(tables[0])
         else:
-            return None
-    except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+            with TorchArchive(path) as archive:
+                names = archive.table()
+    except (ValueError, OSError):
         return None
     return names.replace(f"{COMPILED}.".encode(), b"")
 

@@ -53,8 +53,8 @@ def convert(inputs: Sequence[str | Path], output: str | Path, *, all_unet: bool 
     layout) to which the other weights must be equal. dtype: of the stored tensors, as published when None. config,
     unet: for files of other sizes than the authors'. Raises ValueError when the files are not what they should be.
     """
-    layout = published_layout(config, unet)
     conditioning, weights = _sort_out(inputs)
+    layout = published_layout(config, unet)
     wrong = difference(layout.parameters | {key: shape for key, shape in layout.buffers.items() if key in conditioning},
                        shapes_of(conditioning))
     if wrong:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ..unet.weights import open_safetensors, what_is
+from .torch_archive import TorchArchive
 
 COMPILED, PARALLEL = "_orig_mod", "module."   # what torch.compile and runs on several processes add to names
 
@@ -44,11 +43,12 @@ def plain_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     return plain
 
 
-def read_torch_file(path: str | Path) -> dict[str, Tensor]:
-    """A flat state dict from a torch file, mapped and not copied into memory.
+def read_torch_file(path: str | Path, lightning: bool = False) -> dict[str, Tensor]:
+    """A flat state dict from a torch file, mapped and not copied into memory; nothing in it is run.
 
-    Raises FileNotFoundError, and ValueError for files that hold anything but tensors by name, that are cut off, or
-    that are of another kind.
+    lightning: the file may hold other things beside a `state_dict`, as Lightning's checkpoints do; they are passed over.
+    Raises FileNotFoundError, and ValueError for files that hold anything but tensors by name, that are cut off, damaged
+    or larger in their tables than any model's, or that are of another kind.
     """
     path = Path(path)
     if not path.is_file():
@@ -61,23 +61,23 @@ def read_torch_file(path: str | Path) -> dict[str, Tensor]:
                          "save them anew with torch")
     if head != b"PK\x03\x04":
         raise ValueError(f"{path} ({path.stat().st_size} bytes) is not a torch file: {what_is(path)}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()
-        reason = next((line.strip() for line in reason if "Unsupported" in line or "GLOBAL" in line), reason[0])
+    with TorchArchive(path) as archive:
+        state, foreign = archive.content()
+    if foreign and not lightning:
         raise ValueError(f"{path} refused: it holds objects other than tensors, and loading those can run code "
-                         f"({reason}); expected a state dict as torch.save writes it") from error
-    except (RuntimeError, EOFError, KeyError) as error:
-        raise ValueError(f"{path} ({path.stat().st_size} bytes) cannot be read ({str(error).splitlines()[0]}); it is "
-                         "cut off or damaged: download it again") from error
-    if not isinstance(state, Mapping):
-        raise ValueError(f"{path} holds a {type(state).__name__}; expected a dict of tensors by name")
-    other = [f"{key} ({type(value).__name__})" for key, value in state.items() if not isinstance(value, Tensor)]
+                         f"({len(foreign)}, the first is {'.'.join(foreign[0])[:200]}); expected a state dict as torch.save "
+                         "writes it")
+    if lightning and isinstance(state, dict):
+        state = state.get("state_dict", state)
+    if not isinstance(state, dict) or lightning and not state:
+        raise ValueError(f"{path} holds {'no state_dict' if lightning else f'a {type(state).__name__}'}; expected a dict of "
+                         "tensors by name")
+    other = [f"{key if isinstance(key, str) else type(key)} ({type(value).__name__})"[:120] for key, value in state.items()
+             if not (isinstance(key, str) and isinstance(value, Tensor))]
     if other:
-        raise ValueError(f"{path}: {len(other)} of {len(state)} entries are not tensors: {', '.join(other[:10])}; "
+        raise ValueError(f"{path}: {len(other)} of {len(state)} entries are not tensors by name: {', '.join(other[:10])}; "
                          "expected a flat state dict")
-    return dict(state)
+    return state
 
 
 def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

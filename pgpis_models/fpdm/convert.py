@@ -1,32 +1,24 @@
 """FPDM's published files, Lightning `.ckpt` of stage 1 or 2, to ours.
 
-A Lightning file is a pickle that holds more than tensors (hyper-parameters as OmegaConf objects, optimizer states), so
-`torch.load(weights_only=True)` refuses it. `read_lightning` reads it without running anything of it: names of classes
-and functions are looked up in a short table of our own, and all others become inert stand-ins.
+A Lightning file holds more than tensors: hyper-parameters as OmegaConf objects, optimizer states. These are passed over, and
+nothing of them is run (../command/torch_table.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import pickle
-import struct
-import zipfile
-import zlib
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..checkpoint import Metadata, write_checkpoint
-from ..command.torch_files import is_safetensors, plain_names, read_weights
+from ..command.torch_files import is_safetensors, plain_names, read_torch_file, read_weights
 from ..parts.vision_tower import DINOV2_UNUSED, published_tower_name, published_tower_shape
 from ..poses.keypoints import checked_size, read_size
-from ..unet.weights import difference, shapes_of, what_is
+from ..unet.weights import difference, shapes_of
 from .config import CONFIGS, FUSION_CONFIGS, FPDMConfig, FusionConfig
 from .drawing import CANVAS, PHOTO_CANVAS
 from .fusion import FusionModel
@@ -41,143 +33,6 @@ ALIASES: Mapping[str, str] = {"pose_encoder.": "img_encoder.", "fusion_model.pos
                               "sd_model.unet.": "unet."}
 IGNORED = ("vae.", "fusion_model.attention.", "attention.", "sd_model.fusionpatch_proj_model.",
            *(f"src_image_encoder.{name}" for name in DINOV2_UNUSED))
-
-
-# --- reading without running --------------------------------------------------------------------------------
-
-class Inert:
-    """Stands in for any class or function that a pickle names: takes whatever it is given and does nothing."""
-
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Inert:
-        return object.__new__(cls)
-
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        pass
-
-    def _nothing(self, *_args: Any, **_kwargs: Any) -> None:
-        pass
-
-    __call__ = __setstate__ = __setitem__ = append = extend = update = add = _nothing
-
-
-def _tensor(storage: Any, offset: int, size: Sequence[int], stride: Sequence[int], *_rest: Any) -> Any:
-    """What torch._utils._rebuild_tensor_v2 does, within the bounds of the storage."""
-    if not isinstance(storage, Tensor):
-        return Inert()
-    numbers = (offset, *size, *stride)
-    if any(not isinstance(n, int) or n < 0 for n in numbers) or len(size) != len(stride):
-        raise ValueError(f"a tensor of size {tuple(size)}, stride {tuple(stride)} and offset {offset}")
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else -1
-    if last >= storage.numel():
-        raise ValueError(f"a tensor that reaches to entry {last} of a storage of {storage.numel()}")
-    return storage.as_strided(tuple(size), tuple(stride), offset)
-
-
-def _parameter(data: Any, *_rest: Any) -> Any:
-    return data
-
-
-_STORAGES = {("torch", f"{name}Storage"): dtype for name, dtype in (
-    ("Float", torch.float32), ("Half", torch.float16), ("BFloat16", torch.bfloat16), ("Double", torch.float64),
-    ("Long", torch.int64), ("Int", torch.int32), ("Short", torch.int16), ("Char", torch.int8), ("Byte", torch.uint8),
-    ("Bool", torch.bool))}
-_KNOWN: Mapping[tuple[str, str], Any] = {
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor, ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("collections", "OrderedDict"): OrderedDict, **_STORAGES}
-
-
-class _Reader(pickle.Unpickler):
-    """Builds dicts, lists, numbers, strings and tensors; everything else becomes Inert. Imports nothing."""
-
-    def __init__(self, file: Any, storages: _Storages) -> None:
-        super().__init__(file, encoding="utf-8")
-        self.storages = storages
-
-    def find_class(self, module: str, name: str) -> Any:
-        known = _KNOWN.get((module, name))
-        return type("Inert", (Inert,), {}) if known is None else known
-
-    def persistent_load(self, pid: Any) -> Any:
-        if not (isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage" and isinstance(pid[2], str)
-                and isinstance(pid[4], int)):
-            raise pickle.UnpicklingError(f"a persistent id {str(pid)[:80]!r}; expected a torch storage")
-        return self.storages.get(pid[2], pid[1], pid[4])
-
-
-class _Storages:
-    """The files `<root>/data/<key>` of the zip, mapped and not read: optimizer states cost nothing."""
-
-    def __init__(self, path: Path, archive: zipfile.ZipFile, root: str) -> None:
-        self.path, self.archive, self.root = path, archive, root
-        self.made: dict[str, Tensor] = {}
-        # One map for all: each would keep a file open, and optimizer states have thousands of storages. Mode "c": writable
-        # in memory, as torch wants it, and never written to the file.
-        self.mapped = np.memmap(path, dtype=np.uint8, mode="c")
-
-    def get(self, key: str, dtype: Any, count: int) -> Any:
-        if not isinstance(dtype, torch.dtype):
-            return Inert()
-        if key not in self.made:
-            info = self.archive.getinfo(f"{self.root}data/{key}")
-            size = count * dtype.itemsize
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size < size:
-                raise ValueError(f"storage {key} of {info.file_size} bytes, compression {info.compress_type}; expected "
-                                 f"{size} bytes or more, not compressed")
-            with open(self.path, "rb") as file:  # the local header's lengths may differ from the directory's
-                file.seek(info.header_offset)
-                name, extra = struct.unpack("<26xHH", file.read(30))
-            start = info.header_offset + 30 + name + extra
-            if count == 0:
-                self.made[key] = torch.empty(0, dtype=dtype)
-            else:
-                mapped = self.mapped[start:start + size]
-                self.made[key] = torch.from_numpy(mapped).view(dtype) if start % dtype.itemsize == 0 else \
-                    torch.from_numpy(np.array(mapped)).view(dtype)
-        if self.made[key].dtype != dtype:
-            raise ValueError(f"storage {key} is named as {dtype} and as {self.made[key].dtype}")
-        return self.made[key]
-
-
-def read_lightning(path: str | Path) -> dict[str, Tensor]:
-    """The state dict of a Lightning `.ckpt` (or of a plain torch file), mapped into memory; nothing in it is run.
-
-    Raises FileNotFoundError, and ValueError for files that are not torch's zip files, are cut off, or hold no state dict
-    of tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
-            if len(names) != 1:
-                raise ValueError(f"{path} is a zip file without one data.pkl: not written by torch.save; choose the .ckpt")
-            root = names[0].removesuffix("data.pkl")
-            if archive.NameToInfo.get(f"{root}byteorder") and archive.read(f"{root}byteorder") != b"little":
-                raise ValueError(f"{path} was written on a big-endian machine; save it anew on a common one")
-            content = _unpickled(path, archive, names[0])
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} ({path.stat().st_size} bytes) is not a whole torch file ({error}): {what_is(path)}") \
-            from error
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(state, Mapping) or not state:
-        raise ValueError(f"{path} holds no state_dict; expected a Lightning checkpoint of FPDM")
-    other = [str(key) for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
-    if other:
-        raise ValueError(f"{path}: {len(other)} of {len(state)} entries of its state_dict are not tensors by name: "
-                         f"{', '.join(other[:10])}")
-    return dict(state)
-
-
-def _unpickled(path: Path, archive: zipfile.ZipFile, name: str) -> Any:
-    """What the pickle `name` of the zip says, read by _Reader. ValueError for whatever a broken one brings about."""
-    try:
-        with archive.open(name) as file:
-            return _Reader(file, _Storages(path, archive, name.removesuffix("data.pkl"))).load()
-    except (pickle.UnpicklingError, EOFError, LookupError, AttributeError, TypeError, ValueError, ArithmeticError,
-            RuntimeError, struct.error, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error}); it is damaged or of another kind: "
-                         "download it again") from error
 
 
 # --- names --------------------------------------------------------------------------------------------------
@@ -237,7 +92,7 @@ def convert(inputs: Sequence[str | Path], output: str | Path, *, dtype: torch.dt
     if len(inputs) != 1:
         raise ValueError(f"{len(inputs)} input files; expected one .ckpt, of stage 1 or of stage 2")
     path = Path(inputs[0])
-    read = read_weights(path) if is_safetensors(path) else plain_names(read_lightning(path), path)
+    read = read_weights(path) if is_safetensors(path) else plain_names(read_torch_file(path, lightning=True), path)
     state = without_aliases(read)
     if any(key.startswith("unet.") for key in state):
         config = config if pose_canvas is None else replace(config, pose_canvas=checked_size(pose_canvas, "pose_canvas"))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..reading import read_text
 from .formats import (
     MIN_CONFIDENCE,
     from_pose_keypoint,
@@ -46,10 +47,7 @@ def load_poses(path: str | Path, canvas: tuple[int, int] | None = None) -> list[
         return load_openpose_json(path, canvas)
     if kind in (".json", ".npy"):
         return load_wholebody(path, _needed(canvas, path.name))
-    try:
-        return parse_poses(path.read_text(encoding="utf-8-sig"), canvas, path.name)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name} is not text ({error}); expected {KINDS}") from error
+    return parse_poses(read_text(path, KINDS), canvas, path.name)
 
 
 def parse_poses(text: str, canvas: tuple[int, int] | None = None, what: str = "the pose text") -> list[dict]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..reading import read_json
 from .keypoints import Keypoints, checked_size
 
 # BODY_25 has a middle hip at 8 and six foot joints at 19..24; the other 18 are ours in another order.
@@ -236,10 +237,7 @@ def load_openpose_json(path: str | Path, canvas: tuple[int, int] | None = None) 
     Raises ValueError when the file is not JSON of that form; from_pose_keypoint checks the people in it.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:   # of JSON, Unicode, numbers too long, and nesting too deep
-        raise ValueError(f"{path.name} is not JSON ({error}); expected POSE_KEYPOINT or OpenPose JSON.") from error
+    content = read_json(path, "POSE_KEYPOINT or OpenPose JSON")
     frames = content if isinstance(content, list) else [content]
     if not frames or not all(isinstance(frame, dict) and "people" in frame for frame in frames):
         keys = sorted(str(key) for frame in frames if isinstance(frame, dict) for key in frame)[:5]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..reading import read_text
 from .keypoints import Keypoints
 
 FRAME = (256, 176)            # (H, W) of the pictures that the authors' keypoints refer to
@@ -40,10 +41,7 @@ def parse_fpdm_txt(text: str, what: str = "the pose text") -> Keypoints:
 def load_fpdm_txt(path: str | Path) -> Keypoints:
     """`parse_fpdm_txt` of a file."""
     path = Path(path)
-    try:
-        return parse_fpdm_txt(path.read_text(encoding="utf-8-sig"), path.name)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name} is not text ({error}); expected 18 lines 'x y'") from error
+    return parse_fpdm_txt(read_text(path, "18 lines 'x y'"), path.name)
 
 
 def from_frame(xy: np.ndarray) -> Keypoints:

@@ -6,7 +6,6 @@ Order of the 133 points: 17 COCO joints, 6 of the feet, 68 of the face, 21 of th
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ..reading import read_json, read_numbers, read_text
 from .keypoints import checked_size
 
 POINTS = 133
+EXPECTED = "133 points (x, y and perhaps a confidence) of each frame"
 FACE, LEFT_HAND, RIGHT_HAND = slice(23, 91), slice(91, 112), slice(112, 133)
 # COCO's 17 joints in OpenPose-COCO order: nose, neck (made of the shoulders), right arm, left arm, right leg, left leg,
 # right and left eye, right and left ear.
@@ -40,7 +41,7 @@ def wholebody_to_pose_keypoint(points: Any, canvas: tuple[int, int], scores: Any
     height, width = checked_size(canvas, "canvas")
     try:
         points = np.asarray(points, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:   # the last for a whole number with hundreds of digits
         raise ValueError(f"whole-body points are not an array of numbers ({error}); expected (frames, 133, 2 or 3)") \
             from error
     single = points.ndim == 2
@@ -93,16 +94,16 @@ def load_wholebody(path: str | Path, canvas: tuple[int, int]) -> list[dict]:
     kind = path.suffix.lower()
     try:
         if kind == ".npy":
-            points: Any = np.load(path, allow_pickle=False)
+            points: Any = read_numbers(path, EXPECTED)
         elif kind == ".json":
-            points = json.loads(path.read_text(encoding="utf-8-sig"))
+            points = read_json(path, EXPECTED)
         elif kind == ".txt":
-            points = point_rows(path.read_text(encoding="utf-8-sig").splitlines())
+            points = point_rows(read_text(path, EXPECTED).splitlines())
         else:
             raise ValueError(f"its name ends in {kind!r}; expected .npy, .json or .txt")
         return wholebody_to_pose_keypoint(points, canvas)
-    except ValueError as error:  # JSON and Unicode errors are ValueErrors too
-        raise ValueError(f"{path.name}: {error}") from error
+    except ValueError as error:
+        raise error if str(error).startswith(path.name) else ValueError(f"{path.name}: {error}") from error
 
 
 def point_rows(lines: Iterable[str]) -> Sequence[Sequence[float]]:

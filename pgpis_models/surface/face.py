@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..reading import read_numbers
 from .densepose import check_picture
 
 LENGTH = 512
@@ -106,11 +107,9 @@ def load_embedding(path: str | Path) -> np.ndarray:
     """An .npy file with one embedding -> (512,) float32. Raises ValueError naming the file; pickled objects are refused."""
     path = Path(path)
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as .npy ({error}); expected {LENGTH} numbers, by numpy.save.") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path} is an .npz archive; expected an .npy file with {LENGTH} numbers. Save the array alone.")
+        array = read_numbers(path, f"{LENGTH} numbers, by numpy.save")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error}); expected {LENGTH} numbers, by numpy.save.") from error
     return check_embedding(array, str(path))
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..noise.schedule import NoiseSchedule
+from ..reading import read_json
 from ..settings import build
 from .limits import check_limits
 from .weights import check_finite, difference, open_safetensors, read_floats, shapes_of, write_atomically
@@ -141,7 +142,13 @@ def _folder_prediction(path: Path) -> str:
     for file in files:
         if file.is_file():
             # Files as old as Stable Diffusion 1.5's do not name it; diffusers reads these the same way.
-            return json.loads(file.read_text(encoding="utf-8")).get("prediction_type", "epsilon")
+            try:
+                found = read_json(file, "the settings of a scheduler")
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}; fetch scheduler/ of the same model anew") from error
+            if not isinstance(found, dict):
+                raise ValueError(f"{file} holds {type(found).__name__}; expected the settings of a scheduler. Fetch it anew")
+            return found.get("prediction_type", "epsilon")
     raise ValueError(f"{path} does not say whether its UNet predicts noise (epsilon) or velocity (v_prediction): expected "
                      f"{' or '.join(map(str, files))}; fetch scheduler/ of the same model and put it beside unet/")
 

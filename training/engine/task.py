@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
@@ -25,7 +25,7 @@ from pgpis_models.unet.autoencoder import decode_latents, load_vae
 from pgpis_models.unet.base import BaseSizes, load_unet
 from pgpis_models.unet.diffusers_binding import swap_weights
 from pgpis_models.unet.guidance import Guidance
-from pgpis_models.unet.weights import difference, shapes_of
+from pgpis_models.unet.weights import difference, open_safetensors, shapes_of
 from training.engine.config import MethodConfig, TrainConfig
 
 SMALL = 200           # pictures narrower than this are shown at twice their size
@@ -149,10 +149,18 @@ def load_backbone(backbone: SwinBackbone, path: str, what: str = "method.backbon
         raise ValueError(f"{what} is {path}, which is not there; expected a torch file with ImageNet weights, or a "
                          "safetensors file with backbone.*")
     if not path.endswith(".safetensors"):
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        backbone.load_imagenet(state.get("model", state))
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)   # old ones are bare pickles
+        except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} ({what}) cannot be read ({str(error).splitlines()[0][:200]}); get it anew") from error
+        state = state.get("model", state) if isinstance(state, dict) else {}
+        if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+            raise ValueError(f"{path} ({what}) holds no tensors by name; expected the published ImageNet weights")
+        backbone.load_imagenet(state)
         return
-    state = {name.split("backbone.", 1)[1]: value.float() for name, value in load_file(path).items()
+    with open_safetensors(path) as file:
+        read = {name: file.get_tensor(name) for name in file.keys()}
+    state = {name.split("backbone.", 1)[1]: value.float() for name, value in read.items()
              if name.startswith(("backbone.", "method.backbone."))}
     wrong = difference(shapes_of(backbone.state_dict()), shapes_of(state))
     if wrong:

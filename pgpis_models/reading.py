@@ -46,7 +46,8 @@ def read_numbers(path: str | Path, expected: str) -> np.ndarray:
     objects are refused, since reading them could run code."""
     path = Path(path)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)   # mapped: a size that the file has not is found at once
+        with np.errstate(over="ignore"):   # of sizes that no file has
+            array = np.load(path, mmap_mode="r", allow_pickle=False)   # mapped: what the file has not is found at once
     except ODD as error:
         raise ValueError(f"{path.name} cannot be read as .npy ({str(error)[:200]}); expected {expected}") from error
     if not isinstance(array, np.ndarray):

@@ -158,7 +158,8 @@ class FPDM(nn.Module):
             raise ValueError(f"{batch} sources, {len(pose)} poses and {len(fusion)} fusion embeddings; expected equal "
                              "numbers")
         if drop_u is None:
-            drop_u = torch.rand(3, batch if per_sample else 1, device=tokens.device)
+            drop_u = torch.rand(batch, 3, device=tokens.device).T if per_sample else torch.stack(
+                [torch.rand((), device=tokens.device) for _ in range(3)])[:, None]
         if tuple(drop_u.shape) not in ((3, 1), (3, batch)):
             raise ValueError(f"drop_u has shape {tuple(drop_u.shape)}; expected (3, 1) or (3, {batch}): draws for pose, "
                              "source and fusion")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..parts.pixels import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, resized
+from ..parts.pixels import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, cropped, resized
 from ..poses.keypoints import checked_size
 
 
@@ -45,20 +45,8 @@ def clip_pixels(pictures: Sequence[np.ndarray], size: tuple[int, int] = (224, 22
     if read_size is not None:
         pictures = [resized(picture, read_size) for picture in pictures]
     if crop:
-        pictures = [_cropped(picture, checked_size(size, "size")) for picture in pictures]
+        pictures = [cropped(picture, checked_size(size, "size")) for picture in pictures]
     return _normalised(unit_tensor(pictures, size), CLIP_MEAN, CLIP_STD)
-
-
-def _cropped(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The shorter side resized to that of `size`, the rest cut off evenly; CLIP's processor truncates the longer side."""
-    height, width = picture.shape[:2]
-    edge = min(size)
-    longer = int(edge * max(height, width) / min(height, width))
-    picture = resized(picture, (edge, longer) if height <= width else (longer, edge))
-    top, left = ((have - want) // 2 for have, want in zip(picture.shape[:2], size, strict=True))
-    if top < 0 or left < 0:
-        raise ValueError(f"a crop of {size} does not fit a picture resized to {picture.shape[:2]}; expected a square size")
-    return picture[top:top + size[0], left:left + size[1]]
 
 
 def target_pixels(photos: Sequence[np.ndarray], size: tuple[int, int] = (512, 352),

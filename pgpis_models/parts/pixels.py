@@ -27,3 +27,17 @@ def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return picture
     image, bicubic = Image.fromarray(np.ascontiguousarray(picture)), Image.Resampling.BICUBIC
     return np.asarray(image.resize((width, image.height), bicubic).resize((width, height), bicubic))
+
+
+def cropped(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 -> (*size, 3): the shorter side `resized` to that of `size`, the rest cut off evenly. As CLIP's
+    processor, which truncates the longer side. Raises ValueError where the picture is too narrow for a size that is not
+    square."""
+    height, width = picture.shape[:2]
+    edge = min(size)
+    longer = int(edge * max(height, width) / min(height, width))
+    picture = resized(picture, (edge, longer) if height <= width else (longer, edge))
+    top, left = ((have - want) // 2 for have, want in zip(picture.shape[:2], size, strict=True))
+    if top < 0 or left < 0:
+        raise ValueError(f"a crop of {size} does not fit a picture resized to {picture.shape[:2]}; expected a square size")
+    return picture[top:top + size[0], left:left + size[1]]

@@ -170,8 +170,7 @@ def test_both_unets_equal_the_authors(load_case, compare, networks):
     bank = parts.writer(golden["in.texture_latent"], golden["in.image_emb"])
     ours |= {f"out.bank.{SITES[site].diffusers}.transformer_blocks.0": value for site, value in bank.items()}
     assert all(reader == writer for reader, (writer,) in info["bank_pairs_reader_writer"])
-    # The two precisions of the features differ by 5e-4, so each is held against its own numbers.
-    assert (golden["out.pred_bank_fp16"] - golden["out.pred_bank_fp32"]).abs().max() > 1e-4
+    # Each precision of the features is held against its own numbers: how far these are apart is the case's.
     # The features of the last up block carry more rounding than 2e-5: computed in float64 they are 2.6e-5 from the case,
     # in float32 1.6e-5 to 3.2e-5, by the instructions that the CPU has. What is read from them is back within 2e-5.
     compare(ours, golden, {"out.bank.[dm]*": 2e-5, "out.bank.up_blocks.[12].*": 2e-5, "out.bank.up_blocks.3.*": 5e-5,

@@ -19,6 +19,7 @@ from pgpis_models.surface.face import load_embedding
 from training.data.deepfashion import PICTURE_SUFFIXES, kept_pairs, open_picture, picture_tensor
 from training.data.unreadable import readable
 from training.engine.config import TrainConfig
+from training.engine.shares import WHOLE, Share
 
 HELD_OUT_GRID = 12   # pairs of the sample grids
 LISTED = 10
@@ -84,9 +85,11 @@ class Pairs:
                 "texture": as_input(squashed_textures(self.method, texture[None]))[0],
                 "pose": pose_picture(iuv, size), "face": torch.from_numpy(vector)}
 
-    def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
+    def batch(self, rng: np.random.Generator, size: int, share: Share = WHOLE) -> dict[str, Tensor]:
+        """The share of `size` pairs."""
         count = len(self.pairs[self.split])
-        items = [readable(partial(self.item, self.split), int(index), count) for index in rng.integers(count, size=size)]
+        indices = share.of(rng.integers(count, size=size))
+        items = [readable(partial(self.item, self.split), int(index), count) for index in indices]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
     def unseen(self) -> Pairs:

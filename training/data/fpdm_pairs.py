@@ -19,6 +19,7 @@ from pgpis_models.poses.keypoints import Keypoints
 from training.data.deepfashion import DeepFashion, open_picture
 from training.data.unreadable import readable
 from training.engine.config import FPDMSettings, TrainConfig
+from training.engine.shares import WHOLE, Share
 
 HELD_OUT_PHOTOS = 64   # of the sample grids
 
@@ -47,11 +48,14 @@ class Pairs:
             raise ValueError(f"{config.data.root} has {len(self.train.pairs)} training and {len(self.test.pairs)} test "
                              "pairs; expected at least one of each")
 
-    def draw(self, rng: np.random.Generator, size: int, per_person: int = 1) -> list[Pair]:
+    def draw(self, rng: np.random.Generator, size: int, per_person: int = 1, share: Share = WHOLE) -> list[Pair | None]:
+        """`size` pairs, None in place of those outside of the share."""
         if per_person != 1:
             raise ValueError(f"fpdm.pairs_per_person is {per_person}; photos are drawn pair by pair, expected 1")
         count = len(self.train.pairs)
-        return [readable(partial(self.pair, self.train), int(index), count) for index in rng.integers(count, size=size)]
+        mine = share.of(range(size))
+        return [readable(partial(self.pair, self.train), int(index), count) if row in mine else None
+                for row, index in enumerate(rng.integers(count, size=size))]
 
     def unseen(self) -> Pairs:
         """The same of the test split."""
@@ -123,11 +127,15 @@ class Normalised(nn.Module):
         return {name: (value - means[name][0]) / means[name][1] if name in means else value for name, value in unit.items()}
 
 
-def varied(pair: Pair, settings: FPDMSettings, rng: np.random.Generator, canvas: Sequence[int] = CANVAS) -> Pair:
+def varied(pair: Pair | None, settings: FPDMSettings, rng: np.random.Generator,
+           canvas: Sequence[int] = CANVAS) -> Pair | None:
     """A training pair of stage 2 (FPDM's authors' code): noise on every joint, and some pairs mirrored, photos and pose
-    alike. The pose comes back on the canvas (height, width), to be drawn there."""
+    alike. The pose comes back on the canvas (height, width), to be drawn there. None, another process's pair, takes the same
+    numbers."""
     noise = settings.joint_noise * rng.standard_normal((18, 2)) if settings.joint_noise else None
     flip = bool(rng.random() < settings.flip)
+    if pair is None:
+        return None
     pose = augmented(on_canvas(pair.pose, tuple(canvas)), noise, flip)
     if not flip:
         return replace(pair, pose=pose)

@@ -18,6 +18,7 @@ from training.data.kinds import PairSizes
 from training.data.latents import PhotoPosteriors, draw
 from training.data.unreadable import readable
 from training.engine.config import TrainConfig
+from training.engine.shares import WHOLE, Share
 
 HELD_OUT_PHOTOS = 6  # pairs of photos of the sample grids
 # What a batch calls the entries of a DeepFashion item.
@@ -52,9 +53,10 @@ class Pairs:
         self.loader_workers, self.flip = data.workers, data.flip
         self.posteriors = PhotoPosteriors(self.train, config, device) if data.cache_latents else None
 
-    def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
-        indices = rng.integers(len(self.train), size=size)
-        flips = (rng.random(size) < FLIP) & self.flip
+    def batch(self, rng: np.random.Generator, size: int, share: Share = WHOLE) -> dict[str, Tensor]:
+        """The share of `size` pairs."""
+        indices = share.of(rng.integers(len(self.train), size=size))
+        flips = share.of((rng.random(size) < FLIP) & self.flip)
         drawn = [readable(partial(self.numbered, flip=bool(flip)), int(index), len(self.train))
                  for index, flip in zip(indices, flips, strict=True)]
         indices, items = zip(*drawn, strict=True)
@@ -63,7 +65,8 @@ class Pairs:
         if self.posteriors is not None:
             for side, name in enumerate(("source_latents", "target_latents")):
                 stored = self.posteriors([self.train.pairs[index][side] for index in indices])
-                result[name] = draw(stored, torch.from_numpy(rng.standard_normal(stored[:, 0].shape, dtype=np.float32)))
+                noise = rng.standard_normal((size, *stored.shape[2:]), dtype=np.float32)
+                result[name] = draw(stored, torch.from_numpy(share.of(noise)))
         return result
 
     def numbered(self, index: int, flip: bool) -> tuple[int, dict[str, Tensor]]:

@@ -1,7 +1,7 @@
 """The training loop that every task shares: accelerate, EMA, progress, TensorBoard, sample grids, resume.
 
-Length is counted in target images. Every forward pass reseeds from (seed, rank, images seen, pass), so a run that was
-interrupted and resumed sees the same batches, noise and drops as one that was not.
+Length is counted in target images. Every forward pass reseeds from (seed, images seen, pass), so a run that was interrupted
+and resumed sees the same batches, noise and drops as one that was not; and so does one on several processes (shares.py).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from training.engine.config import TrainConfig, as_json
 from training.engine.ema import Ema
 from training.engine.measures import Batch, hash_seed, in_words, measure
 from training.engine.resuming import check_resume
+from training.engine.shares import WHOLE, GlobalDraws, Share, rows_of
 from training.engine.states import States, images_of, whole_states
 from training.engine.step import computing, make_step
 from training.engine.stopping import StopRequest
@@ -39,7 +40,8 @@ class Task(Protocol):
     """What a training task gives to the loop. grid, export and groups use the bare modules, never a wrapped one."""
 
     model: nn.Module                                     # forward(batch) -> (loss, {name: scalar tensor})
-    batch: Batch                                         # (rng, images) -> CPU tensors; picklable where there are workers
+    batch: Batch                                         # (rng, images) -> CPU tensors; picklable where there are workers.
+                                                         # Of several processes: (rng, images of all, Share)
     unseen: Batch                                        # the same of people or photos that are never trained on
     loader_workers: int                                  # processes that make batches; 0: the training process itself
 
@@ -53,16 +55,18 @@ AGREE = 10   # steps between which processes tell each other whether to stop or 
 
 
 class StepBatches(Dataset):
-    """Item i is the batch of forward pass first + i, a function of (seed, rank, first + i) alone."""
+    """Item i is the share of the batch of forward pass first + i, which is a function of (seed, first + i) alone. size: of
+    the batch of all processes."""
 
-    def __init__(self, batch: Batch, seed: int, rank: int, size: int, first: int, passes: int) -> None:
-        self.batch, self.seed, self.rank, self.size, self.first, self.passes = batch, seed, rank, size, first, passes
+    def __init__(self, batch: Batch, seed: int, share: Share, size: int, first: int, passes: int) -> None:
+        self.batch, self.seed, self.share, self.size, self.first, self.passes = batch, seed, share, size, first, passes
 
     def __len__(self) -> int:
         return max(0, self.passes - self.first)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        made = self.batch(np.random.default_rng((self.seed, self.rank, self.first + index)), self.size)
+        own = () if self.share == WHOLE else (self.share,)
+        made = self.batch(np.random.default_rng((self.seed, 0, self.first + index)), self.size, *own)
         unreadable = taken()
         return made | {UNREADABLE: unreadable} if unreadable else made
 
@@ -123,17 +127,19 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
     if config.threads:
         torch.set_num_threads(config.threads)
     folder = Path(config.output) / config.name
-    accelerator = Accelerator(mixed_precision=precision(config), gradient_accumulation_steps=config.accumulate,
-                              log_with="tensorboard", project_dir=str(folder))
     launched = get_int_from_env(["WORLD_SIZE"], 1)   # as torchrun and accelerate launch say
+    together = launched > 1 and get_int_from_env(["LOCAL_RANK"], -1) >= 0
+    accelerator = Accelerator(mixed_precision=precision(config), gradient_accumulation_steps=config.accumulate,
+                              cpu=together and not torch.cuda.is_available(),   # else each would train alone there
+                              log_with="tensorboard", project_dir=str(folder))
     if launched != accelerator.num_processes:
-        raise ValueError(f"{launched} processes were launched, but each would train alone, in one folder: on a CPU one "
-                         "process uses all cores. Start it without torchrun or accelerate launch, or on as many GPUs as "
-                         "processes")
-    share = accelerator.num_processes * config.accumulate
-    if config.batch % share:
+        raise ValueError(f"{launched} processes were launched, but each would train alone, in one folder. Start it with "
+                         "torchrun or accelerate launch, on as many GPUs as processes or on none, or as one process")
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    parts = share.count * config.accumulate
+    if config.batch % parts:
         raise ValueError(f"batch {config.batch} does not divide over {accelerator.num_processes} processes and "
-                         f"{config.accumulate} accumulated passes; expected a multiple of {share}")
+                         f"{config.accumulate} accumulated passes; expected a multiple of {parts}")
     set_seed(config.seed)
     if accelerator.device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 where autocast leaves float32, as in the authors' code
@@ -174,7 +180,7 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
     step = make_step(accelerator, model, optimiser, parameters, config.clip, ema, recorded)
 
     steps = math.ceil(config.images / config.batch)
-    data = StepBatches(task.batch, config.seed, accelerator.process_index, config.batch // share,
+    data = StepBatches(task.batch, config.seed, share, config.batch // config.accumulate,
                        progress.images // config.batch * config.accumulate, steps * config.accumulate)
     loader = DataLoader(data, batch_size=None, num_workers=task.loader_workers,  # batches of photos are large: one each
                         prefetch_factor=1 if task.loader_workers else None, pin_memory=accelerator.device.type == "cuda")
@@ -186,7 +192,7 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
     def show() -> None:
         """Grid and measures of the weights as they are."""
         measured = measure(accelerator, task.model, {"held_out": task.unseen, "trained_on": task.batch},
-                           config.batch // share, config.seed, partial(computing, accelerator))
+                           config.batch // parts, config.seed, partial(computing, accelerator))
         if main:
             bar.write(in_words(measured, progress.images))
             accelerator.log(measured, step=progress.images)
@@ -195,7 +201,7 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
     model.train()
     unreadable: list[str] = []   # photos and why
     for index, batch in enumerate(loader):
-        set_seed(hash_seed(config.seed, accelerator.process_index, progress.images, index % config.accumulate))
+        set_seed(hash_seed(config.seed, 0, progress.images, index % config.accumulate))
         for photo in batch.pop(UNREADABLE, []):
             if photo not in unreadable:
                 bar.write(f"the next pair is taken instead: {photo}")
@@ -204,7 +210,8 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
         for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
             now = rate * learning_rate(config, progress.images)
             group["lr"] = group["lr"].fill_(now) if recorded else now
-        logs = step(batch)
+        with contextlib.nullcontext() if share == WHOLE else GlobalDraws(share, rows_of(batch)):
+            logs = step(batch)
         if (index + 1) % config.accumulate:
             continue
         before, progress.images = progress.images, progress.images + config.batch

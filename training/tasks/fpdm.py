@@ -28,6 +28,7 @@ from training.data.kinds import pairs_class
 from training.data.latents import draw, posterior
 from training.engine.config import FPDMSettings, MethodConfig, TrainConfig
 from training.engine.picture import grid
+from training.engine.shares import WHOLE, Share
 from training.engine.task import (
     MethodTask,
     configured,
@@ -179,18 +180,22 @@ class DiffusionBatches:
     sizes: FPDMConfig
     own: FPDMSettings
 
-    def __call__(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
+    def __call__(self, rng: np.random.Generator, size: int, share: Share = WHOLE) -> dict[str, Tensor]:
+        """The share of `size` pairs."""
         own = self.own
-        drawn = self.pictures.draw(rng, size)
+        drawn = self.pictures.draw(rng, size, share=share)
         pairs = [identical(pair, rng) if rng.random() < own.identity else pair for pair in drawn]
         pairs = [varied(pair, own, rng, self.sizes.pose_canvas) for pair in pairs]
-        low = rng.random(size) < own.low_share
+        pairs, low = share.of(pairs), share.of(rng.random(size) < own.low_share)
         return diffusion_bytes(pairs, self.sizes, low, own.low_size) | self.pictures.targets(pairs, self.sizes)
 
 
-def identical(pair: Pair, rng: np.random.Generator) -> Pair:
-    """A pair of one photo and its own pose: the source's or the target's, each half of the time."""
-    if rng.random() < 0.5:
+def identical(pair: Pair | None, rng: np.random.Generator) -> Pair | None:
+    """A pair of one photo and its own pose: the source's or the target's, each half of the time. None stays None."""
+    first = rng.random() < 0.5
+    if pair is None:
+        return None
+    if first:
         where = pair.where and (pair.where[0], pair.where[1], pair.where[1])
         return replace(pair, target=pair.source, pose=pair.source_pose, where=where)
     where = pair.where and (pair.where[0], pair.where[2], pair.where[2])

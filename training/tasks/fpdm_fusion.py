@@ -23,6 +23,7 @@ from training.data.fpdm_pairs import fusion_tensors
 from training.data.kinds import pairs_class
 from training.engine.config import FPDMSettings, TrainConfig
 from training.engine.picture import grid
+from training.engine.shares import WHOLE, Share
 from training.engine.task import configured, start_from
 
 SHOWN = 18   # pairs of the sample grid
@@ -77,16 +78,16 @@ class FusionBatches:
     sizes: FusionConfig
     own: FPDMSettings
 
-    def __call__(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
-        """A batch of `size` pairs, for one process and one pass. Raises ValueError when they would show one person."""
-        if size // 2 < self.own.pairs_per_person:
-            raise ValueError(f"a batch of {size} for a process and pass with {self.own.pairs_per_person} pairs of each "
+    def __call__(self, rng: np.random.Generator, size: int, share: Share = WHOLE) -> dict[str, Tensor]:
+        """The share of `size` pairs, for one process and one pass. Raises ValueError when it would show one person."""
+        if (own := size // share.count) // 2 < self.own.pairs_per_person:
+            raise ValueError(f"a batch of {own} for a process and pass with {self.own.pairs_per_person} pairs of each "
                              "person leaves nobody to tell apart; expected at least two people: raise batch, or lower "
                              "accumulate or fpdm.pairs_per_person")
-        pairs = self.pictures.draw(rng, size, self.own.pairs_per_person)
+        pairs = share.of(self.pictures.draw(rng, size, self.own.pairs_per_person, share))
         tensors = fusion_tensors(pairs, self.sizes, self.own.pose_canvas)
         for name in ("source", "pose"):
-            kept = torch.from_numpy(rng.random(size) >= self.own.input_drop)
+            kept = torch.from_numpy(share.of(rng.random(size) >= self.own.input_drop))
             tensors[name] = tensors[name] * kept[:, None, None, None]
         return tensors
 

@@ -23,6 +23,7 @@ from training.data.kinds import pairs_class
 from training.data.latents import draw, posterior
 from training.engine.config import MethodConfig, TrainConfig
 from training.engine.picture import grid
+from training.engine.shares import WHOLE, Share
 from training.engine.task import MethodTask, as_unit, configured, grid_scale, start_from, trained_weights
 
 
@@ -105,13 +106,14 @@ class PairTask(MethodTask):
         return self.sampled(guidance, len(source), steps, seed)
 
 
-def draw_pairs(pairs: Any, per_pair: int, channels: int, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
-    """A batch of `size` target images, with the pose rasters cut to the channels that the method reads (3: the drawing
-    alone). per_pair: 2 where the source is reconstructed beside the target."""
-    if size % per_pair:
-        raise ValueError(f"a process gets {size} images per pass, but a pair is {per_pair} (method.reconstruct); choose a "
+def draw_pairs(pairs: Any, per_pair: int, channels: int, rng: np.random.Generator, size: int,
+               share: Share = WHOLE) -> dict[str, Tensor]:
+    """The share of a batch of `size` target images, with the pose rasters cut to the channels that the method reads (3: the
+    drawing alone). per_pair: 2 where the source is reconstructed beside the target."""
+    if (own := size // share.count) % per_pair:
+        raise ValueError(f"a process gets {own} images per pass, but a pair is {per_pair} (method.reconstruct); choose a "
                          f"batch that leaves a multiple of {per_pair}")
-    batch = pairs.batch(rng, size // per_pair)
+    batch = pairs.batch(rng, size // per_pair, share)
     return {name: cut(value, channels) if name.endswith("_pose") else value for name, value in batch.items()}
 
 

@@ -15,6 +15,7 @@ from pgpis_models.settings import build, check_ranges, within
 from pgpis_models.unet.autoencoder import HOST_VAE_WIDTH, load_vae, save_vae, tiny
 from training.engine.config import TrainConfig
 from training.engine.picture import grid
+from training.engine.shares import WHOLE, Share
 from training.engine.task import as_unit
 from training.world.bank import Bank, open_bank, open_watched
 
@@ -72,9 +73,10 @@ class AutoencoderTask:
         save_vae(path, self.model.vae, step=images, data=self.config.data.kind)
 
 
-def crops(bank: Bank, settings: AutoencoderConfig, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
+def crops(bank: Bank, settings: AutoencoderConfig, rng: np.random.Generator, size: int,
+          share: Share = WHOLE) -> dict[str, Tensor]:
     """Crops around random person pixels, half of them of the head: image (B, 3, c, c) uint8, weight (B, 1, c, c) float32 of
-    mean 1 over the batch."""
+    mean 1 over the batch of `size`, of which the share is given."""
     (height, width), crop = bank.size, settings.crop
     images, weights = np.empty((size, crop, crop, 3), np.uint8), np.empty((size, crop, crop), np.float32)
     for row, (who, view) in enumerate(zip(rng.integers(bank.people, size=size), rng.integers(bank.views, size=size),
@@ -90,6 +92,7 @@ def crops(bank: Bank, settings: AutoencoderConfig, rng: np.random.Generator, siz
         near = eye_discs(bank, who, view, window)
         images[row], weights[row] = bank.image[who, view][window], np.where(near, settings.eyes, weight)
     weights /= weights.mean()
+    images, weights = share.of(images), share.of(weights)
     return {"image": torch.from_numpy(images).permute(0, 3, 1, 2), "weight": torch.from_numpy(weights)[:, None]}
 
 

@@ -24,6 +24,7 @@ from pgpis_models.unet.guidance import Guidance, Term
 from pgpis_models.unet.injections import Injections, everywhere, harmonise
 from training.engine.config import TrainConfig
 from training.engine.picture import grid
+from training.engine.shares import WHOLE, Share
 from training.world.bank import Bank, open_bank, open_watched
 from training.world.captions import TOKENS, WIDTH
 from training.world.latents import bank_latents
@@ -82,9 +83,10 @@ class BaseTask:
         save_unet(path, self.model.unet, self.sizes, step=images, data=self.config.data.kind)
 
 
-def told_pictures(bank: Bank, latents: Tensor, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
-    """Random pictures of a bank with what is told of them: latents (B, 4, h, w), caption (B, T, C)."""
-    who, view = rng.integers(bank.people, size=size), rng.integers(bank.views, size=size)
+def told_pictures(bank: Bank, latents: Tensor, rng: np.random.Generator, size: int,
+                  share: Share = WHOLE) -> dict[str, Tensor]:
+    """Random pictures of a bank with what is told of them: latents (B, 4, h, w), caption (B, T, C); the share of `size`."""
+    who, view = (share.of(rng.integers(count, size=size)) for count in (bank.people, bank.views))
     return {"latents": latents[who, view], "caption": torch.from_numpy(bank.caption[who])}
 
 

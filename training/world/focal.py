@@ -19,6 +19,7 @@ from pgpis_models.unet.autoencoder import VAE_STRIDE, encode_latents, load_vae
 from training.data.arrays import NewArray
 from training.data.latents import encoder_key
 from training.engine.config import TrainConfig
+from training.engine.shares import WHOLE, Share
 from training.world.bank import Bank, open_bank, open_watched
 from training.world.latents import CHUNK, bank_key, bank_latents
 
@@ -47,12 +48,13 @@ class Pairs:
         self.texture_latents, self.test_texture_latents = (texture_latents(maps, vae, cache, device)
                                                            for maps in (self.textures, self.test_textures))
 
-    def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
-        """`size` pairs: source, texture and pose (B, 3, H, W) uint8 (pose: V, U, part); crops (B, 3, P, P) in -1..1 with
-        found (B,); target_latents and texture_latents (B, 4, h, w)."""
+    def batch(self, rng: np.random.Generator, size: int, share: Share = WHOLE) -> dict[str, Tensor]:
+        """The share of `size` pairs: source, texture and pose (B, 3, H, W) uint8 (pose: V, U, part); crops (B, 3, P, P) in
+        -1..1 with found (B,); target_latents and texture_latents (B, 4, h, w)."""
         who = rng.integers(self.bank.people, size=size)
         source = rng.integers(self.bank.views, size=size)
         target = (source + rng.integers(1, self.bank.views, size=size)) % self.bank.views
+        who, source, target = map(share.of, (who, source, target))
         crops, found = face_crops(self.bank.images(who, source), iuvs(self.bank, who, source), self.method.face_pixels)
         return {"source": self.bank.bytes(who, source), "texture": as_bytes(self.textures[who, source]),
                 "pose": poses(self.bank, who, target), "crops": crops, "found": found,

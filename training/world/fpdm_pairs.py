@@ -12,6 +12,7 @@ from torch import Tensor
 from pgpis_models.fpdm.config import FPDMConfig
 from training.data.fpdm_pairs import Pair
 from training.engine.config import TrainConfig
+from training.engine.shares import WHOLE, Share
 from training.world.bank import Bank, open_bank, open_watched
 from training.world.latents import bank_latents
 
@@ -36,14 +37,16 @@ class Pairs:
                 bank_latents(bank, config.method.vae, config.data, device, config.method.halved)
                 for bank in (self.bank, self.test))
 
-    def draw(self, rng: np.random.Generator, size: int, per_person: int = 1) -> list[Pair]:
-        """`size` pairs; `per_person` of them show one person, with different targets as far as there are views."""
+    def draw(self, rng: np.random.Generator, size: int, per_person: int = 1, share: Share = WHOLE) -> list[Pair | None]:
+        """`size` pairs, None in place of those outside of the share; `per_person` of them show one person, with different
+        targets as far as there are views."""
         views, people = self.bank.views, -(-size // per_person)
-        pairs = []
+        drawn: list[tuple[int, int, int]] = []
         for who in rng.choice(self.bank.people, people, replace=people > self.bank.people):
             order = rng.permutation(views)
-            pairs += [self.pair(self.bank, who, order[(k + 1) % views], order[k % views]) for k in range(per_person)]
-        return pairs[:size]
+            drawn += [(who, order[(k + 1) % views], order[k % views]) for k in range(per_person)]
+        mine = share.of(range(size))
+        return [self.pair(self.bank, *drawn[row]) if row in mine else None for row in range(size)]
 
     def targets(self, pairs: Sequence[Pair], config: FPDMConfig) -> dict[str, Tensor]:
         """What stage 2 learns to make: latents."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from pgpis_models.poses.drawing import cfld_factored, cfld_rasters
 from training.data.kinds import PairSizes
 from training.engine.config import TrainConfig
+from training.engine.shares import WHOLE, Share
 from training.world.bank import Bank, open_bank, open_watched
 from training.world.latents import bank_latents
 
@@ -34,19 +35,20 @@ class Pairs:
         self.raster, self.loader_workers = method.pose_size, config.data.workers
         self.flip, self.reconstruct = config.data.flip, config.method.reconstruct
 
-    def batch(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
-        """`size` pairs: source (B, 3, H, W) uint8, latents (B, 4, h, w) and rasters (B, 21, h, w) of the target, and of the
-        source where it is reconstructed."""
+    def batch(self, rng: np.random.Generator, size: int, share: Share = WHOLE) -> dict[str, Tensor]:
+        """The share of `size` pairs: source (B, 3, H, W) uint8, latents (B, 4, h, w) and rasters (B, 21, h, w) of the target
+        and, where it is reconstructed, of the source."""
         who = rng.integers(self.bank.people, size=size)
         source = rng.integers(self.bank.views, size=size)
         target = (source + rng.integers(1, self.bank.views, size=size)) % self.bank.views
+        who, source, target = map(share.of, (who, source, target))
         result = {"source": self.bank.bytes(who, source), "target_latents": self.latents[who, target],
                   "target_pose": cfld_factored(self.bank.poses(who, target), self.raster)}
         if self.reconstruct:
             result |= {"source_latents": self.latents[who, source],
                        "source_pose": cfld_factored(self.bank.poses(who, source), self.raster)}
         if self.flip:
-            flipped = torch.from_numpy(rng.random(size) < FLIP)[:, None, None, None]
+            flipped = torch.from_numpy(share.of(rng.random(size) < FLIP))[:, None, None, None]
             result["source"] = torch.where(flipped, result["source"].flip(-1), result["source"])
         return result
 

@@ -20,6 +20,7 @@ from pgpis_models.settings import build
 from pgpis_models.unet.weights import write_atomically
 from training.engine.config import TrainConfig
 from training.engine.picture import grid
+from training.engine.shares import WHOLE, Share
 from training.engine.task import as_unit
 from training.world.bank import Bank, open_bank, open_watched
 from training.world.captions import COLOURS, TOKENS, WIDTH
@@ -70,9 +71,9 @@ class ReaderTask:
         write_atomically(path, state, {"pgpis.format": "1", "pgpis.kind": '"reader"', "pgpis.step": str(images)} | sizes)
 
 
-def seen_people(bank: Bank, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
-    """Random pictures of a bank: photo (B, 3, H, W) uint8, caption (B, T, C)."""
-    who, view = rng.integers(bank.people, size=size), rng.integers(bank.views, size=size)
+def seen_people(bank: Bank, rng: np.random.Generator, size: int, share: Share = WHOLE) -> dict[str, Tensor]:
+    """Random pictures of a bank: photo (B, 3, H, W) uint8, caption (B, T, C); the share of `size`."""
+    who, view = (share.of(rng.integers(count, size=size)) for count in (bank.people, bank.views))
     return {"photo": bank.bytes(who, view), "caption": torch.from_numpy(bank.caption[who])}
 
 

@@ -221,7 +221,7 @@ def test_other_and_damaged_files_are_refused(tmp_path, published):
     with pytest.raises(ValueError, match="holds a list; expected a dict"):
         read_torch_file(tmp_path / "list.bin")
     torch.save({"epoch": 3, "x": torch.zeros(1)}, tmp_path / "nested.bin")
-    with pytest.raises(ValueError, match=r"1 of 2 entries are not tensors: epoch \(int\)"):
+    with pytest.raises(ValueError, match=r"1 of 2 entries are not tensors by name: epoch \(int\)"):
         read_torch_file(tmp_path / "nested.bin")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pgpis_models.fpdm.drawing import augmented, draw_batch, draw_fpdm, on_canvas
 from pgpis_models.fpdm.pixels import clip_pixels, unit_tensor
@@ -87,6 +89,29 @@ def test_training_noise_drops_joints_that_leave_to_the_left_and_keeps_the_others
     assert np.allclose(augmented(flipped, flip=True).xy, pose.xy)
     with pytest.raises(ValueError, match=r"\(17, 2\); expected \(18, 2\)"):
         augmented(pose, np.zeros((17, 2)))
+
+
+EDGES = st.sampled_from([0.0, -0.0, 1e-9, -1e-9, 374.0, 375.0, 375.5, 549.0, 550.0, 550.5, -1.0, -3.0, 200.0])
+
+
+@given(st.lists(st.tuples(EDGES, EDGES, st.booleans()), min_size=18, max_size=18),
+       st.lists(st.sampled_from([0.0, -1.5, 1.5, -1e-9]), min_size=36, max_size=36), st.booleans())
+@settings(max_examples=200)
+def test_training_poses_at_the_edges_are_those_of_the_authors_rule(joints, noise, flip):
+    """Their rule, coordinate by coordinate: a negative one is written -1, before joints are mirrored and after, and a joint
+    with a -1 is not drawn."""
+    xy, present = np.array([joint[:2] for joint in joints]), np.array([joint[2] for joint in joints])
+    pose, noise = Keypoints(xy, present, (550, 375)), np.reshape(noise, (18, 2))
+    expected = []
+    for (x, y), there, (dx, dy) in zip(xy, present, noise, strict=True):
+        row = [value + by if there else -1.0 for value, by in ((x, dx), (y, dy))]
+        row = [-1.0 if value < 0 else most - 1 if value > most else value
+               for value, most in zip(row, (375, 550), strict=True)]
+        expected.append([375 - row[0] if flip and row[0] != -1 else row[0], row[1]])
+    expected = [expected[MIRROR[n] if flip else n] for n in range(18)]
+    found = augmented(pose, noise, flip)
+    assert found.present.tolist() == [-1 not in row for row in expected]
+    assert found.xy[found.present].tolist() == [row for row in expected if -1 not in row]
 
 
 def test_pictures_become_tensors_in_their_ranges():

@@ -56,6 +56,12 @@ def test_the_command_line_reads_a_photo_of_750x1101_in_these_pixels():
 def test_clip_and_the_pose_guider_read_their_pictures_so_too():
     square = photo(700, 700)
     assert torch.equal(clip_pixels(square[None]), clip_pixels(by_width_first(square, (224, 224))[None]))
+    for height, width in ((1101, 750), (750, 1101), (300, 224)):   # the middle of what is not square
+        tall = by_width_first(photo(height, width), (224 * height // width, 224) if height > width else (
+            224, 224 * width // height))
+        top, left = (tall.shape[0] - 224) // 2, (tall.shape[1] - 224) // 2
+        middle = tall[top:top + 224, left:left + 224].copy()
+        assert torch.equal(clip_pixels(photo(height, width)[None]), clip_pixels(middle[None]))
     y, x = np.mgrid[:1101, :750]
     iuv = IUV(((x // 40 + y // 60) % 25).astype(np.uint8), (x / 750).astype(np.float32), (y / 1101).astype(np.float32))
     expected = by_width_first(iuv.to_picture("v,u,part"), (512, 512))

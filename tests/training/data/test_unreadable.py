@@ -15,6 +15,7 @@ from training.data.latents import PhotoPosteriors
 from training.data.pairs import Pairs
 from training.data.unreadable import UnreadablePhoto, readable, taken
 from training.engine.loop import UNREADABLE, StepBatches
+from training.engine.shares import WHOLE
 
 PEOPLE = 6
 
@@ -47,7 +48,7 @@ def colours(batch):
 
 
 def test_a_draw_that_meets_a_cut_photo_is_the_next_pair_and_the_others_stay(pairs):
-    batches = StepBatches(pairs.batch, 7, 0, 8, 0, 5)
+    batches = StepBatches(pairs.batch, 7, WHOLE, 8, 0, 5)
     before = [colours(batches[k]) for k in range(5)]
     cut(pairs, 2, 3, 5)
     instead = {2: 4, 3: 4, 5: 0}   # modulo the number of pairs
@@ -81,7 +82,7 @@ def test_latents_of_a_cut_photo_are_named_and_never_drawn(pairs, tmp_path, monke
     pairs.posteriors = PhotoPosteriors(pairs.train, config, torch.device("cpu"))
     said = capsys.readouterr()
     assert "3.png cannot be read" in said.out + said.err
-    batches = StepBatches(pairs.batch, 7, 0, 40, 0, 1)
+    batches = StepBatches(pairs.batch, 7, WHOLE, 40, 0, 1)
     batch = batches[0]
     levels = (batch["target_latents"].mean((1, 2, 3)) * 127.5 + 127.5).div(40).round().long()
     assert set(levels.tolist()) == {0, 1, 2, 4, 5} and torch.isfinite(batch["target_latents"]).all()

@@ -15,6 +15,7 @@ from torch import nn
 
 from training.engine.config import TrainConfig
 from training.engine.loop import StepBatches, learning_rate, precision, run
+from training.engine.shares import WHOLE
 
 
 class Interrupted(Exception):
@@ -331,15 +332,15 @@ def test_a_batch_that_does_not_divide_is_refused(tmp_path):
         run(config(tmp_path, accumulate=3), LineTask)
 
 
-def test_batches_depend_on_seed_rank_and_number_alone():
+def test_batches_depend_on_seed_and_number_alone():
     def batch(rng, size):
         return rng.integers(1 << 30, size=size).tolist()
 
-    late = StepBatches(batch, 3, 0, 5, first=6, passes=8)
-    assert len(late) == 2 and late[0] == StepBatches(batch, 3, 0, 5, first=0, passes=8)[6]
-    several = [StepBatches(batch, seed, rank, 5, 0, 8)[i] for seed in (3, 4) for rank in (0, 1) for i in (0, 1)]
-    assert len({tuple(values) for values in several}) == 8
-    assert len(StepBatches(batch, 3, 0, 5, first=9, passes=8)) == 0
+    late = StepBatches(batch, 3, WHOLE, 5, first=6, passes=8)
+    assert len(late) == 2 and late[0] == StepBatches(batch, 3, WHOLE, 5, first=0, passes=8)[6]
+    several = [StepBatches(batch, seed, WHOLE, 5, 0, 8)[i] for seed in (3, 4) for i in (0, 1)]
+    assert len({tuple(values) for values in several}) == 4
+    assert len(StepBatches(batch, 3, WHOLE, 5, first=9, passes=8)) == 0
 
 
 def test_the_linear_schedule_warms_up_holds_and_falls_to_zero():

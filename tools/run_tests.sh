@@ -11,13 +11,14 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONPATH=. HF_HUB_OFFLINE=1
 status=0 said=()
 
 run() {  # name, arguments of pytest
-  local name=$1 log
+  local name=$1 log cases
   shift
   log=$(mktemp)
   "$python" -m pytest -q -rs --durations=5 -p no:cacheprovider "$@" 2>&1 | tee "$log"
   local code=${PIPESTATUS[0]}
   [ "$code" = 0 ] || status=1
-  said+=("$name: $(grep -E '(passed|failed|error|skipped|no tests ran).* in ' "$log" | tail -n 1 | tr -d '=')")
+  cases=$(grep -E '^[0-9]+ property cases$' "$log" | tail -n 1)
+  said+=("$name: $(grep -E '(passed|failed|error|skipped|no tests ran).* in ' "$log" | tail -n 1 | tr -d '=')${cases:+, $cases}")
   rm -f "$log"
 }
 

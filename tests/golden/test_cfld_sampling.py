@@ -41,7 +41,7 @@ def test_injections_reach_the_unet_as_in_the_authors_copy(load_case, compare):
     unet = build_unet(info["config"], golden)
     method = CFLD(CFLDConfig(unet_widths=tuple(info["config"]["block_out_channels"][:3]), image_size=(64, 64), window=4,
                              swin_width=8, swin_depths=(1,) * 4, swin_heads=(2, 2, 4, 4),
-                             prompt_width=info["config"]["cross_attention_dim"]))
+                             prompt_width=info["config"]["cross_attention_dim"], decoder_heads=1))   # of any width
     assert {f"model.{name}" for name in method.trainable_unet_weights()} == set(info["config"]["trainable"])
     biases = {f"up.{n // 3}.{n % 3}": golden[f"in.block_{n}_cross_attn_q"] for n in range(3, 12)}
     maps = tuple(golden[f"in.pose_feature{n}"] for n in (1, 2, 3))

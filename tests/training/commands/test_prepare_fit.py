@@ -2,8 +2,6 @@
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
 import time
@@ -229,22 +227,35 @@ def content(folder: Path) -> dict:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_killed_at_random_moments_and_run_again_it_ends_with_the_same_bytes(album, tmp_path, capsys):
-    """In a process that forks after its imports, so that the kills fall into the work."""
+KILLED = """
+import os, random, shutil, signal, sys, time
+from training.prepare import main
+lasts, out, moments, kills = float(sys.argv[1]), sys.argv[-1], random.Random(0), 0
+while kills < 10:
+    child = os.fork()   # after the imports, so that the kills fall into the work
+    if not child:
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+        main(sys.argv[2:])
+        os._exit(0)
+    time.sleep(lasts * moments.random())
+    os.kill(child, signal.SIGKILL)
+    if os.waitpid(child, 0)[1] == signal.SIGKILL:
+        kills += 1
+    else:   # it had ended: from the start again
+        shutil.rmtree(out)
+print(kills, "kills")
+"""
+
+
+def test_killed_ten_times_at_random_moments_and_run_again_it_ends_with_the_same_bytes(album, tmp_path, capsys):
     Image.fromarray(np.full((512, 352, 4), 200, np.uint8)).save(album / "anna" / "4.png")   # one that is written anew
     (album / "anna" / "4.json").write_text((album / "anna" / "1.json").read_text())
     began = time.monotonic()
     assert run(capsys, "folder", "--root", album, "--out", tmp_path / "once")[0] == 0
     lasts = time.monotonic() - began
-    rng = random.Random(0)
-    waits = [str(lasts * (share + rng.uniform(-0.1, 0.1))) for share in (0.3, 0.6, 0.85)]
-    script = ("import os, sys, signal, time\nfrom training.prepare import main\nfor wait in sys.argv[1:4]:\n"
-              "    child = os.fork()\n    if not child:\n        sys.stdout = sys.stderr = open(os.devnull, 'w')\n"
-              "        main(sys.argv[4:])\n        os._exit(0)\n    time.sleep(float(wait))\n"
-              "    os.kill(child, signal.SIGKILL)\n    print(os.waitpid(child, 0)[1])\n")
-    done = subprocess.run([sys.executable, "-c", script, *waits, "folder", "--root", str(album), "--out",
-                           str(tmp_path / "often")], cwd=ROOT, text=True, capture_output=True, check=True)
-    assert str(int(signal.SIGKILL)) in done.stdout.split()
+    done = subprocess.run([sys.executable, "-c", KILLED, str(lasts), "folder", "--root", str(album), "--out",
+                           str(tmp_path / "often")], cwd=ROOT, text=True, capture_output=True, check=True, timeout=300)
+    assert "10 kills" in done.stdout
     part = tmp_path / "often" / "train_highres" / "anna__4.png.0a1b2c3d.part"
     part.parent.mkdir(parents=True, exist_ok=True)
     part.write_bytes(b"half")   # as a kill at the worst moment leaves it

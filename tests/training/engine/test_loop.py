@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import os
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +221,22 @@ def test_what_is_learned_may_not_change_when_a_run_goes_on(tmp_path, capsys):
     for state in (tmp_path / "line").glob("state-*"):   # of an earlier version, which kept no settings
         (state / "config.json").unlink()
     run(config(tmp_path, lr=0.1, images=124), LineTask)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_machine_that_is_taken_away_costs_no_step(tmp_path, number):
+    class Taken(LineTask):
+        def batch(self, rng, size):
+            if self.model.training and self.batches == 6:   # in the seventh step: away from any state
+                os.kill(os.getpid(), number)
+            return super().batch(rng, size)
+
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit, match=f"{number.name}: stopped after 28 images, whose state is saved below"):
+        run(config(tmp_path / "taken"), Taken)
+    assert states(tmp_path / "taken")[-1] == "state-0000000028" and signal.getsignal(number) == before
+    resumed = run(config(tmp_path / "taken"), LineTask)
+    assert LineTask.made.batches == 13 and same(resumed, run(config(tmp_path / "whole"), LineTask))
 
 
 def test_states_are_saved_by_the_clock_too(tmp_path, monkeypatch):

@@ -2,9 +2,10 @@
 `python training/evaluate.py --generated DIR --targets DIR --size 256x176 --json F`.
 
 --protocol cfld, mcld, fpdm or standard: each reads and measures as that paper's code (training/evaluation/protocols.py).
-Pictures are paired by the papers' naming, or by --pairs FILE.csv. SSIM and PSNR need nothing; LPIPS and the papers' FID need
-networks (FID with --real, a folder of training pictures); faces need --faces, insightface's folder, and --sources for the
-comparison with the source. What cannot be had is left out and named, with page and folder, never replaced.
+Pictures are paired by the papers' naming, or by --pairs FILE.csv. SSIM and PSNR need nothing; LPIPS, the papers' FID and the
+standard FID and KID need networks, and the latter three --real, a folder of training pictures; faces need --faces, the
+folder of insightface, and --sources for the comparison with the source. What cannot be had is left out and named, with page
+and folder, never replaced.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from training.evaluation.networks import inception, lpips_network  # noqa: E402
 from training.evaluation.pairing import Pair, by_stem, listed_pairs, pairs  # noqa: E402
 from training.evaluation.protocols import PROTOCOLS  # noqa: E402
 from training.evaluation.report import markdown, write_pictures  # noqa: E402
+from training.evaluation.standard import Bytes, distances  # noqa: E402
 
 
 def batches(items: Sequence, size: int) -> Iterable[Sequence]:
@@ -64,11 +66,17 @@ def measure(files: Sequence[Pair], size: tuple[int, int], real: Path | None = No
     rules, left_out, rows, features = PROTOCOLS[protocol], [], [], []
     perceptual = had(lpips_network, "lpips", left_out, device)
     network = None
-    if not rules.papers_fid:
-        left_out.append("fid: the standard one is that of pytorch-fid or clean-fid, given the folders of generated and real "
-                        "pictures; their networks are not torchvision's")
-    elif real is None:
-        left_out.append("fid_papers: it needs --real, a folder of all training pictures")
+    photos = [] if real is None else list(by_stem(real).values())
+    standard: dict[str, float] = {}
+    if real is None:
+        name = "fid_papers" if rules.papers_fid else "fid, kid"
+        left_out.append(f"{name}: needs --real, a folder of all training pictures")
+    elif not rules.papers_fid:
+        try:
+            standard = distances(Bytes([pair.made for pair in files], rules.read_generated, size),
+                                 Bytes(photos, rules.read_target, size), device, batch)
+        except (ImportError, OSError) as error:
+            left_out.append(f"fid, kid: {error}")
     else:
         network = had(inception, "fid_papers", left_out, device)
     if faces is None:
@@ -90,9 +98,8 @@ def measure(files: Sequence[Pair], size: tuple[int, int], real: Path | None = No
             if network is not None:
                 features.append(network(inception_input(made)).cpu())
             bar.update(len(group))
-    result = summary(rows)
-    if network is not None and real is not None:
-        photos = list(by_stem(real).values())
+    result = summary(rows) | standard
+    if network is not None:
         truth = [network(inception_input(stacked(rules.read_target, group, size, device))).cpu()
                  for group in tqdm(list(batches(photos, batch)), unit="batch of real photos")]
         result["fid_papers"] = frechet_distance(torch.cat(truth), torch.cat(features))

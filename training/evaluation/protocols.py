@@ -5,7 +5,7 @@
 | cfld | tensor resize (bicubic, antialiased), truncated to 8 bit | Pillow's bicubic | psnr, ssim (window 51), ssim_256 (range of the prediction), lpips, fid_papers |
 | mcld | as cfld, whose evaluation it is | as cfld | and faces, by buffalo_s |
 | fpdm | Pillow's bicubic | Pillow's bicubic | as cfld, and l1, mae |
-| standard | Pillow's bicubic | Pillow's bicubic | psnr, ssim of Wang et al. 2004 (Gaussian window, range 1), lpips |
+| standard | Pillow's bicubic | Pillow's bicubic | psnr, ssim of Wang et al. 2004 (Gaussian window, range 1), lpips, fid and kid of torch-fidelity |
 
 QEN's paper says that it measures as CFLD's code does. CFLD resizes what its network made before it is saved; here it is read from
 8-bit files, which can differ by one level. FPDM's LPIPS leaves out a last batch that is not full; here all pictures count.
@@ -46,7 +46,7 @@ def range_of_prediction(generated: Tensor, target: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Protocol:
     """read_generated, read_target: (path, (height, width)) -> (1, 3, H, W). papers_fid: whether the FID is the papers'
-    (`pgpis_models.metrics`); the standard one needs networks of its own."""
+    (`pgpis_models.metrics`), not the standard one (standard.py)."""
     read_generated: Callable[[Path, tuple[int, int]], Tensor]
     read_target: Callable[[Path, tuple[int, int]], Tensor]
     measures: dict[str, Measure]

@@ -14,7 +14,8 @@ def markdown(result: dict, title: str) -> str:
              "| measure | mean | deviation | pictures |", "| --- | --- | --- | --- |"]
     for name, spread in result["spread"].items():
         lines.append(f"| {name} | {result[name]:.4f} | {spread:.4f} | {result['counted'][name]} |")
-    lines += [f"| {name} | {result[name]:.4f} | | |" for name in ("fid_papers",) if name in result]
+    lines += [f"| {name} | {result[name]:.4f} | | |" for name in ("fid_papers", "fid", "kid", "kid_deviation")
+              if name in result]
     for kind, count in result.get("without_face", {}).items():
         lines.append(f"| {kind} pictures without a face | {count} | | |")
     return "\n".join([*lines, *(f"\nLeft out: {reason}." for reason in result["left_out"]), ""])

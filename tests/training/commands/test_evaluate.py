@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from training.evaluate import main, measure
 from training.evaluation.pairing import Pair, by_stem, listed_pairs, pairs
 from training.evaluation.protocols import PROTOCOLS
+from training.evaluation.report import markdown
 
 GOLDEN = Path(os.environ.get("PGPIS_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
 SAMPLES = GOLDEN.parent / "samples" / "deepfashion"
@@ -84,7 +86,7 @@ def test_cfld_truncates_generated_pictures_and_fpdm_resizes_both_by_pillow(folde
     assert papers["mae"] == pytest.approx(np.abs(pillow - target).sum() / (pillow.sum() + target.sum()), abs=1e-7)
     gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1, "channel_axis": 2}
     assert result["ssim"] == pytest.approx(structural_similarity(target, pillow, **gaussian), abs=1e-6)
-    assert not {"ssim_256", "fid_papers"} & result.keys() and "pytorch-fid" in " ".join(result["left_out"])
+    assert not {"ssim_256", "fid_papers", "fid"} & result.keys() and "fid, kid: needs --real" in " ".join(result["left_out"])
 
 
 @pytest.mark.parametrize("size, expected", [
@@ -138,6 +140,31 @@ def test_networks_that_are_there_are_used(folders, monkeypatch):
     assert inception.seen == [(2, 3, 299, 299), (1, 3, 299, 299)] * 2 and result["fid_papers"] > 0
     same, _ = measure(pairs(folders[1], folders[1]), (80, 64), real=folders[1])
     assert same["fid_papers"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_standard_distances_are_torch_fidelitys_under_their_own_names(folders, tmp_path, monkeypatch):
+    """A stand-in of the package: it gets both sets as bytes; without it, or without its network, they are left out."""
+    def calculate_metrics(input1, input2, **settings):
+        assert settings["fid"] and settings["kid"] and settings["kid_subset_size"] == 3 and not settings["cuda"]
+        assert Path(settings["feature_extractor_weights_path"]).is_file() and input1[0].dtype == torch.uint8
+        means = [np.mean([one.float().mean() for one in (pictures[n] for n in range(len(pictures)))])
+                 for pictures in (input1, input2)]
+        return {"frechet_inception_distance": means[0], "kernel_inception_distance_mean": means[1],
+                "kernel_inception_distance_std": 0.5}
+
+    def standard():
+        return measure(pairs(*folders), (80, 64), real=folders[1], protocol="standard")[0]
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    assert "fid, kid: the package torch-fidelity is missing" in " ".join(standard()["left_out"])
+    monkeypatch.setitem(sys.modules, "torch_fidelity", SimpleNamespace(calculate_metrics=calculate_metrics))
+    missing = standard()
+    assert "fid" not in missing and sum("weights-inception-2015-12-05" in reason for reason in missing["left_out"]) == 1
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth").write_bytes(b"")
+    made, truth = (np.mean([picture.mean() for picture in arrays(folder)]) * 255 for folder in folders)
+    result = standard()
+    assert (result["fid"], result["kid"], result["kid_deviation"]) == (pytest.approx(made), pytest.approx(truth), 0.5)
+    assert "fid_papers" not in result and "| kid |" in markdown(result, "x") and "fid," not in " ".join(result["left_out"])
 
 
 def test_pairs_are_found_by_the_papers_names_and_by_a_csv(folders, tmp_path):

@@ -53,19 +53,19 @@ def convert(inputs: Sequence[str | Path], output: str | Path, *, all_unet: bool 
     layout) to which the other weights must be equal. dtype: of the stored tensors, as published when None. config,
     unet: for files of other sizes than the authors'. Raises ValueError when the files are not what they should be.
     """
-    conditioning, weights = _sort_out(inputs)
+    (first, conditioning), (second, weights) = _sort_out(inputs)
     layout = published_layout(config, unet)
     wrong = difference(layout.parameters | {key: shape for key, shape in layout.buffers.items() if key in conditioning},
                        shapes_of(conditioning))
     if wrong:
-        raise ValueError(f"the conditioning model does not fit CFLD: {wrong}")
+        raise ValueError(f"{first}: the conditioning model does not fit CFLD: {wrong}")
     wrong = difference(layout.unet, shapes_of(weights))
     if wrong:
-        raise ValueError(f"the UNet does not fit Stable Diffusion 1.5: {wrong}")
-    integer = [key for key, value in (*conditioning.items(), *weights.items())
-               if key not in layout.buffers and not value.is_floating_point()]
-    if integer:
-        raise ValueError(f"{len(integer)} weights are not floating point numbers: {', '.join(integer[:10])}")
+        raise ValueError(f"{second}: the UNet does not fit Stable Diffusion 1.5: {wrong}")
+    for path, state in ((first, conditioning), (second, weights)):
+        integer = [key for key, value in state.items() if key not in layout.buffers and not value.is_floating_point()]
+        if integer:
+            raise ValueError(f"{path}: {len(integer)} weights are not floating point numbers: {', '.join(integer[:10])}")
     if base is not None:
         _compare_with_base(weights, Path(base), layout.trained_unet)
     stored = weights if all_unet else {key: weights[key] for key in layout.trained_unet}
@@ -75,8 +75,8 @@ def convert(inputs: Sequence[str | Path], output: str | Path, *, all_unet: bool 
             f"{Path(output).stat().st_size / 2 ** 20:.0f} MiB")
 
 
-def _sort_out(inputs: Sequence[str | Path]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(conditioning model, UNet without `model.`) from the two files, told apart by their keys."""
+def _sort_out(inputs: Sequence[str | Path]) -> tuple[tuple[Path, dict[str, Tensor]], tuple[Path, dict[str, Tensor]]]:
+    """File and weights of the conditioning model, and of the UNet without `model.`, told apart by their keys."""
     if len(inputs) != 2:
         raise ValueError(f"{len(inputs)} input files; expected two, pytorch_model.bin and pytorch_model_1.bin")
     found: dict[str, tuple[Path, dict[str, Tensor]]] = {}
@@ -93,7 +93,7 @@ def _sort_out(inputs: Sequence[str | Path]) -> tuple[dict[str, Tensor], dict[str
             raise ValueError(f"{found[kind][0]} and {path} both are a {kind}; expected one conditioning model "
                              "(pytorch_model.bin) and one UNet (pytorch_model_1.bin)")
         found[kind] = (path, state)
-    return found["conditioning model"][1], found["UNet"][1]
+    return found["conditioning model"], found["UNet"]
 
 
 def _compare_with_base(weights: Mapping[str, Tensor], base: Path, trained: Sequence[str]) -> None:

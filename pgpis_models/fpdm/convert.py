@@ -93,7 +93,10 @@ def convert(inputs: Sequence[str | Path], output: str | Path, *, dtype: torch.dt
         raise ValueError(f"{len(inputs)} input files; expected one .ckpt, of stage 1 or of stage 2")
     path = Path(inputs[0])
     read = read_weights(path) if is_safetensors(path) else plain_names(read_torch_file(path, lightning=True), path)
-    state = without_aliases(read)
+    try:
+        state = without_aliases(read)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if any(key.startswith("unet.") for key in state):
         config = config if pose_canvas is None else replace(config, pose_canvas=checked_size(pose_canvas, "pose_canvas"))
         method, sizes, names = "fpdm", config, published_names(config)

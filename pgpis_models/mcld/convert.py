@@ -46,14 +46,16 @@ def convert(inputs: Sequence[str | Path], output: str | Path, *, dtype: torch.dt
     tensors, as published when None. step: training step to note. config: for files of other sizes than the authors'.
     Raises FileNotFoundError, and ValueError when the files are not what they should be.
     """
-    states, layout = _sort_out(_files(inputs)), published_layout(config)
+    found, layout = _sort_out(_files(inputs)), published_layout(config)
+    states = {kind: state for kind, (_, state) in found.items()}
     for kind in KINDS:
         wrong = difference(layout[kind], shapes_of(states[kind]))
         if wrong:
-            raise ValueError(f"what was taken for {kind} does not fit MCLD: {wrong}")
+            raise ValueError(f"{found[kind][0]}, taken for {kind}, does not fit MCLD: {wrong}")
         integer = [key for key, value in states[kind].items() if not value.is_floating_point()]
         if integer:
-            raise ValueError(f"{kind}: {len(integer)} weights are not floating point numbers: {', '.join(integer[:10])}")
+            raise ValueError(f"{found[kind][0]}, taken for {kind}: {len(integer)} weights are not floating point numbers: "
+                             f"{', '.join(integer[:10])}")
     method = {f"{part}.{key}": value for kind, part in PARTS.items() for key, value in states[kind].items()}
     unet = {}
     for key, value in states[DENOISING].items():
@@ -81,8 +83,8 @@ def _files(inputs: Sequence[str | Path]) -> list[Path]:
     return [Path(path) for path in inputs]
 
 
-def _sort_out(paths: Sequence[Path]) -> dict[str, dict[str, Tensor]]:
-    """Kind -> state dict, told apart by their keys."""
+def _sort_out(paths: Sequence[Path]) -> dict[str, tuple[Path, dict[str, Tensor]]]:
+    """Kind -> file and state dict, told apart by their keys."""
     found: dict[str, tuple[Path, dict[str, Tensor]]] = {}
     for path in paths:
         state = read_weights(path)
@@ -94,7 +96,7 @@ def _sort_out(paths: Sequence[Path]) -> dict[str, dict[str, Tensor]]:
             raise ValueError(f"{found[kind][0]} and {path} both look like {kind}; expected one file of each: "
                              f"{', '.join(KINDS)}")
         found[kind] = (path, state)
-    return {kind: found[kind][1] for kind in KINDS}
+    return {kind: found[kind] for kind in KINDS}
 
 
 def _kind(state: Mapping[str, Tensor]) -> str | None:

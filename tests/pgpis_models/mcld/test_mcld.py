@@ -318,10 +318,10 @@ def test_files_that_do_not_fit_are_refused(published, tmp_path, capsys):
         convert(published[:3], output, config=TINY)
     with pytest.raises(ValueError, match="both look like pose_guider.pth"):
         convert([denoising, guider, guider, face], output, config=TINY)
-    with pytest.raises(ValueError, match="denoising_unet.pth does not fit MCLD: .*instead of"):
+    with pytest.raises(ValueError, match="denoising_unet.pth, does not fit MCLD: .*instead of"):
         convert(published, output)  # sizes of the authors'
     changed(reference, lambda s: (s.pop("conv_in.bias"), s.update({"conv_out.bias": torch.zeros(4)})))
-    with pytest.raises(ValueError, match="reference_unet.pth does not fit MCLD: 1 keys missing: conv_in.bias; 1 keys "
+    with pytest.raises(ValueError, match="reference_unet.pth, does not fit MCLD: 1 keys missing: conv_in.bias; 1 keys "
                                          "unexpected: conv_out.bias"):
         convert(published, output, config=TINY)
     torch.save({"a": torch.zeros(1)}, reference)

@@ -130,6 +130,8 @@ class FaceEmbedding(io.ComfyNode):
                              "checkpoint that brings a face encoder (the demo's) and the pictures' DensePose. Connect both, "
                              f"or choose one of {', '.join(MODELS)}")
         densepose = checked_densepose(densepose)
+        if len(densepose) == 1:   # several results in one pose
+            densepose *= len(photos)
         return _result(own_faces(method, photos, densepose).vectors, photos, [head_box(iuv) for iuv in densepose], 1.0)
 
 

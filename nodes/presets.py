@@ -58,8 +58,9 @@ class LoadPreset(io.ComfyNode):
                         "converted once. What is missing is listed at once, with where to get it and where to put it.",
             inputs=[io.Combo.Input("preset", options=list(PRESETS), default=next(iter(PRESETS)),   # pages: web/presets.js
                                    **extra(pgpis_pages={name: pages(name) for name in PRESETS}), tooltip="The demo's "
-                                   "methods come with the pack and run on a CPU; the others make photos and need "
-                                   "downloads."),
+                                   "methods draw mannequins and run on a CPU; their files are in a clone of the pack, not "
+                                   "in the registry's archive. The others make photos and need downloads. The button below "
+                                   "opens the pages."),
                     io.Combo.Input("base_model", options=[ANY_BASE, *_base_files()], default=ANY_BASE, optional=True,
                                    tooltip="Which base to take where there are several that fit, such as a finetune of "
                                    "SD1.5; (find one) takes the newest.")],

@@ -35,9 +35,10 @@ class PoseScore(io.ComfyNode):
                         "detector. Of several results the best one comes out, by pose or by the likeness of its face, so "
                         "that the best of N is one node.",
             inputs=[PoseKeypointType.Input("wanted", tooltip="The pose that was asked for: one, or one per result."),
-                    PoseKeypointType.Input("found", tooltip="The poses found in the results, one frame per result; of "
-                                           "several people the one nearest to the wanted pose counts. Canvases of another "
-                                           "size are stretched to the wanted pose's."),
+                    PoseKeypointType.Input("found", optional=True, tooltip="The poses found in the results, one frame per "
+                                           "result; of several people the one nearest to the wanted pose counts. Canvases "
+                                           "of another size are stretched to the wanted pose's. Needed, but to choose by "
+                                           "face."),
                     io.Image.Input("image", optional=True, tooltip="The results, one per frame of found. Without them there "
                                    "is no best picture, and the overlay is on black."),
                     FaceEmbedsType.Input("face", optional=True, tooltip="Face of the person from the photo: one, or one per "
@@ -61,9 +62,13 @@ class PoseScore(io.ComfyNode):
                                       "and the cosine of the faces where given.")])
 
     @classmethod
-    def execute(cls, wanted, found, choose_by, image=None, face=None, result_face=None, person=-1) -> io.NodeOutput:
+    def execute(cls, wanted, found=None, choose_by=BY_POSE, image=None, face=None, result_face=None,
+                person=-1) -> io.NodeOutput:
         goals = shown_poses(wanted, person)
-        people = _people(found)
+        if found is None and choose_by == BY_POSE:
+            raise ValueError(f"choose_by is {BY_POSE!r} but found came empty; expected the POSE_KEYPOINT of the results. "
+                             f"Connect Extract Pose, or choose by {BY_FACE!r}")
+        people = [[]] if found is None else _people(found)
         pictures = None if image is None else pixels(image, "the IMAGE")
         counts = {"wanted poses": len(goals), "found poses": len(people)}
         count = matching(**counts | ({} if pictures is None else {"pictures": len(pictures)}))
@@ -77,6 +82,10 @@ class PoseScore(io.ComfyNode):
         value = float(cosines[index]) if choose_by == BY_FACE else scores[index].oks
         best = ExecutionBlocker("Pose Score's output best is empty, since nothing is connected to its image; connect the "
                                 "results") if pictures is None else torch.from_numpy(pictures[index:index + 1]).float() / 255
+        if found is None:
+            empty = ExecutionBlocker("Pose Score's output overlay is empty, since nothing is connected to its found; "
+                                     "connect Extract Pose of the results")
+            return io.NodeOutput(best, empty, value, index, table([], cosines))
         grounds = [np.zeros((*goal.canvas, 3), np.uint8) for goal in goals] if pictures is None else pictures
         if len({ground.shape for ground in grounds}) > 1:
             grounds = [np.zeros((*goals[0].canvas, 3), np.uint8)] * count   # one batch, one size
@@ -105,14 +114,18 @@ def _cosines(face, result_face, count: int, choose_by: str) -> np.ndarray | None
 
 
 def table(scores: list[Score], cosines: np.ndarray | None) -> str:
-    """One line per result, tab separated, under a header."""
-    lines = [HEADER + ("" if cosines is None else "\tface")]
-    for number, one in enumerate(scores):
+    """One line per result, tab separated, under a header; without scores that of the faces alone."""
+    rows = [[column] for column in (HEADER if scores else "result").split("\t")]
+    for number in range(len(scores) or len(cosines)):
+        rows[0].append(str(number))
+    for one in scores:
         distance = "-" if math.isnan(one.distance) else f"{one.distance:.2f}"
-        missing = ", ".join(one.missing) or "-"
-        line = f"{number}\t{one.oks:.4f}\t{one.pck_near:.4f}\t{one.pck_far:.4f}\t{distance}\t{missing}"
-        lines.append(line + ("" if cosines is None else f"\t{cosines[number]:.4f}"))
-    return "\n".join(lines)
+        values = (f"{one.oks:.4f}", f"{one.pck_near:.4f}", f"{one.pck_far:.4f}", distance, ", ".join(one.missing) or "-")
+        for row, value in zip(rows[1:], values, strict=True):
+            row.append(value)
+    if cosines is not None:
+        rows.append(["face", *(f"{one:.4f}" for one in cosines)])
+    return "\n".join("\t".join(line) for line in zip(*rows, strict=True))
 
 
 NODES = [PoseScore]

@@ -104,6 +104,9 @@ def test_the_best_of_several_comes_out_by_pose_or_by_face(host, two):
     best, _, value, index, table = node.execute(to_pose_keypoint(first), found, "face", image=results, face=faces[0],
                                                 result_face=faces[1]).result
     assert index == 2 and value == 1 and torch.allclose(best, results[2:], atol=0.01) and table.endswith("1.0000")
+    alone = node.execute(to_pose_keypoint(first), None, "face", image=results, face=faces[0], result_face=faces[1]).result
+    assert alone[3] == 2 and torch.equal(alone[0], best) and "connected to its found" in alone[1].message
+    assert alone[4].splitlines() == ["result\tface", "0\t0.0000", "1\t0.0000", "2\t1.0000"]
 
 
 def test_what_is_missing_or_does_not_match_is_said(host, two):
@@ -111,6 +114,8 @@ def test_what_is_missing_or_does_not_match_is_said(host, two):
     node = host.pack("nodes.scoring").PoseScore
     with pytest.raises(ValueError, match="Connect Face Embedding"):
         node.execute(to_pose_keypoint(first), to_pose_keypoint(second), "face")
+    with pytest.raises(ValueError, match="found came empty"):
+        node.execute(to_pose_keypoint(first))
     with pytest.raises(ValueError, match="2 wanted poses and 3 found poses"):
         node.execute(to_pose_keypoint([first] * 2), to_pose_keypoint([second] * 3), "pose")
     blocked = node.execute(to_pose_keypoint(first), to_pose_keypoint(second), "pose").result[0]

@@ -26,6 +26,7 @@ from pgpis_models.poses.tween import between as between_poses
 POSES = library(Path(__file__).resolve().parents[3] / "web" / "pose_library" / "poses.json")
 CANVAS = (480, 640)
 FRAMES = 22
+FRESH = range(1000, 1200)   # sequences that no weight of the tracking was chosen on; those below 200 were
 BONES = ((2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (11, 12), (12, 13))
 
 
@@ -80,7 +81,7 @@ def crossing(seed: int) -> tuple[list[dict], list[int | None], int]:
 
 def test_of_200_crossings_the_person_changes_in_two_percent_at_most_and_each_change_is_reported():
     changed, silent, lost, flags = 0, [], 0, 0
-    for seed in range(200):
+    for seed in FRESH:
         frames, truth, first = crossing(seed)
         track = follow(frames, first)
         wrong = [n for n, (a, b) in enumerate(zip(track.chosen, truth, strict=True))
@@ -91,8 +92,9 @@ def test_of_200_crossings_the_person_changes_in_two_percent_at_most_and_each_cha
             changed += 1
             if not any(number <= wrong[0] for number in track.unsure):
                 silent.append(seed)
-    assert changed <= 4 and silent == []   # 2 %
-    assert lost < 0.02 * 200 * FRAMES and flags < 0.5 * 200 * FRAMES
+    print(f"changed in {changed} of {len(FRESH)}, lost in {lost} frames, unsure in {flags} of {len(FRESH) * FRAMES}")
+    assert changed <= 0.02 * len(FRESH) and silent == []
+    assert lost < 0.02 * len(FRESH) * FRAMES and flags < 0.5 * len(FRESH) * FRAMES
 
 
 def test_the_largest_or_the_first_of_each_frame_is_not_the_same_person():

@@ -26,7 +26,8 @@ REFERENCE_SPAN = "pgpis_reference"  # where attn1's patch tells attn1's replacem
 class Call:
     """One UNet call: its rows (R, ...) in x's order, the (height, width) of its latents, and what was served.
 
-    reference_rows: for self-reference, the indices of rows that see it; None when all do. control: the residuals of control
+    reference_rows: for self-reference, the indices of rows that see it; None when all do. reference_parts: of how many equal
+    parts its tokens are. control: the residuals of control
     networks as the host has them.
     visited, served: (attn1 | attn2, site) whose attention needed our replacement, and those where it ran.
     """
@@ -35,6 +36,7 @@ class Call:
     latent: tuple[int, int]
     reference_rows: list[int] | None = None
     control: dict | None = None
+    reference_parts: int = 1
     visited: set[tuple[str, str]] = field(default_factory=set)
     served: set[tuple[str, str]] = field(default_factory=set)
 
@@ -61,17 +63,20 @@ def replace_context(hidden: Tensor, context: Tensor, value: Tensor, extra_option
 def append_reference(hidden: Tensor, context: Tensor, value: Tensor, extra_options: dict) -> tuple[Tensor, ...]:
     """attn1 patch: reference tokens behind the block's own, before projection.
 
-    Rows that must not see them lose them again in `SelfAttention`, after projection.
+    Rows that must not see them lose them again in `SelfAttention`, after projection. Of several parts, which weigh as one
+    together, each weighs less where the block's own tokens come as often: exact, and without a mask, which another pack's
+    attention would not take.
     """
     call, site = call_of(extra_options), SITE_BY_HOST.get(tuple(extra_options.get("block", ())))
     tokens = None if call is None or site is None else call.rows.get(f"self_reference.{site.name}")
     if tokens is None:
         return hidden, context, value
     call.visited.add(("attn1", site.name))
-    tokens = tokens.to(context.dtype)
-    extra_options[REFERENCE_SPAN] = (context.shape[1], context.shape[1] + tokens.shape[1])
-    keys = torch.cat([context, tokens], 1)
-    return hidden, keys, keys if value is context else torch.cat([value, tokens], 1)
+    tokens, own = tokens.to(context.dtype), [context] * call.reference_parts
+    length = call.reference_parts * context.shape[1]
+    extra_options[REFERENCE_SPAN] = (length, length + tokens.shape[1])
+    keys = torch.cat([*own, tokens], 1)
+    return hidden, keys, keys if value is context else torch.cat([*[value] * call.reference_parts, tokens], 1)
 
 
 class Replacement:

@@ -137,7 +137,7 @@ def _run_unet(executor: Callable, x: Tensor, timesteps: Tensor, context: Tensor 
     passport, size = ours.pop("passport"), (x.shape[-2], x.shape[-1])
     check_origin(passport.origin, options)
     check_aspect(size, passport)
-    call = Call(fitted_rows(ours, size), size, _reference_rows(ours), control)
+    call = Call(fitted_rows(ours, size), size, _reference_rows(ours), control, _reference_parts(ours))
     out = executor(x, timesteps, context, y, control, {**options, KEY: call}, **kwargs)
     _check_served(call, options)
     return out
@@ -159,6 +159,11 @@ def _reference_rows(rows: dict[str, Tensor]) -> list[int] | None:
     if on is None or bool(on.all()):
         return None
     return on.nonzero().flatten().tolist()
+
+
+def _reference_parts(rows: dict[str, Tensor]) -> int:
+    on = rows.get("self_reference_on")
+    return 1 if on is None else max(int(on.max()), 1)
 
 
 def _add_to_input_block(h: Tensor, transformer_options: dict) -> Tensor:

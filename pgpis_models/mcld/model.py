@@ -38,7 +38,8 @@ class Appearance:
     image, texture: (B, 1, X) CLIP tokens I and A (config.image_tokens of them where the checkpoint brings encoders of its
     own); A is zero when the texture was left out. face: (B, 16, X) tokens F.
     reference: site -> (B, HW', C) features of the reference network; empty when the texture was left out. face_weight:
-    lambda of the face branch; 0 leaves it out, and no work is done for it.
+    lambda of the face branch; 0 leaves it out, and no work is done for it. reference_parts: of how many equal parts the
+    features are (`joining`), as of `Injections.self_reference_parts`.
     """
 
     image: Tensor
@@ -46,12 +47,14 @@ class Appearance:
     face: Tensor
     reference: Mapping[str, Tensor] = field(default_factory=dict)
     face_weight: float = FACE_WEIGHT
+    reference_parts: int = 1
 
     def with_pose(self, pose: Tensor) -> Encoded:
         """Joins the map of `encode_pose`; either batch may be 1. Raises ValueError for other differing numbers."""
         features = next(iter(self.reference.values()), self.texture)
         _common_batch(sources=self.image, textures=self.texture, faces=self.face, references=features, poses=pose)
-        return Encoded(self.image, self.texture, self.face, self.reference, self.face_weight, pose=pose)
+        return Encoded(self.image, self.texture, self.face, self.reference, self.face_weight, self.reference_parts,
+                       pose=pose)
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,12 @@ class MCLD(nn.Module):
         _common_batch(sources=image, textures=texture, faces=tokens, **given)
         features = {}
         if texture_latent is not None:
-            features = self._reference_features(image, texture_latent, reference)
+            features = self.reference_features(image, texture_latent, reference)
         return Appearance(image, texture, tokens, features)
 
-    def _reference_features(self, image: Tensor, latent: Tensor, reference: ReferenceNetwork | None) -> dict[str, Tensor]:
+    def reference_features(self, image: Tensor, latent: Tensor, reference: ReferenceNetwork | None) -> dict[str, Tensor]:
+        """What the reference network makes of texture latents (B, 4, h, w), beside tokens I (B, N, X) of the photo: site ->
+        (B, HW', C). Either batch may be 1. Raises ValueError as `encode_appearance`."""
         if reference is None:
             raise ValueError("a texture latent came without a reference network to read it; give reference= (for diffusers "
                              "`ReferenceWriter(method.reference())`), or leave both out")
@@ -170,8 +175,8 @@ class MCLD(nn.Module):
 
     def null_injections(self, encoded: Encoded) -> Injections:
         """The unconditional row: zero tokens everywhere, the face's too, no reference features; the pose stays."""
-        zero = torch.zeros_like(encoded.image[:1])
-        return self._injections(zero, zero, torch.zeros_like(encoded.face[:1]), replace(encoded, reference={}))
+        image, texture, face = (torch.zeros_like(each[:1]) for each in (encoded.image, encoded.texture, encoded.face))
+        return self._injections(image, texture, face, replace(encoded, reference={}))
 
     def _injections(self, image: Tensor, texture: Tensor, face: Tensor, encoded: Encoded) -> Injections:
         """Tokens (B or 1, N, X) to the stages, by config.aggregation; the rest as it is encoded."""
@@ -186,7 +191,8 @@ class MCLD(nn.Module):
             context = everywhere(image)
         else:
             context = everywhere(torch.cat([both, face], dim=1) if config.use_face else both)
-        return Injections(context=context, extra_attention=branch, self_reference=encoded.reference, stem=encoded.pose)
+        return Injections(context=context, extra_attention=branch, self_reference=encoded.reference, stem=encoded.pose,
+                          self_reference_parts=encoded.reference_parts)
 
     def _face_branch(self, tokens: Tensor, weight: float) -> dict[str, ExtraAttention]:
         if weight == 0:

@@ -8,19 +8,20 @@ from torch import Tensor
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, count: Tensor | None = None,
-           upcast: bool = False) -> Tensor:
+           upcast: bool = False, bias: Tensor | None = None) -> Tensor:
     """softmax(Q K^T / sqrt(d)) V on projected tokens.
 
     query (R, L, D), key and value (R, N, D), heads divides D; count (R,) int64: only the first `count` keys of a
-    row are seen. upcast: in float32 whatever the tensors' type and the autocast around (Stable Diffusion 2.1, whose
-    attention weights overflow in half precision). Returns (R, L, D) of the query's type.
+    row are seen. bias (R, N): added to the logits of a row's keys, in place of a count. upcast: in float32 whatever the
+    tensors' type and the autocast around (Stable Diffusion 2.1, whose attention weights overflow in half precision).
+    Returns (R, L, D) of the query's type.
     """
     if upcast:
         with torch.autocast(query.device.type, enabled=False):
-            return attend(query.float(), key.float(), value.float(), heads, count).to(query.dtype)
+            return attend(query.float(), key.float(), value.float(), heads, count, bias=bias).to(query.dtype)
     rows, length, width = query.shape
     q, k, v = (t.view(rows, -1, heads, width // heads).transpose(1, 2) for t in (query, key, value))
-    mask = None
+    mask = None if bias is None else bias[:, None, None, :].to(query.dtype)
     if count is not None:
         mask = (torch.arange(key.shape[1], device=key.device) < count[:, None])[:, None, None, :]  # (R, 1, 1, N)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -57,23 +58,32 @@ def self_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, refere
                    reference_value: Tensor, on: Tensor, upcast: bool = False) -> Tensor:
     """Self-attention whose rows with `on` also see reference tokens; the other rows see only their own.
 
-    query, key, value (R, HW, D); reference_* (R, HW', D); on (R,) int64; upcast: see `attend`. On the CPU rows are split, so
-    that nothing is computed in vain; elsewhere reference keys are masked, since a split would wait for the device. Zero keys
-    would still take weight in the softmax. Returns (R, HW, D).
+    query, key, value (R, HW, D); reference_* (R, HW', D); on (R,) int64: 0, or of how many parts the reference tokens are,
+    each of which weighs that much less (the logarithm of a weight in the softmax is an addition to the logit); upcast: see
+    `attend`. On the CPU rows are split, so that nothing is computed in vain; elsewhere reference keys are masked, since a
+    split would wait for the device. Zero keys would still take weight in the softmax. Returns (R, HW, D).
     """
     if on.device.type != "cpu":
-        count = key.shape[1] + on * reference_key.shape[1]
-        keys, values = torch.cat([key, reference_key], 1), torch.cat([value, reference_value], 1)
-        return attend(query, keys, values, heads, count, upcast)
+        return _with_reference(query, key, value, heads, reference_key, reference_value, on, upcast)
     extended = on.bool()
     if bool(extended.all()):
-        return attend(query, torch.cat([key, reference_key], 1), torch.cat([value, reference_value], 1), heads,
-                      upcast=upcast)
+        return _with_reference(query, key, value, heads, reference_key, reference_value, on, upcast)
     out = torch.empty_like(query)
     plain = ~extended
     out[plain] = attend(query[plain], key[plain], value[plain], heads, upcast=upcast)
     if bool(extended.any()):
-        keys = torch.cat([key[extended], reference_key[extended]], 1)
-        values = torch.cat([value[extended], reference_value[extended]], 1)
-        out[extended] = attend(query[extended], keys, values, heads, upcast=upcast)
+        rows = (each[extended] for each in (query, key, value, reference_key, reference_value, on))
+        query, key, value, reference_key, reference_value, on = rows
+        out[extended] = _with_reference(query, key, value, heads, reference_key, reference_value, on, upcast)
     return out
+
+
+def _with_reference(query: Tensor, key: Tensor, value: Tensor, heads: int, reference_key: Tensor, reference_value: Tensor,
+                    on: Tensor, upcast: bool) -> Tensor:
+    """Arguments of `self_attention`, all rows in one call."""
+    keys, values = torch.cat([key, reference_key], 1), torch.cat([value, reference_value], 1)
+    if on.device.type == "cpu" and bool((on == 1).all()):
+        return attend(query, keys, values, heads, upcast=upcast)
+    weight = torch.where(on > 0, -on.clamp_min(1).float().log(), -torch.inf)[:, None]   # (R, 1)
+    bias = torch.cat([torch.zeros_like(weight).expand(-1, key.shape[1]), weight.expand(-1, reference_key.shape[1])], 1)
+    return attend(query, keys, values, heads, upcast=upcast, bias=bias)

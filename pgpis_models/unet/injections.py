@@ -58,6 +58,8 @@ class Injections:
     extra_attention: site -> ExtraAttention, added to the result of that cross-attention.
     query_bias: site -> (B, HW, C), added to the projected cross-attention query, before the heads are split.
     self_reference: site -> (B, HW', C), appended to keys and values of self-attention before their projection.
+    self_reference_parts: of how many equal parts (photos of one person) those tokens are; together they weigh in the softmax
+        as one part would, so that a part that comes twice changes nothing.
     stem: (B, C, H, W), added to the output of conv_in.
     down_residuals: up to four of (B, C, h, w), added at the end of down block i before its downsampler.
     time_embedding: (B, D), added to the timestep embedding.
@@ -68,6 +70,7 @@ class Injections:
     extra_attention: Mapping[str, ExtraAttention] = field(default_factory=dict)
     query_bias: Mapping[str, Tensor] = field(default_factory=dict)
     self_reference: Mapping[str, Tensor] = field(default_factory=dict)
+    self_reference_parts: int = 1
     stem: Tensor | None = None
     down_residuals: tuple[Tensor, ...] = ()
     time_embedding: Tensor | None = None
@@ -80,6 +83,8 @@ class Injections:
             unknown = [key for key in getattr(self, name) if key not in SITES]
             if unknown:
                 raise ValueError(f"{name} names {unknown}; expected sites of {tuple(SITES)}")
+        if self.self_reference_parts < 1:
+            raise ValueError(f"self_reference_parts is {self.self_reference_parts}; expected 1 or more")
         if len(self.down_residuals) > 4:
             raise ValueError(f"down_residuals has {len(self.down_residuals)} maps; a UNet has four down blocks")
 
@@ -153,7 +158,8 @@ class Rows:
 
     Names: `context.<site|stage>` (B, N, C) and, where terms differ in N, `context_count.<...>` (B,) int64;
     `query_bias.<site>`; `extra_k.<site>`, `extra_v.<site>` (B, N, D) and `extra_scale.<site>` (B, 1, 1);
-    `self_reference.<site>` and `self_reference_on` (B,) int64; `stem`; `down_residual.<i>`; `time_embedding`;
+    `self_reference.<site>` and `self_reference_on` (B,) int64, of how many parts they are, 0 where they are not seen;
+    `stem`; `down_residual.<i>`; `time_embedding`;
     `control.<input>` and `control_on` (B,) int64. `control` is the network itself, shared by all terms.
     """
 
@@ -213,7 +219,7 @@ def _flatten(term: Injections, batch: int) -> dict[str, Tensor]:
                                                  device=extra.tokens.device)
     for site, tokens in term.self_reference.items():
         rows[f"self_reference.{site}"] = tokens
-        rows["self_reference_on"] = torch.ones(batch, dtype=torch.int64, device=tokens.device)
+        rows["self_reference_on"] = torch.full((batch,), term.self_reference_parts, dtype=torch.int64, device=tokens.device)
     if term.stem is not None:
         rows["stem"] = term.stem
     for index, residual in enumerate(term.down_residuals):

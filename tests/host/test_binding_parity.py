@@ -83,6 +83,8 @@ def terms_of(field, pack, tiny, batch=B):
             s: noise(g, batch, tokens[s], width[s], scale=2.0) for s in ups}},
         "self_reference everywhere": lambda k: {"context": plain, "self_reference": {
             s: noise(g, batch, tokens[s], width[s], scale=2.0) for s in sites}},
+        "self_reference of two": lambda k: {"context": plain, "self_reference_parts": 2 - k % 2, "self_reference": {
+            s: noise(g, batch, 2 * tokens[s], width[s], scale=2.0) for s in sites} if k else {}},
         "stem": lambda k: {"context": plain, "stem": None if k == 0 else noise(g, batch, tiny.width, h, w)},
         "down_residuals": lambda k: {"context": plain, "down_residuals": () if k == 0 else tuple(
             noise(g, batch, tiny.widths[n], *grid(n)) for n in range(4))},
@@ -93,7 +95,7 @@ def terms_of(field, pack, tiny, batch=B):
     }
     if field == "nothing":
         return [i.Injections(context=plain) for _ in range(3)]
-    chosen = [name for name in all_fields if not name.startswith("context") and name != "self_reference everywhere"] \
+    chosen = [name for name in all_fields if not name.startswith(("context", "self_reference "))] \
         if field == "all together" else [field]
     result = []
     for k in range(3):
@@ -107,7 +109,8 @@ def terms_of(field, pack, tiny, batch=B):
 
 
 FIELDS = ["context", "context per stage", "context per site", "token counts", "extra_attention", "query_bias",
-          "self_reference", "self_reference everywhere", "stem", "down_residuals", "time_embedding", "control",
+          "self_reference", "self_reference everywhere", "self_reference of two", "stem", "down_residuals", "time_embedding",
+          "control",
           pytest.param("all together", marks=pytest.mark.hosts)]
 
 

@@ -1,4 +1,4 @@
-"""Picture metrics, as the pose-transfer papers compute them (CFLD, FPDM and MCLD specs: authors' code, which agree).
+"""Picture metrics, as the pose-transfer papers compute them (the authors' code of CFLD, FPDM and MCLD, which agree).
 
 Pictures are (B, 3, H, W) float tensors in [0, 1]; every metric gives one float64 number per picture unless it says
 otherwise, and works in float64 throughout. No scikit-image: the same numbers come from two separable filters.

@@ -155,8 +155,8 @@ def test_full_size_training_does_not_import_the_demo_world(folder):
 
 
 def test_no_files_import_each_other_in_a_circle():
-    graph = {name: {other for other in imports(path) if other in modules() and other != name}
-             for name, path in modules().items()}
+    known = modules() | {module_name(path): path for path in files("benchmarks", "tools")}
+    graph = {name: {other for other in known if other != name and other in imports(path)} for name, path in known.items()}
     while leaves := [name for name, needed in graph.items() if not needed & graph.keys()]:
         for name in leaves:
             del graph[name]
@@ -175,6 +175,12 @@ def test_no_file_is_longer_than_350_lines():
     lengths = {str(path): len((ROOT / path).read_text(encoding="utf-8").splitlines())
                for path in (*files(*PACKAGES, "benchmarks", "tools"), Path("__init__.py"))}
     assert {path: count for path, count in lengths.items() if count > LINES and path not in SCHEMA_TABLES} == {}
+
+
+def test_the_map_has_every_folder():
+    said = set(re.findall(r"`([a-z_/]+?)/?`", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
+    folders = {parent for path in files(*PACKAGES) for parent in path.parents if parent != Path(".")}
+    assert [str(path) for path in sorted(folders) if not {str(path), path.name} & said] == []
 
 
 def test_every_folder_says_in_one_sentence_what_may_live_in_it():

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tools.words.schemas import inputs_of  # noqa: E402
 from tools.words.types import TYPES  # noqa: E402
 
 LANGUAGES = ("zh", "ja", "ko")
@@ -37,12 +38,6 @@ PLAIN = NUMBERS | {"STRING": "text", "BOOLEAN": "on or off", "COMBO": "choice"} 
 
 
 # --- what the schemas say -----------------------------------------------------------------------------------
-
-def inputs_of(info: dict) -> dict[str, tuple[str | list, dict, bool]]:
-    """A node's entry of /object_info -> input name -> (type, options, whether it is optional), in order."""
-    return {name: (*[*spec, {}][:2], group == "optional") for group in ("required", "optional")
-            for name, spec in info["input"].get(group, {}).items()}
-
 
 def outputs_of(info: dict) -> list[tuple[str, str, str]]:
     """(name, type, tooltip) of each output."""

@@ -86,15 +86,6 @@ def pose_text(name: str) -> str:
     return json.dumps({"canvas_width": SIZE[1], "canvas_height": SIZE[0], "people": [{"pose_keypoints_2d": joints}]})
 
 
-def pose_row(name: str, frame: tuple[int, int] = (256, 176)) -> str:
-    """The same as a row of a DeepFashion annotation file: name, y of 18 joints, x of 18 joints, -1 where not seen."""
-    from pgpis_models.poses.keypoints import Keypoints
-    person = drawn(name)
-    pose = Keypoints(person.keypoints, person.detected, SIZE).scaled_to(frame)
-    xy = np.where(pose.present[:, None], np.trunc(pose.xy), -1).astype(int)
-    return f"{Path(name).stem}.jpg: {xy[:, 1].tolist()}: {xy[:, 0].tolist()}"
-
-
 # --- pictures of graphs and results -------------------------------------------------------------------------
 
 @contextmanager

@@ -18,7 +18,6 @@ from .skeleton import LOWER_ARM, SHANK, THIGH, TORSO_RINGS, UPPER_ARM, Bone, Bui
 TORSO, HEAD = 0, 1
 R_ARM, L_ARM, R_LEG, L_LEG = (2, 3, 4), (5, 6, 7), (8, 9, 10), (11, 12, 13)  # upper, lower, hand or foot
 SKIRT = 14  # one surface that shows the charts of both thighs
-SEGMENTS = 15
 
 ARM_CAP, LEG_CAP, ANKLE_RUN = 0.025, 0.036, 0.012   # how far limbs go on before their first and behind their last joint
 FOOT_SPAN = (-0.042, 0.100)

@@ -13,9 +13,6 @@ from torch import Tensor
 from ..noise.schedule import NoiseSchedule
 
 FACE_PARTS = (23, 24)     # DensePose parts of the head, right and left
-NOISE_OFFSET = 0.05       # standard deviation of the shared part of the training noise
-SNR_GAMMA = 5.0
-SAMPLING_STEPS = 20       # DDIM, eta 0, trailing timesteps: `trailing_timesteps(20)` is 999, 949, ..., 49
 
 
 def training_schedule() -> NoiseSchedule:
@@ -28,11 +25,11 @@ def sampling_schedule() -> NoiseSchedule:
     return NoiseSchedule("linear", zero_terminal_snr=True, prediction="v_prediction")
 
 
-def offset_noise(noise: Tensor, shift: Tensor | None = None, strength: float = NOISE_OFFSET) -> Tensor:
+def offset_noise(noise: Tensor, shift: Tensor | None = None, strength: float = 0.05) -> Tensor:
     """Training noise with one constant per picture and channel added, so that overall brightness is learnt too.
 
-    noise (B, C, H, W), standard normal; shift (B, C, 1, 1), standard normal, drawn here when None. Returns noise +
-    strength * shift, whose variance is a little above 1, as in the authors' code.
+    noise (B, C, H, W), standard normal; shift (B, C, 1, 1), standard normal, drawn here when None; strength: its standard
+    deviation. Returns noise + strength * shift, whose variance is a little above 1, as in the authors' code.
     """
     if shift is None:
         shift = torch.randn(*noise.shape[:2], *(1,) * (noise.ndim - 2), device=noise.device, dtype=noise.dtype)
@@ -65,7 +62,7 @@ def parts_of_pose(pose: Tensor) -> Tensor:
     return (pose[:, 2].float() * 255).round().long()
 
 
-def min_snr_weights(schedule: NoiseSchedule, t: Tensor, gamma: float = SNR_GAMMA) -> Tensor:
+def min_snr_weights(schedule: NoiseSchedule, t: Tensor, gamma: float = 5.0) -> Tensor:
     """Loss weight per timestep (Hang et al. 2023, in the form for velocity): min(snr + 1, gamma) / (snr + 1).
 
     t (B,) int64 -> (B,) float32 in (0, 1]; 1 at zero SNR. Raises ValueError for gamma not above 0.
@@ -77,7 +74,7 @@ def min_snr_weights(schedule: NoiseSchedule, t: Tensor, gamma: float = SNR_GAMMA
 
 
 def mcld_loss(prediction: Tensor, target: Tensor, t: Tensor, schedule: NoiseSchedule, face: Tensor | None = None,
-              gamma: float = SNR_GAMMA) -> Tensor:
+              gamma: float = 5.0) -> Tensor:
     """The training loss, a scalar: mean over the batch of min-SNR weight * (mean(e) + mean(e * face)).
 
     prediction, target (B, C, h, w): velocities, e their squared difference; t (B,); face (B, 1, h, w) bool or None.

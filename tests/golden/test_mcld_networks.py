@@ -12,7 +12,6 @@ from torch import nn
 
 from pgpis_models.mcld.config import MCLDConfig
 from pgpis_models.mcld.loss import (
-    SNR_GAMMA,
     face_mask,
     mcld_loss,
     min_snr_weights,
@@ -34,6 +33,7 @@ from pgpis_models.unet.diffusers_binding import DiffusersBinding
 from pgpis_models.unet.injections import ExtraAttention, Injections, harmonise
 from pgpis_models.unet.sites import SITES
 from training.data.deepfashion import picture_tensor
+from training.engine.config import MCLDTrainConfig
 from training.evaluation.faces import similarity
 
 
@@ -297,7 +297,7 @@ def test_the_loss_equals_the_authors(load_case, compare):
     as_pose = torch.stack([torch.zeros(golden["in.part_index"].shape)] * 2 + [golden["in.part_index"] / 255], 1)
     assert torch.equal(mask, face_mask(parts_of_pose(as_pose), prediction.shape[-2:]))
     ours = {"out.face_mask": mask.byte(), "out.mse_loss_weights": min_snr_weights(schedule, t)}
-    assert SNR_GAMMA in info["gammas"]
+    assert MCLDTrainConfig().snr_gamma in info["gammas"]
     for gamma in info["gammas"]:
         ours[f"out.loss_gamma{gamma}"] = mcld_loss(prediction, target, t, schedule, mask, gamma).reshape(1)
     compare(ours, golden, {"out.face_mask": 0, "out.mse_loss_weights": 1e-6, "out.loss_*": 1e-6})

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from tools.node_words import inputs_of
+from tools.words.schemas import inputs_of
 
 WIDTH, GAP, QUALITY = 760, 60, 70    # pixels of a picture; canvas units between columns; of the WebP
 LEAST_WIDTH = 250                    # canvas units of a node

@@ -25,10 +25,15 @@ def person_choice(person: int) -> int | str:
     return "largest" if person < 0 else person
 
 
-def shown_poses(pose, person: int, empty: str = "error") -> list[Keypoints]:
+def shown_poses(pose, person: int, empty: str = "error", whole: bool = False) -> list[Keypoints]:
     """POSE_KEYPOINT -> the pose of the `person` widget in every frame. empty: what a frame is that does not show that
-    person, as of `from_pose_keypoint` and `on_canvas`."""
-    return on_canvas(from_pose_keypoint(pose, person_choice(person), empty=empty), empty)
+    person, as of `from_pose_keypoint` and `on_canvas`. whole: with hands and face, for methods that draw them."""
+    return on_canvas(from_pose_keypoint(pose, person_choice(person), empty=empty, whole=whole), empty)
+
+
+def draws_hands(method: Method) -> bool:
+    """Whether a checkpoint was trained on poses with hands and face."""
+    return getattr(method.checkpoint.method.config, "whole", False)
 
 
 def encoded_pairs(method: Method, source: torch.Tensor, poses: Sequence[Keypoints], mask: torch.Tensor | None = None,

@@ -17,7 +17,7 @@ from ..pgpis_models.framing.proportions import PROPORTIONS
 from ..pgpis_models.poses.files import on_canvas
 from ..pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
 from ..pgpis_models.poses.keypoints import Keypoints
-from .embedding import person_choice
+from .embedding import draws_hands, person_choice
 from .inputs import checked_densepose, matching, pixels, rgb
 from .schema import ADVANCED, aliases
 from .types import DenseposeType, FrameType, Method, MethodType, PoseKeypointType
@@ -73,7 +73,8 @@ class FitPerson(io.ComfyNode):
                 padding=PADDINGS[0], movement=False, proportions=PROPORTIONS[0]) -> io.NodeOutput:
         photos = pixels(image, "the IMAGE")
         empty = "hold" if movement else "error"   # a frame of a movement without the person takes the pose before it
-        targets = None if target_pose is None else on_canvas(from_pose_keypoint(target_pose, empty=empty), empty)
+        targets = None if target_pose is None else on_canvas(
+            from_pose_keypoint(target_pose, empty=empty, whole=draws_hands(method)), empty)
         iuvs = None if target_densepose is None else checked_densepose(target_densepose)
         fits = fitted(photos, layout_of(method.checkpoint.method.config), pose=pose, densepose=densepose, mask=mask,
                       targets=targets, target_denseposes=iuvs, person=person, padding=padding, together=movement,
@@ -132,7 +133,8 @@ def framed_inputs(method: Method, image, *, pose=None, densepose=None, source_po
     image, source_pose, source_densepose, mask: of the person's photo(s), of any size. pose, densepose: the targets, on
     canvases of their own. person: which of each frame of `pose`. Raises ValueError as `fitted` does.
     """
-    targets = None if pose is None else on_canvas(from_pose_keypoint(pose, person_choice(person)))
+    targets = None if pose is None else on_canvas(
+        from_pose_keypoint(pose, person_choice(person), whole=draws_hands(method)))
     iuvs = None if densepose is None else checked_densepose(densepose)
     fits = fitted(pixels(image, "the IMAGE"), layout_of(method.checkpoint.method.config), pose=source_pose,
                   densepose=source_densepose, mask=mask, targets=targets, target_denseposes=iuvs, proportions=proportions)

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
 
-from ..pgpis_models.fpdm.drawing import draw_batch
 from ..pgpis_models.fpdm.inputs import embed_photos
 from ..pgpis_models.fpdm.model import FPDM
+from ..pgpis_models.fpdm.pictures import draw_poses
 from ..pgpis_models.poses.formats import EMPTY
 from .embedding import PERSON_TOOLTIP, encoded_pairs, shown_poses
 from .inputs import matched, matching, rgb
@@ -55,7 +55,7 @@ class FusionEmbedding(io.ComfyNode):
         if not isinstance(module, FPDM):
             raise ValueError(f"the checkpoint is {method.name}; FPDM Fusion Embedding expects one of method fpdm. Load "
                              "another file, or use the embedding node of that method")
-        poses, near = shown_poses(pose, person, empty_frames), torch.zeros(0)
+        poses, near = shown_poses(pose, person, empty_frames, module.config.whole), torch.zeros(0)
         pictures = None
         if target is not None:
             count = matching(sources=len(rgb(source, "the source IMAGE")), poses=len(poses))
@@ -66,7 +66,7 @@ class FusionEmbedding(io.ComfyNode):
             with torch.no_grad():
                 near = F.cosine_similarity(fusion, on_cpu(embed_photos(module.fusion, pictures * 2 - 1, method.load())),
                                            dim=-1)
-        drawn = torch.from_numpy(draw_batch(poses, module.config.pose_canvas)).float() / 255
+        drawn = torch.from_numpy(draw_poses(poses, module.config.pose_canvas, module.config.fusion)).float() / 255
         return io.NodeOutput(cond, float(near.mean()) if len(near) else 0.0,
                              "\n".join(f"{value:.4f}" for value in near.tolist()), drawn)
 

@@ -15,7 +15,7 @@ from ..pgpis_models.mcld.config import FACE_WEIGHT
 from ..pgpis_models.mcld.inputs import texture_maps
 from ..pgpis_models.pipeline import defaults_of
 from .applying import applied, around_inputs, outputs, span_inputs
-from .embedding import PERSON_TOOLTIP, encoded_pairs, shown_poses
+from .embedding import PERSON_TOOLTIP, draws_hands, encoded_pairs, shown_poses
 from .face import own_faces
 from .framing import framed_inputs
 from .inputs import checked_densepose, needed, pixels
@@ -126,7 +126,7 @@ def transferred(method: Method, image, given: Mapping[str, Any]) -> Cond:
         came = "a densepose but no pose" if given.get("densepose") is not None else "no pose"
         raise ValueError(f"{NODE} has {came}; {method.name} expects POSE_KEYPOINT at the input pose. Connect Load Pose, "
                          "Extract Pose or any node that gives POSE_KEYPOINT")
-    poses = shown_poses(given["pose"], given.get("person", -1))
+    poses = shown_poses(given["pose"], given.get("person", -1), whole=draws_hands(method))
     if name == "qen":
         return query_cond(method, image, poses, given.get("mask"), given.get("control_strength", 1.0))
     return encoded_pairs(method, image, poses)

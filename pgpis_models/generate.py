@@ -31,6 +31,7 @@ from .command import mcld, person, poses, qen, sequence
 from .command.flags import check_counts, read_weight
 from .command.output import STILL, check_ending, save
 from .pipeline import Generator
+from .poses.wholebody import POINTS
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -67,8 +68,9 @@ def run(options: argparse.Namespace) -> None:
     person.check_flags(options)
     check_counts(options, ("steps", "batch"))
     weights = dict(read_weight(item) for item in options.weight)
-    method = read_metadata(options.checkpoint).method
-    control, choice = qen.control_of(options, method), poses.choice_of(options, method)
+    meta = read_metadata(options.checkpoint)
+    method, whole = meta.method, (meta.config.get("fusion") or {}).get("points") == POINTS
+    control, choice = qen.control_of(options, method), poses.choice_of(options, method, whole)
     mcld.check_flags(options, method)
     if options.sequence:
         return sequence.run(options, method, choice, weights, control)

@@ -32,18 +32,21 @@ class Choice:
 
     canvas: (height, width) in pixels that a file refers to when it does not say. frame: number from 1, for a file of
     several. person: index from 0, else the largest. min_confidence: joints below are missing, else `MIN_CONFIDENCE`.
+    whole: with hands and face, for methods that draw them.
     """
 
     canvas: tuple[int, int] | None = None
     frame: int | None = None
     person: int | None = None
     min_confidence: float | None = None
+    whole: bool = False
 
     @property
     def reading(self) -> dict[str, Any]:
         """Arguments of `from_pose_keypoint`."""
         return {"person": "largest" if self.person is None else self.person,
-                "min_confidence": MIN_CONFIDENCE if self.min_confidence is None else self.min_confidence}
+                "min_confidence": MIN_CONFIDENCE if self.min_confidence is None else self.min_confidence,
+                "whole": self.whole}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -58,9 +61,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         f"confidence count as missing; default {MIN_CONFIDENCE}")
 
 
-def choice_of(options: argparse.Namespace, method: str) -> Choice:
-    """The flags that were given. Raises ValueError for numbers out of range, and for flags without a use: a frame of a
-    sequence, and all with MCLD."""
+def choice_of(options: argparse.Namespace, method: str, whole: bool = False) -> Choice:
+    """The flags that were given. whole: the checkpoint draws hands and face. Raises ValueError for numbers out of range, and
+    for flags without a use: a frame of a sequence, and all with MCLD."""
     if method == "mcld":
         refuse(options, FLAGS, "came with a checkpoint of mcld, whose poses are IUV pictures, which have one frame and one "
                "person. Leave them out")
@@ -72,7 +75,7 @@ def choice_of(options: argparse.Namespace, method: str) -> Choice:
             expected = f"{lowest} or more" if highest == math.inf else f"{lowest} to {highest}"
             raise ValueError(f"{given(options, [name])} is {value}; expected {expected}")
     return Choice(read_size(options.canvas, "--canvas") if options.canvas else None, options.frame, options.person,
-                  options.min_confidence)
+                  options.min_confidence, whole)
 
 
 # --- files --------------------------------------------------------------------------------------------------

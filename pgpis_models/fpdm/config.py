@@ -16,7 +16,8 @@ class FusionConfig:
     clip: the vision tower that source, pose picture and target photo share. swin: a Swin transformer in its place (the
     demo's; it learns faster from nothing). embed: width of its projected embeddings. projection, hidden: widths inside the
     combiner. dropout: of the combiner. crop: photos are cropped to the tower's size in the training of this stage, not
-    squashed.
+    squashed. points: of a pose that is drawn, in both stages: 18 joints, as of the published weights, or
+    133 with hands and face.
     """
 
     clip: TowerSizes = field(default_factory=TowerSizes)
@@ -26,6 +27,16 @@ class FusionConfig:
     swin: SwinSizes | None = None
     dropout: float = 0.5
     crop: bool = True
+    points: int = 18
+
+    def __post_init__(self) -> None:
+        if self.points not in (18, 133):
+            raise ValueError(f"points is {self.points}; expected 18 (joints) or 133 (whole body)")
+
+    @property
+    def whole(self) -> bool:
+        """Whether poses are drawn with hands and face."""
+        return self.points == 133
 
     @property
     def image(self) -> tuple[int, int]:
@@ -91,6 +102,11 @@ class FPDMConfig:
     def latent_size(self) -> tuple[int, int]:
         """(height, width) of the latents and of the pose guider's map."""
         return self.image_size[0] // 8, self.image_size[1] // 8
+
+    @property
+    def whole(self) -> bool:
+        """Whether poses are drawn with hands and face: as stage 1 was trained."""
+        return self.fusion.whole
 
     @property
     def photo_size(self) -> tuple[int, int]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..poses.keypoints import Keypoints
-from .drawing import draw_batch
 from .fusion import FusionModel
 from .model import FPDM, Encoded, Source
+from .pictures import draw_poses
 from .pixels import clip_pixels, resized, source_pixels, unit_tensor
 
 
@@ -29,7 +29,7 @@ def encode_source(method: FPDM, sources: Tensor, device: torch.device) -> Source
 def encode_poses(method: FPDM, source: Source, poses: Sequence[Keypoints], device: torch.device) -> Encoded:
     """A Source with poses, drawn as in the training of stage 2: one source with B poses, B with one, or B with B."""
     config = method.config
-    pictures = draw_batch(poses, config.pose_canvas)
+    pictures = draw_poses(poses, config.pose_canvas, config.fusion)
     return method.encode(source, unit_tensor(pictures, config.image_size).to(device),
                          clip_pixels(pictures, config.fusion.image).to(device))
 

@@ -132,7 +132,7 @@ class Move:
 
     def pose(self, pose: Keypoints, canvas: tuple[int, int]) -> Keypoints:
         """A pose, on a canvas of its own."""
-        return Keypoints(pose.xy * self.scale + self.shift, pose.present, canvas)
+        return pose.moved(lambda xy: xy * self.scale + self.shift, canvas)
 
     def body(self, body: Body) -> Body:
         """A body."""

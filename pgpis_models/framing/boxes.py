@@ -74,7 +74,7 @@ class Frame:
         """A pose in pixels of the photo -> on the framed picture."""
         x0, y0, x1, y1 = self.box
         height, width = self.size
-        return Keypoints((pose.xy - (x0, y0)) * (width, height) / (x1 - x0, y1 - y0), pose.present, self.size)
+        return pose.moved(lambda xy: (xy - (x0, y0)) * (width, height) / (x1 - x0, y1 - y0), self.size)
 
     def map(self, values: np.ndarray, scale: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
         """Labels or a mask (H, W) of the photo, or of another picture that `scale` and `shift` bring onto it -> (*size),

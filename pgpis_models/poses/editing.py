@@ -66,7 +66,7 @@ def with_ratios(pose: Keypoints, ratios: dict[tuple[int, int], float], middle: f
             ancestor = PARENT[ancestor]   # ends at the neck, which is present
         ratio = ratios[parent, child] if ancestor == parent else middle
         xy[child] = xy[ancestor] + (pose.xy[child] - pose.xy[ancestor]) * ratio
-    return Keypoints(xy, pose.present, pose.canvas)
+    return pose.with_joints(xy)
 
 
 def edit(frames: list[dict], mirror: bool = False, scale: float = 1.0, shift: tuple[float, float] = (0.0, 0.0),

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..reading import read_json
 from .keypoints import Keypoints, checked_size
+from .wholebody import WholeBody, whole_body
 
 # BODY_25 has a middle hip at 8 and six foot joints at 19..24; the other 18 are ours in another order.
 BODY_25_TO_COCO_18 = (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)
@@ -42,7 +43,7 @@ class EmptyFrame(ValueError):
 
 
 def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: float = MIN_CONFIDENCE,
-                       empty: str = "error", names: Sequence[str] | None = None) -> list[Keypoints]:
+                       empty: str = "error", names: Sequence[str] | None = None, whole: bool = False) -> list[Keypoints]:
     """ComfyUI's POSE_KEYPOINT -> one Keypoints per frame.
 
     frames:         list of dicts with canvas_width, canvas_height and people; each person has pose_keypoints_2d, a list
@@ -56,6 +57,7 @@ def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: fl
                     where at least one frame has the person or the largest was asked for. Frames of another form are
                     errors always.
     names:          what errors call each frame, such as the file that it came from; "frame 3 of 5" when None.
+    whole:          people are `WholeBody`, with hands and face where the frame has them.
 
     Missing: confidence 0, below min_confidence or None; a coordinate that is None or not finite; x = y = -1.
     Units: a frame is in 0..1 when all its present coordinates are within +-2 (off-canvas joints are allowed to exceed
@@ -83,7 +85,7 @@ def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: fl
     names = [f"frame {number} of {len(frames)}" for number in range(1, len(frames) + 1)] if names is None else names
     for name, frame in zip(names, frames, strict=True):
         try:
-            poses.append(_read_frame(frame, name, person, min_confidence))
+            poses.append(_read_frame(frame, name, person, min_confidence, whole))
             seen = True
         except EmptyFrame as error:
             if empty == "error":
@@ -108,8 +110,9 @@ def _nobody(frame: dict) -> Keypoints:
     return Keypoints(np.zeros((18, 2)), np.zeros(18, dtype=bool), canvas)
 
 
-def people_of(frame, where: str = "the frame", min_confidence: float = MIN_CONFIDENCE) -> list[Keypoints]:
-    """All people of one POSE_KEYPOINT frame, in its order, some perhaps without a joint; units and errors as of
+def people_of(frame, where: str = "the frame", min_confidence: float = MIN_CONFIDENCE,
+              whole: bool = False) -> list[Keypoints]:
+    """All people of one POSE_KEYPOINT frame, in its order, some perhaps without a joint; whole, units and errors as of
     `from_pose_keypoint`."""
     if not isinstance(frame, dict):
         raise ValueError(f"POSE_KEYPOINT: {where} is {type(frame).__name__}; expected a dict with canvas_width, "
@@ -131,13 +134,15 @@ def people_of(frame, where: str = "the frame", min_confidence: float = MIN_CONFI
 
     bodies = [_read_body(one, f"person {i} of {where}", min_confidence) for i, one in enumerate(people)]
     coordinates = np.concatenate([xy[present] for xy, present in bodies] or [np.empty((0, 2))])
-    if len(coordinates) and np.abs(coordinates).max() <= NORMALISED_LIMIT:
-        bodies = [(xy * (width, height), present) for xy, present in bodies]
-    return [Keypoints(xy, present, (height, width)) for xy, present in bodies]
+    unit = (width, height) if len(coordinates) and np.abs(coordinates).max() <= NORMALISED_LIMIT else (1.0, 1.0)
+    found = [Keypoints(xy * unit, present, (height, width)) for xy, present in bodies]
+    if not whole:
+        return found
+    return [whole_body(body, one, unit, min_confidence) for body, one in zip(found, people, strict=True)]
 
 
-def _read_frame(frame, where: str, person: int | str, min_confidence: float) -> Keypoints:
-    found = people_of(frame, where, min_confidence)
+def _read_frame(frame, where: str, person: int | str, min_confidence: float, whole: bool) -> Keypoints:
+    found = people_of(frame, where, min_confidence, whole)
     if person == "largest":
         found = [keypoints for keypoints in found if keypoints.present.any()]
         if not found:
@@ -213,8 +218,8 @@ def _is_side(value) -> bool:
 def to_pose_keypoint(poses: Keypoints | Sequence[Keypoints]) -> list[dict]:
     """Keypoints -> ComfyUI's POSE_KEYPOINT, one frame with one person per pose, in pixels of its canvas.
 
-    Confidence is 1 for present and 0 for missing joints. Face (70) and hands (21 each) are written with confidence 0:
-    ComfyUI's drawing node needs the lists at full length, controlnet_aux skips joints of confidence 0.
+    Confidence is 1 for present and 0 for missing joints. Face (70) and hands (21 each) of what is no `WholeBody` are written
+    with confidence 0: ComfyUI's drawing node needs the lists at full length, controlnet_aux skips joints of confidence 0.
     """
     frames = []
     for pose in [poses] if isinstance(poses, Keypoints) else poses:
@@ -225,6 +230,8 @@ def to_pose_keypoint(poses: Keypoints | Sequence[Keypoints]) -> list[dict]:
             "hand_left_keypoints_2d": [0.0] * (21 * 3),
             "hand_right_keypoints_2d": [0.0] * (21 * 3),
         }
+        if isinstance(pose, WholeBody):
+            person |= pose.lists()
         frames.append({"people": [person], "canvas_height": pose.canvas[0], "canvas_width": pose.canvas[1]})
     return frames
 

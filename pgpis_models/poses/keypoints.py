@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,12 +70,19 @@ class Keypoints:
         seen = self.xy[self.present]
         return (*map(float, seen.min(0)), *map(float, seen.max(0)))
 
+    def moved(self, change: Callable[[np.ndarray], np.ndarray], canvas: tuple[int, int] | None = None) -> Keypoints:
+        """The pose with all its points moved alike, on the same canvas or another (H, W). change: (N, 2) pixels to others."""
+        return Keypoints(change(self.xy), self.present, canvas or self.canvas)
+
+    def with_joints(self, xy: np.ndarray) -> Keypoints:
+        """The same joints at other places, (18, 2) pixels of the canvas."""
+        return Keypoints(xy, self.present, self.canvas)
+
     def scaled_to(self, size: tuple[int, int]) -> Keypoints:
         """The same pose on a canvas of `size` = (H, W); the aspect ratio is not kept, as when a photo is squashed."""
         height, width = checked_size(size, "size")
         # Multiply first, then divide: x * W / 176 hits whole pixels exactly, which truncation in drawing depends on.
-        xy = self.xy * (width, height) / (self.canvas[1], self.canvas[0])
-        return Keypoints(xy, self.present, (height, width))
+        return self.moved(lambda xy: xy * (width, height) / (self.canvas[1], self.canvas[0]), (height, width))
 
     def mirrored(self) -> Keypoints:
         """The pose in a horizontally flipped picture: x -> W - 1 - x, left and right joints swapped."""
@@ -84,14 +92,14 @@ class Keypoints:
 
     def shifted(self, dx: float, dy: float) -> Keypoints:
         """Every joint moved by (dx, dy) pixels; the canvas stays."""
-        return Keypoints(self.xy + (dx, dy), self.present, self.canvas)
+        return self.moved(lambda xy: xy + (dx, dy))
 
     def scaled(self, factor: float, about: tuple[float, float] | None = None) -> Keypoints:
         """The person made `factor` times as large about the point `about` = (x, y), by default the middle of `bounds`;
         the canvas stays."""
         x0, y0, x1, y1 = self.bounds
         centre = np.array(about if about is not None else ((x0 + x1) / 2, (y0 + y1) / 2))
-        return Keypoints(centre + (self.xy - centre) * factor, self.present, self.canvas)
+        return self.moved(lambda xy: centre + (xy - centre) * factor)
 
 
 def read_size(text: str, name: str) -> tuple[int, int]:

@@ -9,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pgpis_models.fpdm.drawing import augmented, draw_batch, draw_fpdm, on_canvas
+from pgpis_models.fpdm.config import FusionConfig
+from pgpis_models.fpdm.drawing import augmented, draw_fpdm, on_canvas
+from pgpis_models.fpdm.pictures import draw_poses
 from pgpis_models.fpdm.pixels import clip_pixels, source_pixels, target_pixels, unit_tensor
 from pgpis_models.poses.drawing import LIMBS
 from pgpis_models.poses.padded_rows import FRAME, from_frame, load_fpdm_txt
@@ -71,7 +73,7 @@ def test_every_stored_picture_is_drawn_exactly(case, golden_dir):
         else:
             keypoints = poses[name]
         assert np.array_equal(draw_fpdm(keypoints, size_of(size)), picture(file)), file.name
-    batch = draw_batch(list(poses.values())[:3], (256, 176))
+    batch = draw_poses(list(poses.values())[:3], (256, 176), FusionConfig())
     assert np.array_equal(batch[2], draw_fpdm(poses[info["names"][2]], (256, 176)))
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pgpis_models.fpdm.config import FPDMConfig, FusionConfig
-from pgpis_models.fpdm.drawing import CANVAS, PHOTO_CANVAS, augmented, draw_fpdm, on_canvas
+from pgpis_models.fpdm.drawing import CANVAS, PHOTO_CANVAS, augmented, on_canvas
+from pgpis_models.fpdm.pictures import draw_poses
 from pgpis_models.fpdm.pixels import clip_pixels, resized, target_pixels
 from pgpis_models.parts.pixels import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from pgpis_models.poses.keypoints import Keypoints
@@ -82,7 +83,7 @@ class Pairs:
 def fusion_tensors(pairs: Sequence[Pair], config: FusionConfig, canvas: Sequence[int] = ()) -> dict[str, Tensor]:
     """Stage 1: source, pose and target (B, 3, H, W) for the shared tower. canvas: (height, width) of the drawing, that of
     the authors' photos when empty. Photos are cropped where the config says so, pose pictures always squashed."""
-    drawn = [draw_fpdm(pair.pose, tuple(canvas) or PHOTO_CANVAS) for pair in pairs]
+    drawn = draw_poses([pair.pose for pair in pairs], tuple(canvas) or PHOTO_CANVAS, config)
     return {"source": clip_pixels([pair.source for pair in pairs], config.image, crop=config.crop),
             "pose": clip_pixels(drawn, config.image),
             "target": clip_pixels([pair.target for pair in pairs], config.image, crop=config.crop)}
@@ -103,7 +104,7 @@ def diffusion_bytes(pairs: Sequence[Pair], config: FPDMConfig, low: np.ndarray |
     """
     read = [config.photo_size if low is None or not low[n] else low_size for n in range(len(pairs))]
     photos = [resized(pair.source, size) for pair, size in zip(pairs, read, strict=True)]
-    drawn = [draw_fpdm(pair.pose, config.pose_canvas) for pair in pairs]
+    drawn = draw_poses([pair.pose for pair in pairs], config.pose_canvas, config.fusion)
     return {"source": _stacked(photos, config.source_size), "clip_source": _stacked(photos, config.fusion.image),
             "pose": _stacked(drawn, config.image_size), "clip_pose": _stacked(drawn, config.fusion.image)}
 
@@ -128,11 +129,11 @@ class Normalised(nn.Module):
 
 
 def varied(pair: Pair | None, settings: FPDMSettings, rng: np.random.Generator,
-           canvas: Sequence[int] = CANVAS) -> Pair | None:
+           canvas: Sequence[int] = CANVAS, points: int = 18) -> Pair | None:
     """A training pair of stage 2 (FPDM's authors' code): noise on every joint, and some pairs mirrored, photos and pose
-    alike. The pose comes back on the canvas (height, width), to be drawn there. None, another process's pair, takes the same
-    numbers."""
-    noise = settings.joint_noise * rng.standard_normal((18, 2)) if settings.joint_noise else None
+    alike. The pose comes back on the canvas (height, width), to be drawn there. points: of the poses, 18 or 133. None, another
+    process's pair, takes the same numbers."""
+    noise = settings.joint_noise * rng.standard_normal((points, 2)) if settings.joint_noise else None
     flip = bool(rng.random() < settings.flip)
     if pair is None:
         return None

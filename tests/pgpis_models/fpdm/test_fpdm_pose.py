@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgpis_models.fpdm.drawing import augmented, draw_batch, draw_fpdm, on_canvas
+from pgpis_models.fpdm.config import FusionConfig
+from pgpis_models.fpdm.drawing import augmented, draw_fpdm, on_canvas
+from pgpis_models.fpdm.pictures import draw_poses
 from pgpis_models.fpdm.pixels import clip_pixels, unit_tensor
-from pgpis_models.poses.formats import from_pose_keypoint
+from pgpis_models.fpdm.whole_drawing import LIMBS, draw_whole
+from pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
 from pgpis_models.poses.keypoints import MIRROR, Keypoints
 from pgpis_models.poses.padded_rows import parse_fpdm_txt
-from pgpis_models.poses.wholebody import load_wholebody, wholebody_to_pose_keypoint
+from pgpis_models.poses.wholebody import MIRROR_POINTS, WholeBody, load_wholebody, wholebody_to_pose_keypoint
 
 
 def standing(canvas=(256, 176)) -> Keypoints:
@@ -43,7 +46,7 @@ def test_poses_on_other_canvases_are_scaled_to_the_one_drawn_on():
     small, large = standing(), standing((1024, 704))
     apart = np.abs(draw_fpdm(small).astype(int) - draw_fpdm(large)).max(2) > 0
     assert draw_fpdm(large).any() and apart.mean() < 0.01  # rounding of the scale only
-    batch = draw_batch([small, large], (64, 48))
+    batch = draw_poses([small, large], (64, 48), FusionConfig())
     assert batch.shape == (2, 64, 48, 3) and batch[0].any() and batch[1].any()
     far = Keypoints(standing().xy + 1e6, np.ones(18, bool), (256, 176))
     assert not draw_fpdm(far).any()
@@ -122,7 +125,7 @@ def test_pictures_become_tensors_in_their_ranges():
     with pytest.raises(ValueError, match="float64.*expected uint8"):
         unit_tensor([picture / 255.0], (64, 48))
     with pytest.raises(ValueError, match="no poses"):
-        draw_batch([])
+        draw_poses([], (64, 48), FusionConfig())
 
 
 # --- whole-body points --------------------------------------------------------------------------------------
@@ -163,3 +166,54 @@ def test_other_numbers_of_whole_body_points_are_refused(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="objects.npy"):
         load_wholebody(tmp_path / "objects.npy", (260, 210))
+
+
+def test_whole_bodies_move_and_mirror_with_hands_and_face():
+    [frame] = wholebody_to_pose_keypoint(people(1), (260, 210))
+    [pose] = from_pose_keypoint([frame], whole=True)
+    assert pose.seen.sum() == 133 - 6 - 1 and not pose.seen[9] and not pose.seen[17:23].any()   # feet are not in the frame
+    assert np.allclose(pose.points[112:], people(1)[0, 112:]) and np.array_equal(pose.xy, from_pose_keypoint([frame])[0].xy)
+    again = from_pose_keypoint(to_pose_keypoint(pose), whole=True)[0]
+    assert np.allclose(again.points, pose.points) and np.array_equal(again.seen, pose.seen)
+    shares = {"canvas_width": 420, "canvas_height": 520, "people": [
+        {key: [value / (210, 260, 1)[n % 3] for n, value in enumerate(values)] for key, values in person.items()}
+        for person in frame["people"]]}
+    assert np.allclose(from_pose_keypoint([shares], whole=True)[0].points, pose.scaled_to((520, 420)).points)
+    turned = pose.mirrored()
+    assert np.allclose(turned.points[91:112, 0], 209 - pose.points[112:, 0])
+    assert np.allclose(turned.mirrored().points, pose.points) and sorted(MIRROR_POINTS) == list(range(133))
+    full = WholeBody.of(people(2)[1], np.ones(133, bool), (260, 210))
+    flipped = augmented(full, flip=True)
+    assert np.allclose(flipped.points, np.stack([210 - full.points[list(MIRROR_POINTS), 0],
+                                                 full.points[list(MIRROR_POINTS), 1]], 1))
+    assert np.allclose(flipped.xy[1], flipped.points[[5, 6]].mean(0))   # the neck, between the shoulders
+    noise = np.zeros((133, 2))
+    noise[100] = -1e4
+    assert augmented(full, noise).seen.sum() == 132
+    raised = pose.with_joints(pose.xy + np.eye(18)[4][:, None] * (3, -5))   # the right wrist alone
+    assert np.allclose(raised.points[112:] - pose.points[112:], (3, -5)) and np.allclose(raised.points[23:112],
+                                                                                          pose.points[23:112])
+
+
+def test_hands_and_face_are_drawn_for_checkpoints_that_saw_them():
+    """Every disc that nothing covers has its own colour, of the authors' generator; of 18 joints the body alone is drawn."""
+    grid = np.stack(np.meshgrid(np.arange(12) * 40 + 20, np.arange(12) * 40 + 20), -1).reshape(-1, 2)[:133].astype(float)
+    lone = WholeBody.of(grid, np.arange(133) % 60 == 12, (480, 480))    # no two of these are joined
+    np.random.seed(777)
+    colours = np.random.choice(np.arange(256), 399).reshape(133, 3)[:, ::-1]
+    picture = draw_whole(lone, (480, 480))
+    for index in np.flatnonzero(lone.seen):
+        x, y = grid[index].astype(int)
+        assert np.array_equal(picture[y, x], colours[index]) and np.array_equal(picture[y, x + 2], colours[index])
+    assert (picture.any(2).sum() == 13 * lone.seen.sum())   # discs of radius 2
+    assert len(LIMBS) == 120 and len({limb[:2] for limb in LIMBS}) == 117   # three of the chin are there twice
+    hands = [limb[:2] for limb in LIMBS if min(limb[:2]) >= 91]
+    assert len(hands) == 40 and {point for limb in hands for point in limb} == set(range(91, 133))
+    [frame] = wholebody_to_pose_keypoint(people(1), (260, 210))
+    [whole], [body] = from_pose_keypoint([frame], whole=True), from_pose_keypoint([frame])
+    config = FusionConfig(points=133)
+    with_hands, without = (draw_poses([pose], (260, 210), config)[0] for pose in (whole, body))
+    assert with_hands.any(2).sum() > 3 * without.any(2).sum() > 0
+    assert np.array_equal(draw_poses([whole], (260, 210), FusionConfig())[0], draw_fpdm(body, (260, 210)))
+    with pytest.raises(ValueError, match="points is 21; expected 18"):
+        FusionConfig(points=21)

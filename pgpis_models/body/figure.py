@@ -63,9 +63,9 @@ def build_figure(build: Build, skeleton: Skeleton, cut: Cut) -> Mesh:
     grids = Grids()
     _torso(grids, build, skeleton)
     add_head(grids, HEAD, build, skeleton, cut.hair)
-    for bones, segments, medial in ((skeleton.arms[0], R_ARM, 1), (skeleton.arms[1], L_ARM, -1)):
+    for bones, segments, medial, bends in zip(skeleton.arms, (R_ARM, L_ARM), (1, -1), skeleton.hands, strict=True):
         _arm(grids, bones, segments, build, cut)
-        hand(grids, segments[2], bones[1], medial, build.limbs)
+        hand(grids, segments[2], bones[1], medial, build.limbs, bends)
     for bones, frame, segments in ((skeleton.legs[0], skeleton.feet[0], R_LEG), (skeleton.legs[1], skeleton.feet[1], L_LEG)):
         _leg(grids, bones, segments, skeleton.pelvis, build, cut)
         foot(grids, segments[2], bones[1].end, frame, build.limbs)

@@ -24,6 +24,10 @@ TORSO_RINGS = (-0.078, -0.070, -0.055, -0.035, -0.010, 0.015, 0.040, 0.065, 0.09
                0.243, 0.257, 0.268, 0.277, 0.285, 0.294, 0.304)   # heights of the spine's stations above the hip line
 
 
+Bends = tuple[float, float, float, float, float]   # radians that each finger's tip is turned by, thumb to little finger
+RELAXED: Bends = (0.75,) * 5
+
+
 @dataclass(frozen=True)
 class Build:
     """Body measures, each a factor on the average of 1."""
@@ -113,6 +117,7 @@ class Pose:
     seated: bool = False
     tip: float = 0.0   # of the whole body about its left axis, forwards: pi / 2 lies on its front
     roll: float = 0.0  # of the whole body towards its left
+    hands: tuple[Bends, Bends] = (RELAXED, RELAXED)   # right, left
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ class Skeleton:
     """pelvis, chest, head (3, 3) with columns (left, up, forward); spine: centres (R, 3) and frames (R, 3, 3) of the
     stations TORSO_RINGS; neck (3,): the joint below the head; arms: (upper, lower) per side, legs: (thigh, shank) per side,
     right first; feet (3, 3) per side, columns (left, up, toes); joints (18, 3) in OpenPose order; eyes (2, 3) right,
-    left."""
+    left; hands: how far their fingers bend, right first."""
 
     pelvis: np.ndarray
     chest: np.ndarray
@@ -145,6 +150,7 @@ class Skeleton:
     feet: tuple[np.ndarray, np.ndarray]
     joints: np.ndarray
     eyes: np.ndarray
+    hands: tuple[Bends, Bends] = (RELAXED, RELAXED)
 
 
 def unit(a: np.ndarray) -> np.ndarray:
@@ -212,7 +218,7 @@ def build_skeleton(build: Build, pose: Pose, lengths: Lengths | None = None) -> 
     eyes = np.array([on_head(neck, head, build.head, side * EYE_ANGLE, EYE_HEIGHT) for side in (-1, 1)])
     joints[14:16] = eyes
     joints[16:18] = [on_head(neck, head, build.head, side * math.radians(100), EAR_HEIGHT, 1.06) for side in (-1, 1)]
-    return Skeleton(pelvis, chest, head, spine, neck, arms, legs, feet, joints, eyes)
+    return Skeleton(pelvis, chest, head, spine, neck, arms, legs, feet, joints, eyes, pose.hands)
 
 
 def on_head(neck: np.ndarray, head: np.ndarray, scale: float, angle: float, height: float, out: float = 1.0) -> np.ndarray:

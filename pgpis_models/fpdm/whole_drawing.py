@@ -1,9 +1,9 @@
 """FPDM's picture of a whole-body pose, hands and face too, for sign language (RWTH-PHOENIX-Weather 2014T).
 
-The authors published a class for it (`ProcessingSignKeypoints`) and no weights: 133 discs, limbs between them, colours of a
-random generator of seed 777, blended as their 18 joints are. Its list of limbs has two slips, mended here: one entry holds
-three limbs of the mouth, and the little finger of the right hand lacks one. The width of limbs is not in it; here it is that of
-the discs.
+The authors published a class for it (`ProcessingSignKeypoints`) and no weights: 133 discs, limbs between them, colours of
+a random generator of seed 777, blended as their 18 joints are. Its list of limbs has two slips, mended here: one entry holds
+three limbs of the mouth, and the little finger of the right hand lacks one. The width of limbs is not in it; here it is that
+of the discs.
 """
 
 from __future__ import annotations

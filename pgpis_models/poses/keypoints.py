@@ -71,7 +71,7 @@ class Keypoints:
         return (*map(float, seen.min(0)), *map(float, seen.max(0)))
 
     def moved(self, change: Callable[[np.ndarray], np.ndarray], canvas: tuple[int, int] | None = None) -> Keypoints:
-        """The pose with all its points moved alike, on the same canvas or another (H, W). change: (N, 2) pixels to others."""
+        """The pose with all its points moved alike, on the same canvas or another (H, W). change: of (N, 2) pixels."""
         return Keypoints(change(self.xy), self.present, canvas or self.canvas)
 
     def with_joints(self, xy: np.ndarray) -> Keypoints:

@@ -93,13 +93,18 @@ def frame_person(points: np.ndarray, head: np.ndarray, skeleton: Skeleton, build
     return View(rotation, scale, -0.5 * width / scale - x, 0.5 * height / scale - y)
 
 
-def render(identity: Identity, pose: Pose, size: tuple[int, int] = (256, 192)) -> Rendering:
-    """Draw a person; size is (H, W)."""
-    height, width = size
+def placed(identity: Identity, pose: Pose, size: tuple[int, int]) -> tuple[Skeleton, Mesh, View]:
+    """A posed person before the camera of a picture of (H, W) pixels."""
     skeleton = build_skeleton(identity.build, pose)
     mesh = build_figure(identity.build, skeleton, identity.cut)
     head = mesh.points[mesh.triangles[mesh.segment == HEAD, 0]]
-    view = frame_person(mesh.points, head, skeleton, identity.build, pose, size)
+    return skeleton, mesh, frame_person(mesh.points, head, skeleton, identity.build, pose, size)
+
+
+def render(identity: Identity, pose: Pose, size: tuple[int, int] = (256, 192)) -> Rendering:
+    """Draw a person; size is (H, W)."""
+    height, width = size
+    skeleton, mesh, view = placed(identity, pose, size)
     points = view.project(mesh.points)
     values = np.concatenate([mesh.chart.T, shade(mesh.normals @ view.rotation.T.astype(np.float32))[None]])
 
@@ -186,4 +191,4 @@ def contact_sheet(rows: int = 4, columns: int = 10, size: tuple[int, int] = (256
     return sheet
 
 
-__all__ = ["Rendering", "View", "contact_sheet", "frame_person", "render"]
+__all__ = ["Rendering", "View", "contact_sheet", "frame_person", "placed", "render"]

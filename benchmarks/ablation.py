@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[Found]]:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the training config, for all rows")
     options = parser.parse_intermixed_args(arguments)
     method, wrong = options.method, [name for name in options.overrides if "=" not in name]
-    names = [name for name in options.rows.split(",") if name] or list(ROWS[method])
+    names = [name for name in options.rows.split(",") if name] or [name for name, row in ROWS[method].items() if row.usual]
     unknown = [name for name in names if name not in ROWS[method]]
     if unknown or wrong or min(options.images, options.people, options.seeds, options.steps, options.batch) < 1:
         parser.error(f"rows {unknown}, settings {wrong}; expected rows of {', '.join(ROWS[method])}, settings as key=value, "

@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..pgpis_models.cfld.model import CFLD
-from .embedding import PERSON_TOOLTIP, encoded_pairs, shown_poses
+from .embedding import PERSON_TOOLTIP, encoded_pairs, shown_poses, warn_of_limits
 from .schema import aliases
 from .types import CondType, MethodType, PoseKeypointType, on_cpu
 
@@ -38,7 +38,9 @@ class AppearanceEmbedding(io.ComfyNode):
         if not isinstance(module, CFLD):
             raise ValueError(f"the checkpoint is {method.name}; CFLD Appearance Embedding expects one of method cfld. Load "
                              "another file, or use the embedding node of that method")
-        return io.NodeOutput(encoded_pairs(method, source, shown_poses(pose, person)))
+        poses = shown_poses(pose, person)
+        warn_of_limits(method, poses)
+        return io.NodeOutput(encoded_pairs(method, source, poses))
 
 
 class BlendAppearance(io.ComfyNode):

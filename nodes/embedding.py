@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
+from ..pgpis_models.limits import limits
 from ..pgpis_models.methods import picture_encoder
 from ..pgpis_models.poses.files import on_canvas
 from ..pgpis_models.poses.formats import from_pose_keypoint
 from ..pgpis_models.poses.keypoints import Keypoints
+from ..pgpis_models.unet.autoencoder import VAE_STRIDE
 from .inputs import matching, resized, rgb
 from .notice import notice
 from .types import Cond, Method, on_cpu
@@ -56,6 +58,18 @@ def encoded_pairs(method: Method, source: torch.Tensor, poses: Sequence[Keypoint
     with torch.no_grad():
         encoded = encode(module, photos * 2 - 1, poses, device, **extras)
     return Cond(method, on_cpu(encoded), batch, module.config.latent_size)
+
+
+def limits_of(method: Method, poses: Sequence[Keypoints] = (), **given) -> list[str]:
+    """What stands against the pictures of a checkpoint, in sentences; given: as `pgpis_models.limits.limits` takes it."""
+    height, width = method.checkpoint.method.config.latent_size
+    return limits(size=(height * VAE_STRIDE, width * VAE_STRIDE), poses=poses, **given)
+
+
+def warn_of_limits(method: Method, poses: Sequence[Keypoints]) -> None:
+    """A notice of what stands against these poses, where anything does."""
+    if said := limits_of(method, poses):
+        notice("\n".join(said))
 
 
 def warn_of_photo(method: Method, photos: torch.Tensor) -> None:

@@ -17,8 +17,9 @@ from ..pgpis_models.framing.proportions import PROPORTIONS
 from ..pgpis_models.poses.files import on_canvas
 from ..pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
 from ..pgpis_models.poses.keypoints import Keypoints
-from .embedding import draws_hands, person_choice
+from .embedding import draws_hands, limits_of, person_choice
 from .inputs import checked_densepose, matching, pixels, rgb
+from .notice import notice
 from .schema import ADVANCED, aliases
 from .types import DenseposeType, FrameType, Method, MethodType, PoseKeypointType
 
@@ -81,6 +82,8 @@ class FitPerson(io.ComfyNode):
                       proportions=proportions)
         info = "\n".join(fit.said for fit in fits)
         made = [target for fit in fits for target in fit.targets]
+        if said := limits_of(method, made, source_poses=[fit.pose for fit in fits] if pose is not None else ()):
+            notice("\n".join(said))
         return io.NodeOutput(
             torch.from_numpy(np.stack([fit.photo for fit in fits])).float() / 255,
             _or_blocked(to_pose_keypoint([fit.pose for fit in fits]) if pose is not None else None, "pose", "pose"),

@@ -10,7 +10,7 @@ from ..pgpis_models.fpdm.inputs import embed_photos
 from ..pgpis_models.fpdm.model import FPDM
 from ..pgpis_models.fpdm.pictures import draw_poses
 from ..pgpis_models.poses.formats import EMPTY
-from .embedding import PERSON_TOOLTIP, encoded_pairs, shown_poses
+from .embedding import PERSON_TOOLTIP, encoded_pairs, shown_poses, warn_of_limits
 from .inputs import matched, matching, rgb
 from .schema import ADVANCED, aliases
 from .types import CondType, MethodType, PoseKeypointType, on_cpu
@@ -60,6 +60,7 @@ class FusionEmbedding(io.ComfyNode):
         if target is not None:
             count = matching(sources=len(rgb(source, "the source IMAGE")), poses=len(poses))
             pictures = matched(count, rgb(target, "the target IMAGE"), "the target IMAGE")
+        warn_of_limits(method, poses)
         cond = encoded_pairs(method, source, poses)
         fusion = cond.encoded.fusion
         if pictures is not None:

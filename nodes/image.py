@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..pgpis_models.metrics import psnr, ssim_gauss
+from ..pgpis_models.perceptual import lpips_where_there
 from .inputs import matched, resized, rgb
 from .schema import aliases
 
@@ -33,15 +34,16 @@ class CompareGrid(io.ComfyNode):
             **aliases("ssim psnr", "side by side", "labels", "metrics"),
             description="Lays pictures side by side under labels: one column per input, one row per picture of a batch. "
                         "With a target it becomes the last column, and SSIM (Gaussian window, range 1) and PSNR against it "
-                        "are written above every picture. Columns of another size are resized to that of image_1, whose "
+                        "are written above every picture, and LPIPS (AlexNet) where the package lpips and its weights are "
+                        "there. Columns of another size are resized to that of image_1, whose "
                         "aspect ratio they take, before they are compared.",
             inputs=[*pictures,
                     io.Image.Input("target", optional=True, tooltip="True picture(s) to compare with; one, or one per row."),
                     io.String.Input("labels", multiline=True, default="", tooltip="One label per line, in the order of the "
                                     "connected columns; the target is called target if it has none.")],
             outputs=[io.Image.Output(display_name="image", tooltip="The grid, one picture."),
-                     io.String.Output(display_name="table", tooltip="Mean SSIM and PSNR of each column, tab separated; "
-                                      "empty without a target.")])
+                     io.String.Output(display_name="table", tooltip="Mean SSIM and PSNR of each column, and LPIPS where "
+                                      "its network is there, tab separated; empty without a target.")])
 
     @classmethod
     def execute(cls, image_1, labels, image_2=None, image_3=None, image_4=None, image_5=None, image_6=None,
@@ -53,15 +55,22 @@ class CompareGrid(io.ComfyNode):
         pictures = [matched(count, resized(picture, size), name) for name, picture in columns]
         names = labels.splitlines()[:len(columns)]
         names += [name for name, _ in columns][len(names):]
-        scores = [] if target is None else [(ssim_gauss(picture, pictures[-1]), psnr(picture, pictures[-1]))
-                                            for picture in pictures[:-1]]
+        scores = [] if target is None else [scored(picture, pictures[-1]) for picture in pictures[:-1]]
         sheet = grid(pictures, names, scores)
-        table = "\n".join(f"{name}\t{float(ssim.mean()):.4f}\t{float(decibel.mean()):.2f}"
-                          for name, (ssim, decibel) in zip(names[:len(scores)], scores, strict=True))
-        return io.NodeOutput(sheet, f"column\tSSIM\tPSNR\n{table}" if scores else "")
+        table = "\n".join("\t".join([name, *(f"{float(values.mean()):.{2 if kind == 'PSNR' else 4}f}"
+                                            for kind, values in score.items())])
+                          for name, score in zip(names[:len(scores)], scores, strict=True))
+        return io.NodeOutput(sheet, "\t".join(["column", *scores[0]]) + f"\n{table}" if scores else "")
 
 
-def grid(pictures: list[Tensor], names: list[str], scores: list[tuple[Tensor, Tensor]]) -> Tensor:
+def scored(picture: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Pictures (B, 3, H, W) in 0..1 -> measure: (B,); LPIPS only where its network is there."""
+    found = {"SSIM": ssim_gauss(picture, target), "PSNR": psnr(picture, target)}
+    perceptual = lpips_where_there(picture, target)
+    return found if perceptual is None else found | {"LPIPS": perceptual}
+
+
+def grid(pictures: list[Tensor], names: list[str], scores: list[dict[str, Tensor]]) -> Tensor:
     """Columns of (B, 3, H, W) -> IMAGE (1, H', W', 3), white, with a line of text above each picture."""
     count, _, height, width = pictures[0].shape
     text = LINE * (2 if scores else 1)
@@ -74,8 +83,10 @@ def grid(pictures: list[Tensor], names: list[str], scores: list[tuple[Tensor, Te
             y = GAP + row * (height + text + GAP)
             draw.text((x, y), _fitting(names[column], width, draw, font), fill="black", font=font)
             if column < len(scores):
-                ssim, decibel = (float(score[row]) for score in scores[column])
-                line = _fitting(f"{ssim:.3f}  {decibel:.1f} dB", width, draw, font)
+                values_of = {kind: float(score[row]) for kind, score in scores[column].items()}
+                told = [f"{values_of['SSIM']:.3f}", f"{values_of['PSNR']:.1f} dB"]
+                told += [f"lpips {values_of['LPIPS']:.3f}"] if "LPIPS" in values_of else []
+                line = _fitting("  ".join(told), width, draw, font)
                 draw.text((x, y + LINE), line, fill="dimgray", font=font)
             sheet.paste(Image.fromarray(values[row]), (x, y + text))
     return torch.from_numpy(np.asarray(sheet).copy()).float()[None] / 255

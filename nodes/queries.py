@@ -16,7 +16,7 @@ from ..pgpis_models.poses.keypoints import Keypoints
 from ..pgpis_models.poses.region import skeleton_region
 from ..pgpis_models.qen.model import QEN
 from .binding.span import check_span
-from .embedding import PERSON_TOOLTIP, encoded_pairs, person_choice
+from .embedding import PERSON_TOOLTIP, encoded_pairs, person_choice, warn_of_limits
 from .inputs import as_image, resized, rgb
 from .notice import notice
 from .schema import ADVANCED, aliases
@@ -76,6 +76,7 @@ class QueryEmbedding(io.ComfyNode):
                              "file, or use the embedding node of that method")
         check_span(start_percent, end_percent)
         poses = from_pose_keypoint(pose, person_choice(person), empty=NOBODY)   # who is not there has no region
+        warn_of_limits(method, poses)
         cond = query_cond(method, source, poses, mask, strength, start_percent, end_percent)
         seen = cond.encoded.region[:, 0].float()
         return io.NodeOutput(cond, torch.ones_like(seen) if module.config.mask == "none" else seen)

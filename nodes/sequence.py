@@ -24,7 +24,7 @@ from ..pgpis_models.unet.injections import harmonise
 from .binding.guider import ChainGuider
 from .binding.model import apply_injections, conditionings
 from .binding.weights import check_prediction
-from .embedding import PERSON_TOOLTIP, draws_hands, shown_poses
+from .embedding import PERSON_TOOLTIP, draws_hands, shown_poses, warn_of_limits
 from .fusion import EMPTY_TOOLTIP
 from .inputs import resized, rgb
 from .schema import ADVANCED, aliases
@@ -83,6 +83,7 @@ class PoseSequenceSampler(io.ComfyNode):
         if len(photo) != 1:
             raise ValueError(f"{len(photo)} sources for one sequence; expected one. Choose it with Image From Batch")
         poses = shown_poses(pose, person, empty_frames, draws_hands(method))
+        warn_of_limits(method, poses)
         if not hasattr(config, "photo_size"):  # methods with one squash photos themselves, as their training did
             photo = resized(photo, config.image_size)
         with torch.no_grad():

@@ -7,11 +7,13 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..pgpis_models.limits import UNSEEN
 from ..pgpis_models.surface.densepose import GROUPS, PARTS
 from ..pgpis_models.surface.layout import LAYOUTS, TILE
 from ..pgpis_models.surface.texture import FILLS, MODES, edit, render, warp
 from .densepose import chosen_parts
 from .inputs import checked_densepose, pixels
+from .notice import notice
 from .schema import aliases
 from .types import DenseposeType
 
@@ -71,6 +73,12 @@ class RenderTexture(io.ComfyNode):
     def execute(cls, texture, densepose, background) -> io.NodeOutput:
         charted = checked_densepose(densepose, charts=True)
         drawn, masks = render(pixels(texture, "the texture IMAGE", ground=0.0), charted, background)
+        poses = charted * (len(masks) // len(charted))
+        bare = [number for number, (mask, iuv) in enumerate(zip(masks, poses, strict=True), 1)
+                if iuv.part.any() and mask[iuv.part > 0].mean() < UNSEEN]
+        if bare:
+            notice(f"the texture knows less than half of the person in picture {', '.join(map(str, bare))}. Join photos of "
+                   "other sides with Merge Photos, or fill the map in Warp to Texture Map.")
         sizes = {picture.shape for picture in drawn}
         if len(sizes) > 1:
             raise ValueError(f"the DENSEPOSE has sizes {sorted(size[:2] for size in sizes)} (height, width), which make no "

@@ -14,8 +14,9 @@ from ..pgpis_models.framing.proportions import PROPORTIONS
 from ..pgpis_models.mcld.config import FACE_WEIGHT
 from ..pgpis_models.mcld.inputs import texture_maps
 from ..pgpis_models.pipeline import defaults_of
+from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint
 from .applying import applied, around_inputs, outputs, span_inputs
-from .embedding import PERSON_TOOLTIP, draws_hands, encoded_pairs, shown_poses
+from .embedding import PERSON_TOOLTIP, draws_hands, encoded_pairs, limits_of, shown_poses
 from .face import own_faces
 from .framing import framed_inputs
 from .inputs import checked_densepose, needed, pixels
@@ -94,7 +95,8 @@ class PoseTransfer(io.ComfyNode):
             image, given, frame = framed(method, image, source_pose, given)
         cond = transferred(method, image, {**given, "model": model})
         result = applied(model, cond, positive, negative, latent, start_percent, end_percent)
-        notice(advice(method), logging.INFO)
+        said = stands_against(method, given, source_pose)   # in one text with the advice: a node shows its last one
+        notice("\n".join([*said, advice(method)]), logging.WARNING if said else logging.INFO)
         return io.NodeOutput(*result, frame)
 
 
@@ -112,6 +114,16 @@ def framed(method: Method, image, source_pose, given: Mapping[str, Any]) -> tupl
                                        **{name: given.get(name) for name in names})
     notice(said, logging.INFO)
     return made["image"], {**given, **{name: made[name] for name in names if name in made}, "person": -1}, frames
+
+
+def stands_against(method: Method, given: Mapping[str, Any], source_pose) -> list[str]:
+    """What of a transfer is known to be a guess, in sentences. given: the node's inputs by name, in the method's frame where
+    `fit` brought them there."""
+    if method.checkpoint.meta.method == "mcld":
+        of_photo = given.get("source_densepose")
+        return limits_of(method, denseposes=given["densepose"], source_denseposes=() if of_photo is None else of_photo)
+    photos = () if source_pose is None else from_pose_keypoint(source_pose, empty=NOBODY)
+    return limits_of(method, shown_poses(given["pose"], given.get("person", -1)), source_poses=photos)
 
 
 def transferred(method: Method, image, given: Mapping[str, Any]) -> Cond:

@@ -93,6 +93,7 @@ def run(options: argparse.Namespace) -> None:
         extras, targets = control, shown.poses
     if shown.said:
         print(shown.said)
+    shown.warn(generator.picture_size)
     source = generator.prepare(shown.photo)
     outputs = [options.out / f"{p.stem}.png" for p in files] if folder else [options.out]
     outputs[0].parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,15 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from pgpis_models.metrics import frechet_distance, inception_input  # noqa: E402
+from pgpis_models.perceptual import lpips_network  # noqa: E402
 from pgpis_models.surface.face import MODELS, load_app  # noqa: E402
 from training.evaluation.faces import DETECTION, ENCODER, Faces  # noqa: E402
-from training.evaluation.networks import inception, lpips_network  # noqa: E402
+from training.evaluation.networks import inception  # noqa: E402
 from training.evaluation.pairing import Pair, by_stem, listed_pairs, pairs  # noqa: E402
 from training.evaluation.protocols import PROTOCOLS  # noqa: E402
+from training.evaluation.reconstruction import SIZES, USUAL, reconstructed  # noqa: E402
 from training.evaluation.report import markdown, write_pictures  # noqa: E402
+from training.evaluation.sequences import by_sequence, sequence_of  # noqa: E402
 from training.evaluation.standard import Bytes, distances  # noqa: E402
 
 
@@ -140,6 +144,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", type=lengths, default=(256, 176), metavar="HxW", help="at which pictures are measured")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--vae", type=Path, help="autoencoder (our file, or a diffusers folder): also its own reconstruction "
+                        "of the targets, which no latent method is better than")
+    parser.add_argument("--vae-size", type=lengths, metavar="HxW", help="at which it encodes; with protocol cfld 512x512, "
+                        "else 512x352")
+    parser.add_argument("--lost", type=Path, help="OUT/lost of training/generate_split.py: also all pairs with these, which "
+                        "could not be made and have the source photo in the picture's place")
+    parser.add_argument("--by-sequence", action="store_true", help="also the mean of each video first, then over videos")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--csv", type=Path, help="the values of each picture")
     parser.add_argument("--markdown", type=Path, help="the table")
@@ -149,11 +160,25 @@ def main(arguments: list[str] | None = None) -> None:
             raise ValueError(f"--batch is {options.batch}; expected 1 or more")
         folders = (options.generated, options.targets, options.sources)
         found = listed_pairs(options.pairs, *folders) if options.pairs else pairs(*folders)
+        if options.by_sequence:   # before the work, not after it
+            for pair in found:
+                sequence_of(pair, options.targets)
         app = load_app(options.faces, options.face_encoder, size=options.face_size) if options.faces else None
         result, rows = measure(found, options.size, options.real, app, protocol=options.protocol, device=options.device,
                                batch=options.batch)
+        options_of = {"protocol": options.protocol, "device": options.device, "batch": options.batch}
+        if options.vae:
+            with TemporaryDirectory() as folder:
+                size = options.vae_size or SIZES.get(options.protocol, USUAL)
+                own = reconstructed(found, options.vae, size, Path(folder), device=options.device, batch=options.batch)
+                result["autoencoder"] = measure(own, options.size, options.real, app, **options_of)[0]
+        if options.lost:
+            lost = pairs(*(options.lost / kind for kind in ("generated", "targets")))
+            result["all"] = measure([*found, *lost], options.size, options.real, app, **options_of)[0]
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    if options.by_sequence:
+        result["by_sequence"] = by_sequence(found, rows, options.targets)
     if options.faces:
         result |= {"face_encoder": options.face_encoder, "face_size": list(options.face_size)}
     table = markdown(result, str(options.generated))

@@ -27,12 +27,16 @@ from pgpis_models.command.mcld import person_of, read_iuv  # noqa: E402
 from pgpis_models.generate import read_weight, save  # noqa: E402
 from pgpis_models.mcld.inputs import ClipEncoder  # noqa: E402
 from pgpis_models.pipeline import Generator  # noqa: E402
+from pgpis_models.poses.keypoints import Keypoints  # noqa: E402
 from training.data.deepfashion import kept_pairs, open_picture, read_annotations, table  # noqa: E402
+from training.data.fitting import upright_size  # noqa: E402
 from training.data.focal import usable_pairs  # noqa: E402
-from training.prepare import place, whole  # noqa: E402
+from training.data.placing import place, whole, write_lines  # noqa: E402
+from training.data.whole_points import points_file, read_points  # noqa: E402
 
 SPLITS = ("test", "train")
 SETTINGS = "settings.json"
+LOST = "lost"   # folder of what could not be made
 
 
 def pair_name(pair: tuple[str, str]) -> str:
@@ -47,6 +51,8 @@ class Split:
         self.root, self.split, self.generator = root, split, generator
         self.mcld = generator.meta.method == "mcld"
         self.pairs = usable_pairs(root, split) if self.mcld else kept_pairs(root, split)
+        made = set(self.pairs)   # the authors measure these; LOST lists the others
+        self.lost = [pair for pair in kept_pairs(root, split) if pair not in made] if self.mcld else []
         self.clip = ClipEncoder(clip, generator.device) if self.mcld and clip else None
         self.poses = {} if self.mcld else read_annotations(table(root, f"resize-annotation-{split}.csv"))
         named = {name for pair in self.pairs for name in pair}
@@ -70,7 +76,7 @@ class Split:
         photos = [np.asarray(open_picture(self.folder("highres") / source)) for source, _ in pairs]
         sources = torch.cat([self.generator.prepare(photo) for photo in photos])
         if not self.mcld:
-            return sources, [self.poses[target] for _, target in pairs], {}
+            return sources, [self.pose(target) for _, target in pairs], {}
         people = [self.person(photo, Path(source).stem) for photo, (source, _) in zip(photos, pairs, strict=True)]
         extras: dict[str, Any] = {"densepose": [read_iuv(self.folder("densepose") / f"{Path(target).stem}.png")
                                                 for _, target in pairs]}
@@ -80,6 +86,12 @@ class Split:
         if self.clip is not None:
             extras["clip"] = self.clip
         return sources, [None] * len(pairs), extras
+
+    def pose(self, name: str) -> Keypoints:
+        """Of a photo; with hands and face where the method draws them."""
+        if not getattr(self.generator.method.config, "whole", False):
+            return self.poses[name]
+        return read_points(points_file(self.root, self.split, name), upright_size(self.folder("highres") / name))
 
     def person(self, photo: np.ndarray, stem: str) -> dict[str, Any]:
         """MCLD's extras of one source; its texture map from the file, or from its DensePose where there is none."""
@@ -110,6 +122,19 @@ def generate(split: Split, out: Path, settings: dict[str, Any], batch: int) -> i
                 save(picture, made_path(out, pair))   # last: what is there is complete
                 bar.update()
     return len(wanted)
+
+
+def place_lost(split: Split, out: Path) -> None:
+    """Pairs in which DensePose found nobody: listed, with the source photo where a generated picture would be."""
+    if not split.lost:
+        return
+    for source, target in split.lost:
+        name = pair_name((source, target))
+        place(split.folder("highres") / source, out / LOST / "generated" / f"{name}{Path(source).suffix}")
+        place(split.folder("highres") / target, out / LOST / "targets" / f"{name}{Path(target).suffix}")
+    write_lines(out / LOST / "pairs.csv", ["from,to", *(",".join(pair) for pair in split.lost)])
+    print(f"{len(split.lost)} of {len(split.lost) + len(split.pairs)} pairs cannot be made, since DensePose found nobody in "
+          f"a photo of them: {out / LOST / 'pairs.csv'}; evaluate.py measures them too with --lost {out / LOST}")
 
 
 def made_path(out: Path, pair: tuple[str, str]) -> Path:
@@ -165,6 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
         settings = {"checkpoint": str(options.checkpoint), "split": options.split, "mode": options.mode, "weights": weights,
                     "steps": options.steps, "sampler": options.sampler, "seed": options.seed}
         count = generate(split, options.out, settings, options.batch)
+        place_lost(split, options.out)
     except (ValueError, OSError, ImportError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     print(f"{count} pictures made, {len(split.pairs) - count} were there. Measure them:\npython training/evaluate.py "

@@ -1,10 +1,12 @@
 """Turns photos into the layout that training reads (see training/data/deepfashion.py).
 
     python training/prepare.py deepfashion --root DIR          the DeepFashion In-shop download, in place
-    python training/prepare.py folder --root DIR --out DIR     your own photos: a folder per person, poses beside
+    python training/prepare.py folder --root DIR --out DIR     your own photos: a folder per person, poses beside; with
+                                                               --csv or --pattern any folder, such as Market-1501
+    python training/prepare.py phoenix --root DIR --out DIR    RWTH-PHOENIX-Weather 2014T, with hands and face
 
-Both may be run again at any time, also after being killed: what is there already stays, and no file is ever half written.
-Each ends with a picture of photos with their skeletons, skeletons.png beside the data.
+All may be run again at any time, also after being killed: what is there already stays, and no file is ever half written.
+The first two end with a picture of photos with their skeletons, skeletons.png beside the data.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -26,11 +29,15 @@ if str(ROOT) not in sys.path:
 from pgpis_models.pictures import open_rgb  # noqa: E402
 from pgpis_models.poses.detection import DETECTORS, FOLDER  # noqa: E402
 from pgpis_models.poses.keypoints import Keypoints  # noqa: E402
+from pgpis_models.poses.wholebody import WholeBody  # noqa: E402
 from training.data.deepfashion import LEFT_OUT, DeepFashion, flat_name, read_annotations, read_pairs, table  # noqa: E402
 from training.data.fitting import contact_sheet, misfit, spread, upright_size  # noqa: E402
 from training.data.people import Photo, listed, pairs_of, read_people, split_people  # noqa: E402
+from training.data.person_lists import Entry, csv_entries, named_entries  # noqa: E402
 from training.data.placing import clean, is_placed, place, whole, write_lines  # noqa: E402
 from training.data.remembered import RememberedPoses  # noqa: E402
+from training.data.whole_points import points_file, write_points  # noqa: E402
+from training.prepare_phoenix import PAIRS, TEST_FRAMES, by_detector, from_files, prepare_phoenix  # noqa: E402
 
 SPLITS = ("train", "test")
 GENDERS = ("MEN", "WOMEN")
@@ -190,12 +197,15 @@ def same(first: Path, second: Path) -> bool:
 
 # --- own photos ---------------------------------------------------------------------------------------------
 
-def prepare_folder(root: Path, out: Path, test_share: float = 0.1, detect: str | None = None,
-                   skip: bool = False) -> None:
+def prepare_folder(root: Path, out: Path, test_share: float = 0.1, detect: str | None = None, skip: bool = False,
+                   entries: Sequence[Entry] | None = None, hands: bool = False) -> None:
     """Copies people's photos to out in the same layout, with pairs within each person, and a split by person.
 
     Poses come from JSON files beside the photos or, with detect, from that detector, "controlnet-aux" or "rtmlib"; what it
-    found is kept in out/detected. Raises ValueError for photos that cannot be used, fewer than two people, and an out folder
+    found is kept in out/detected. entries: who is on which photo, and perhaps in which split, a folder per person when None.
+    hands: the 133 points go to out as well (training/data/whole_points.py).
+
+    Raises ValueError for photos that cannot be used, fewer than two people, and an out folder
     that holds other photos; nothing else is written then.
     """
     if out.resolve() == root.resolve() or root.resolve() in out.resolve().parents:
@@ -203,9 +213,14 @@ def prepare_folder(root: Path, out: Path, test_share: float = 0.1, detect: str |
     finder = None
     if detect:
         from pgpis_models.poses.detection import detect_pose  # only photos without JSON need it
-        finder = RememberedPoses(out / DETECTED, root, partial(detect_pose, detector=detect), detect)
-    people = read_people(root, finder, skip)
-    sides = dict(zip(SPLITS, split_people(list(people), test_share), strict=True))
+        finder = RememberedPoses(out / DETECTED, root, partial(detect_pose, detector=detect, whole=hands), detect, hands)
+    people = read_people(root, finder, skip, entries, hands)
+    said = {entry.person: entry.split for entry in entries or () if entry.split}
+    sides = ({split: sorted(name for name in people if said[name] == split) for split in SPLITS} if said else
+             dict(zip(SPLITS, split_people(list(people), test_share), strict=True)))
+    if not all(sides.values()):
+        came = ", ".join(f"{len(names)} people in {split}" for split, names in sides.items())
+        raise ValueError(f"{came}; expected at least one with two photos in each")
     clean(out, *(out / f"{split}_highres" for split in SPLITS))
     for split, names in sides.items():
         ours = {photo.name for name in names for photo in people[name]}
@@ -222,6 +237,8 @@ def prepare_folder(root: Path, out: Path, test_share: float = 0.1, detect: str |
                 place(photo.path, target)
             else:
                 place_upright(photo, target)
+            if hands:
+                write_points(points_file(out, split, photo.name), photo.pose)
         pairs = [pair for name in names for pair in pairs_of(people[name])]
         write_lines(out / f"fasion-resize-annotation-{split}.csv",
                     ["name:keypoints_y:keypoints_x", *(photo.annotation() for photo in photos)])
@@ -252,6 +269,14 @@ def show(path: Path, photos: Sequence[tuple[str, Callable[[], Image.Image], Keyp
     print(f"look whether the skeletons lie on the people: {path}")
 
 
+def detected_whole(picture: np.ndarray) -> WholeBody | None:
+    """The largest person of a picture (H, W, 3) uint8 by rtmlib, None where there is nobody. Raises ValueError without its
+    networks."""
+    from pgpis_models.poses.detection import detect_poses
+    found = detect_poses(picture, DETECTORS[1], whole=True)
+    return max(found, key=lambda pose: float(np.prod(np.ptp(pose.xy[pose.present], axis=0))), default=None)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -268,13 +293,39 @@ def main(arguments: list[str] | None = None) -> None:
                      f"with {DETECTORS[0]} where nothing is named; rtmlib takes its networks from {FOLDER}")
     own.add_argument("--skip", action="store_true", help="leave photos out that cannot be decoded or have no pose that "
                      "fits, rather than stop")
+    own.add_argument("--csv", type=Path, help="table with person, picture and perhaps pose and split, paths below --root, "
+                     "in place of a folder per person")
+    own.add_argument("--pattern", help="the same from the names: a regular expression of a picture's path below --root with "
+                     "the group person, and perhaps split (train, test)")
+    own.add_argument("--hands", action="store_true", help="keep hands and face too, for FPDM with 133 points; poses come "
+                     f"with them, or --detect {DETECTORS[1]} finds them")
+    phoenix = commands.add_parser("phoenix", help="RWTH-PHOENIX-Weather 2014T, sign language")
+    phoenix.add_argument("--root", type=Path, required=True, help="the unpacked release")
+    phoenix.add_argument("--out", type=Path, required=True, help="folder to make: data.root of the training config")
+    phoenix.add_argument("--points", type=Path, help="folder of 133 points that were found already, SPLIT/NAME.npy of shape "
+                         f"(frames, 133, 2 or 3); without it rtmlib finds them, with its networks in {FOLDER}")
+    phoenix.add_argument("--pairs", type=int, default=PAIRS, help="of frames of each training sequence")
+    phoenix.add_argument("--test-frames", type=int, default=TEST_FRAMES, help="targets of each test sequence; 0: all")
+    phoenix.add_argument("--test-split", choices=("test", "dev"), default="test")
     options = parser.parse_args(arguments)
     try:
         if options.command == "deepfashion":
             prepare_deepfashion(options.root, options.skip, options.photos)
             config, out = "deepfashion/cfld.yaml", options.root
+        elif options.command == "phoenix":
+            if options.pairs < 1 or options.test_frames < 0:
+                raise ValueError(f"--pairs is {options.pairs} and --test-frames {options.test_frames}; expected 1 or more, "
+                                 "and 0 or more")
+            find = from_files(options.points) if options.points else by_detector(detected_whole)
+            prepare_phoenix(options.root, options.out, find, options.pairs, options.test_frames, options.test_split)
+            config, out = "phoenix/fpdm_fusion.yaml", options.out
         else:
-            prepare_folder(options.root, options.out, options.test_share, options.detect, options.skip)
+            if options.csv and options.pattern:
+                raise ValueError("--csv and --pattern came together; expected one of them")
+            entries = (csv_entries(options.root, options.csv) if options.csv else
+                       named_entries(options.root, options.pattern) if options.pattern else None)
+            prepare_folder(options.root, options.out, options.test_share, options.detect, options.skip, entries,
+                           options.hands)
             config, out = "photos/cfld.yaml", options.out
     except (ValueError, OSError) as error:
         parser.exit(2, f"prepare.py: {error}\n")

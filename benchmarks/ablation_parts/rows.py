@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -15,7 +15,7 @@ from .cfld import FeaturesAsKeys, MapAsPrompt, PromptAlone
 class Row:
     """what: in words. settings: key=value of the training config. variant: in place of the method's class. shown: what of
     the conditions is left out in sampling (`making.py`). also: other ways of sampling the same training, by name. paper:
-    what the paper reports of it."""
+    what the paper reports of it. usual: trained where no rows are named."""
 
     what: str
     settings: tuple[str, ...] = ()
@@ -23,6 +23,7 @@ class Row:
     shown: Mapping[str, Any] = field(default_factory=dict)
     also: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     paper: str = ""
+    usual: bool = True
 
 
 KEYS = "method.trainable_unet=[default]"   # keys and values on the way up, as in the paper
@@ -32,6 +33,11 @@ ALL, SHARED = 20, 4                        # of QEN's queries: all rows have the
 def _qen(mask: str, shared: int, what: str, paper: str) -> Row:
     model = {"mask": mask, "local_queries": ALL - shared, "global_queries": shared}
     return Row(what, tuple(f"method.model.{name}={value}" for name, value in model.items()), paper=paper)
+
+
+def _other(row: Row, *settings: str) -> Row:
+    """A row that the paper does not have."""
+    return replace(row, settings=row.settings + settings, usual=False)
 
 
 ROWS: Mapping[str, Mapping[str, Row]] = {
@@ -61,11 +67,14 @@ ROWS: Mapping[str, Mapping[str, Row]] = {
     "fpdm": {
         "without": Row("trained without the fusion embedding", ("method.model.fusion_drop=1.0",), shown={"fusion": False}),
         "full": Row("with the fusion embedding", also={"taken away": {"fusion": False}})},
-    # Table 3 of QEN at 256x176.
+    # Table 3 of QEN at 256x176; its B4 may be read as eq. (9) on all queries too. Two more blurs of the region; full has 8.
     "qen": {
         "B1": _qen("none", 0, "local queries", "LPIPS 0.161, SSIM 0.724"),
         "B2": _qen("simple", 0, "local queries, eq. (9)", "LPIPS 0.154, SSIM 0.735"),
         "B3": _qen("none", SHARED, "local and global queries", "LPIPS 0.158, SSIM 0.731"),
         "B4": _qen("simple_local", SHARED, "local and global queries, eq. (9) on the local", "LPIPS 0.151, SSIM 0.741"),
-        "full": _qen("full", SHARED, "local and global queries, eq. (5)", "LPIPS 0.150, SSIM 0.747")},
+        "full": _qen("full", SHARED, "local and global queries, eq. (5)", "LPIPS 0.150, SSIM 0.747"),
+        "B4 all": _other(_qen("simple", SHARED, "local and global queries, eq. (9) on all", "")),
+        "blur 16": _other(_qen("full", SHARED, "as full, region blurred by 16", ""), "method.model.mask_sigma=16"),
+        "blur 24": _other(_qen("full", SHARED, "as full, region blurred by 24", ""), "method.model.mask_sigma=24")},
 }

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..framing.boxes import Frame, layout_of
 from ..framing.fitting import PADDINGS, Fitted, fit_person, people_of
 from ..framing.pasting import FEATHER, pasted_picture
+from ..limits import limits
 from ..pictures import as_rgb, open_mask, open_photo, open_rgb
 from ..poses.files import POSE_SUFFIXES, load_poses
 from ..poses.keypoints import Keypoints
@@ -58,8 +59,8 @@ def check_flags(options: argparse.Namespace) -> None:
 class Person:
     """The source person of a run: its photo as the method reads it and, fitted, the way back.
 
-    photo: (H, W, 3) uint8 for the method. poses, denseposes: the targets in the same frame. densepose: of the photo. said:
-    what fitting did, "" without --fit.
+    photo: (H, W, 3) uint8 for the method. poses, denseposes: the targets in the same frame. densepose: of the photo. pose:
+    of the photo, with --source-pose. said: what fitting did, "" without --fit.
     """
 
     def __init__(self, options: argparse.Namespace, config: Any, poses: Sequence[Keypoints] = (),
@@ -67,6 +68,7 @@ class Person:
         self.original = open_photo(options.source)
         self.photo, self.poses, self.denseposes, self.densepose = self.original, list(poses), list(denseposes), densepose
         self.frame: Frame | None = None
+        self.pose: Keypoints | None = None
         self.paste, self.feather, self.said = options.paste, FEATHER if options.feather is None else options.feather, ""
         if options.fit or options.paste:
             self.original = np.array(as_rgb(self.original))
@@ -82,7 +84,14 @@ class Person:
 
     def _take(self, fitted: Fitted) -> None:
         self.photo, self.poses, self.denseposes = fitted.photo, fitted.targets, fitted.target_denseposes
-        self.densepose, self.frame, self.said = fitted.densepose, fitted.frame, fitted.said
+        self.densepose, self.frame, self.said, self.pose = fitted.densepose, fitted.frame, fitted.said, fitted.pose
+
+    def warn(self, size: tuple[int, int]) -> None:
+        """Prints what stands against the pictures; size: (H, W) of what is made."""
+        pose, iuv = ([] if one is None else [one] for one in (self.pose, self.densepose))
+        for sentence in limits(size=size, poses=self.poses, source_poses=pose, denseposes=self.denseposes,
+                               source_denseposes=iuv):
+            print(f"note: {sentence}")
 
     def finished(self, made: Tensor) -> Tensor:
         """A made picture (3, h, w) in 0..1 as it is saved: with --paste in the photo."""

@@ -49,6 +49,7 @@ def run(options: argparse.Namespace, method: str, choice: Choice, weights: dict[
     person = Person(options, generator.method.config, poses)
     if person.said:
         print(person.said)
+    person.warn(generator.picture_size)
     source, poses = generator.prepare(person.photo), person.poses
     (options.out.parent if options.out.suffix else options.out).mkdir(parents=True, exist_ok=True)
     steps, frames = options.steps or generator.defaults["steps"], []

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from ..parts.swin_tower import SwinSizes
 from ..parts.vision_tower import TowerSizes
 
+JOINTS, WHOLE = 18, 133   # points of a pose that is drawn
+
 
 @dataclass(frozen=True)
 class FusionConfig:
@@ -27,16 +29,16 @@ class FusionConfig:
     swin: SwinSizes | None = None
     dropout: float = 0.5
     crop: bool = True
-    points: int = 18
+    points: int = JOINTS
 
     def __post_init__(self) -> None:
-        if self.points not in (18, 133):
-            raise ValueError(f"points is {self.points}; expected 18 (joints) or 133 (whole body)")
+        if self.points not in (JOINTS, WHOLE):
+            raise ValueError(f"points is {self.points}; expected {JOINTS} (joints) or {WHOLE} (whole body)")
 
     @property
     def whole(self) -> bool:
         """Whether poses are drawn with hands and face."""
-        return self.points == 133
+        return self.points == WHOLE
 
     @property
     def image(self) -> tuple[int, int]:

@@ -18,14 +18,17 @@ DETECTOR_SIDE = 512   # pixels
 ANNOTATORS = "lllyasviel/Annotators"  # where controlnet-aux finds its OpenPose weights
 
 
-def detect_poses(image: np.ndarray, detector: str = DETECTORS[0]) -> list[Keypoints]:
-    """Everybody in a photo (H, W, 3) uint8 RGB, each as Keypoints on the photo's canvas. detector: one of DETECTORS.
+def detect_poses(image: np.ndarray, detector: str = DETECTORS[0], whole: bool = False) -> list[Keypoints]:
+    """Everybody in a photo (H, W, 3) uint8 RGB, each as Keypoints on the photo's canvas. detector: one of DETECTORS. whole:
+    with hands and face, which rtmlib finds.
 
     Raises ValueError naming the package and the command when the detector is missing, or the files that it needs.
     """
     if detector == DETECTORS[1]:
         frame = frame_by_rtm(_rtm(), image)
-        return [pose for number in range(len(frame["people"])) for pose in _seen(frame, number)]
+        return [pose for number in range(len(frame["people"])) for pose in _seen(frame, number, whole)]
+    if whole:
+        raise ValueError(f"{detector} finds no hands and faces here; expected {DETECTORS[1]}")
     size = image.shape[:2]
     people = [joints_of(person, size) for person in _detector().detect_poses(detector_sized(image))]
     return [Keypoints(joints[:, :2], joints[:, 2] > 0, size) for joints in people]
@@ -51,9 +54,9 @@ def joints_of(person, size: tuple[int, int]) -> np.ndarray:
     return np.array(found, np.float32)
 
 
-def detect_pose(image: np.ndarray, detector: str = DETECTORS[0]) -> Keypoints:
-    """The largest person of a photo. Raises ValueError when there is nobody."""
-    poses = detect_poses(image, detector)
+def detect_pose(image: np.ndarray, detector: str = DETECTORS[0], whole: bool = False) -> Keypoints:
+    """The largest person of a photo, as `detect_poses` has it. Raises ValueError when there is nobody."""
+    poses = detect_poses(image, detector, whole)
     if not poses:
         raise ValueError(f"no person found in a photo of {image.shape[1]}x{image.shape[0]} pixels; expected one, upright "
                          "and at least a quarter of the picture high; load a pose from JSON instead, or crop the photo")
@@ -82,9 +85,9 @@ def _rtm():
     return load_detector([FOLDER / name for name in file_names()], str(FOLDER))
 
 
-def _seen(frame: dict, number: int) -> list[Keypoints]:
+def _seen(frame: dict, number: int, whole: bool) -> list[Keypoints]:
     """Person `number` of a frame in a list, empty where no joint is sure enough."""
     try:
-        return from_pose_keypoint([frame], person=number)
+        return from_pose_keypoint([frame], person=number, whole=whole)
     except EmptyFrame:
         return []

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from pgpis_models.parts.pixels import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGEN
 from pgpis_models.poses.keypoints import Keypoints
 from training.data.deepfashion import DeepFashion, open_picture
 from training.data.unreadable import readable
+from training.data.whole_points import FOLDER, points_file, read_points
 from training.engine.config import FPDMSettings, TrainConfig
 from training.engine.shares import WHOLE, Share
 
@@ -38,13 +40,15 @@ class Pair:
 
 
 class Pairs:
-    """Pairs of photos in the layout of training/data/deepfashion.py, drawn with replacement."""
+    """Pairs of photos in the layout of training/data/deepfashion.py, drawn with replacement. whole: poses have hands and
+    face, where preparation kept them."""
 
     licence = "trained on photos, whose terms apply (DeepFashion: non-commercial research only)"
 
     def __init__(self, config: TrainConfig, device: torch.device | None = None) -> None:
         self.train, self.test = (DeepFashion(config.data.root, split) for split in ("train", "test"))
         self.loader_workers = config.data.workers
+        self.whole = all(photos.folder.with_name(FOLDER.format(photos.split)).is_dir() for photos in (self.train, self.test))
         if not self.train.pairs or not self.test.pairs:
             raise ValueError(f"{config.data.root} has {len(self.train.pairs)} training and {len(self.test.pairs)} test "
                              "pairs; expected at least one of each")
@@ -73,11 +77,22 @@ class Pairs:
         """What stage 2 learns to make: the pictures, to be encoded."""
         return {"target_image": latent_targets(pairs, config)}
 
-    @staticmethod
-    def pair(photos: DeepFashion, index: int) -> Pair:
-        source, target = photos.pairs[index]
-        return Pair(np.asarray(open_picture(photos.folder / source)), np.asarray(open_picture(photos.folder / target)),
-                    photos.poses[target], photos.poses[source])
+    def pair(self, photos: DeepFashion, index: int) -> Pair:
+        names = photos.pairs[index]
+        source, target = (np.asarray(open_picture(photos.folder / name)) for name in names)
+        source_pose, pose = (photos.poses[name] for name in names)
+        if self.whole:
+            source_pose, pose = (read_points(points_file(photos.folder.parent, photos.split, name), picture.shape[:2])
+                                 for name, picture in zip(names, (source, target), strict=True))
+        return Pair(source, target, pose, source_pose)
+
+
+def check_points(whole: bool, config: TrainConfig, pictures: Any) -> None:
+    """Whether poses have what the method draws. Raises ValueError where it draws hands and faces and there are none."""
+    if whole and not pictures.whole:
+        raise ValueError(f"the method draws 133 points, but data.kind={config.data.kind} at {config.data.root or 'no root'} "
+                         f"has 18 joints; expected {FOLDER.format('train')} and {FOLDER.format('test')} beside the photos, "
+                         "which training/prepare.py phoenix makes, and folder with --hands")
 
 
 def fusion_tensors(pairs: Sequence[Pair], config: FusionConfig, canvas: Sequence[int] = ()) -> dict[str, Tensor]:

@@ -20,11 +20,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from pgpis_models.pictures import ENDINGS, open_rgb, orientation, readable_endings
-from pgpis_models.poses.formats import CFLD_FRAME, from_pose_keypoint, load_openpose_json, with_canvas
+from pgpis_models.pictures import open_rgb, orientation, readable_endings
+from pgpis_models.poses.files import load_poses
+from pgpis_models.poses.formats import CFLD_FRAME, from_pose_keypoint, with_canvas
 from pgpis_models.poses.keypoints import Keypoints
 from training.data.deepfashion import PICTURE_SUFFIXES
 from training.data.fitting import misfit
+from training.data.person_lists import Entry, folder_entries
 
 Find = Callable[[Path, np.ndarray], Keypoints]   # photo's file and picture (H, W, 3) uint8 -> pose on that picture
 LISTED = 10            # at most so many names are listed in an error
@@ -45,29 +47,33 @@ class Photo:
         return open_rgb(self.path)
 
     def annotation(self) -> str:
-        """Its row of an annotation file: name: [18 y]: [18 x] in CFLD's frame, -1 where a joint is missing."""
-        pose = self.pose.scaled_to(CFLD_FRAME)
-        rows = np.where(pose.present[:, None], np.round(pose.xy, 2), -1.0)
-        rows[(rows == -1).any(1) & pose.present] += 0.01   # a joint that lies at -1 is not a missing one
-        return f"{self.name}: {rows[:, 1].round(2).tolist()}: {rows[:, 0].round(2).tolist()}"
+        """Its row of an annotation file."""
+        return annotation_row(self.name, self.pose)
 
 
-def read_people(root: Path, detect: Find | None = None, skip: bool = False) -> dict[str, list[Photo]]:
+def annotation_row(name: str, pose: Keypoints) -> str:
+    """name: [18 y]: [18 x] in CFLD's frame, -1 where a joint is missing."""
+    pose = pose.scaled_to(CFLD_FRAME)
+    rows = np.where(pose.present[:, None], np.round(pose.xy, 2), -1.0)
+    rows[(rows == -1).any(1) & pose.present] += 0.01   # a joint that lies at -1 is not a missing one
+    return f"{name}: {rows[:, 1].round(2).tolist()}: {rows[:, 0].round(2).tolist()}"
+
+
+def read_people(root: Path, detect: Find | None = None, skip: bool = False, entries: Sequence[Entry] | None = None,
+                hands: bool = False) -> dict[str, list[Photo]]:
     """The people below root that have two photos or more -> their photos.
 
     detect: finds the pose of a photo that has no JSON file. skip: leave out, rather than raise for, photos that cannot be
-    read to their end and those without a pose that fits. Raises ValueError naming up to ten photos that cannot be used, with
-    the count.
+    read to their end and those without a pose that fits. entries: who is on which photo, a folder per person when None.
+    hands: poses are WholeBody. Raises ValueError naming up to ten photos that cannot be used, with the count.
     """
-    if not root.is_dir():
-        raise ValueError(f"{root} is not a folder; expected one with a folder per person")
-    files = [path for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")
-             for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS]
+    files = list(folder_entries(root) if entries is None else entries)
     people: dict[str, list[Photo]] = {}
     wrong, names = [], set()
-    for path in tqdm(files, desc="reading photos", unit="photo"):
+    for entry in tqdm(files, desc="reading photos", unit="photo"):
+        path = entry.picture
         try:
-            photo = read_photo_file(path, detect)
+            photo = read_photo_file(path, detect, entry.person, entry.pose, hands)
         except (ValueError, OSError) as error:
             wrong.append(f"{path.relative_to(root)}: {error}")
             continue
@@ -75,7 +81,7 @@ def read_people(root: Path, detect: Find | None = None, skip: bool = False) -> d
             wrong.append(f"{path.relative_to(root)}: another photo makes the name {photo.name} too")
             continue
         names.add(photo.name)
-        people.setdefault(path.parent.name, []).append(photo)
+        people.setdefault(entry.person, []).append(photo)
     if wrong and not skip:
         raise ValueError(f"{len(wrong)} of {len(files)} photos cannot be used: {listed(wrong)} -- save a pose beside each "
                          "as OpenPose JSON, let --detect find it, or leave them out with --skip")
@@ -87,9 +93,10 @@ def read_people(root: Path, detect: Find | None = None, skip: bool = False) -> d
     return {name: photos for name, photos in people.items() if len(photos) > 1}
 
 
-def read_photo_file(path: Path, detect: Find | None = None) -> Photo:
-    """One photo with its pose. Raises ValueError when it has none, or one that cannot be of this photo, and OSError when it
-    cannot be read."""
+def read_photo_file(path: Path, detect: Find | None = None, person: str | None = None, pose_file: Path | None = None,
+                    hands: bool = False) -> Photo:
+    """One photo with its pose. person: the folder's name when None. pose_file: its pose, the JSON file beside when None.
+    Raises ValueError when it has none, or one that cannot be of this photo, and OSError when it cannot be read."""
     if path.suffix.lower() not in readable_endings():
         raise ValueError(f"{path.suffix} files are not read by the Pillow that is installed; expected one of "
                          f"{', '.join(readable_endings())}. Save it as one of these (for .heic: pip install pillow-heif)")
@@ -98,12 +105,12 @@ def read_photo_file(path: Path, detect: Find | None = None) -> Photo:
         as_it_is = (orientation(file) == 1 and file.mode in ("RGB", "L") and "transparency" not in file.info
                     and path.suffix.lower() in PICTURE_SUFFIXES)
     height, width = picture.size[::-1]
-    beside = [path.with_name(f"{path.stem}{ending}") for ending in (".json", "_keypoints.json")]
+    beside = [pose_file] if pose_file else [path.with_name(f"{path.stem}{end}") for end in (".json", "_keypoints.json")]
     found = next((file for file in beside if file.is_file()), None)
     if found:
-        frame = load_openpose_json(found)[0]
+        frame = load_poses(found, (height, width) if found.suffix != ".json" else None)[0]
         declared = all(frame.get(f"canvas_{side}") is not None for side in ("height", "width"))
-        pose = from_pose_keypoint([with_canvas(frame, (height, width))], names=[found.name])[0]
+        pose = from_pose_keypoint([with_canvas(frame, (height, width))], names=[found.name], whole=hands)[0]
         if why := misfit(pose, (height, width), declared):
             raise ValueError(f"{found.name} does not fit: {why}")
     elif detect:
@@ -112,7 +119,7 @@ def read_photo_file(path: Path, detect: Find | None = None) -> Photo:
         raise ValueError(f"no {beside[0].name} beside it")
     if pose.canvas != (height, width):
         pose = pose.scaled_to((height, width))   # detected on a smaller copy of the photo
-    stem = re.sub(r'[:,"\s]+', "_", f"{path.parent.name}__{path.stem}")   # these mean something in the csv files
+    stem = re.sub(r'[:,"\s/\\]+', "_", f"{person or path.parent.name}__{path.stem}")   # these mean something in csv files
     return Photo(path, stem + (path.suffix.lower() if as_it_is else ".png"), as_it_is, pose)
 
 

@@ -22,8 +22,9 @@ class RememberedPoses:
     file: where one of them is another, it is found again.
     """
 
-    def __init__(self, folder: Path, root: Path, detect: Detector, detector: str) -> None:
-        self.folder, self.root, self.detect, self.detector = folder, root, detect, detector
+    def __init__(self, folder: Path, root: Path, detect: Detector, detector: str, hands: bool = False) -> None:
+        self.folder, self.root, self.detect, self.hands = folder, root, detect, hands
+        self.detector = f"{detector} with hands" if hands else detector
 
     def __call__(self, path: Path, picture: np.ndarray) -> Keypoints:
         """The pose in a photo (H, W, 3) uint8, which is that of the file `path`. Raises as the detector does."""
@@ -32,7 +33,7 @@ class RememberedPoses:
         try:
             frame = json.loads(kept.read_text(encoding="utf-8"))
             if frame["of"] == about:
-                return from_pose_keypoint([frame])[0]
+                return from_pose_keypoint([frame], whole=self.hands)[0]
         except (OSError, ValueError, KeyError, TypeError):
             pass   # not there, or another's: found anew
         pose = self.detect(picture)

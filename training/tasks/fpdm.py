@@ -17,13 +17,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pgpis_models.fpdm.config import CONFIGS, FPDMConfig
+from pgpis_models.checkpoint import read_metadata
+from pgpis_models.fpdm.config import CONFIGS, JOINTS, FPDMConfig
 from pgpis_models.fpdm.model import FPDM
 from pgpis_models.parts.swin_tower import SwinTower
 from pgpis_models.unet.base import BaseSizes, check_prediction
 from pgpis_models.unet.diffusers_binding import DiffusersBinding, swap_weights
 from pgpis_models.unet.injections import harmonise
-from training.data.fpdm_pairs import Normalised, Pair, diffusion_bytes, diffusion_tensors, latent_targets, varied
+from training.data.fpdm_pairs import (
+    Normalised,
+    Pair,
+    check_points,
+    diffusion_bytes,
+    diffusion_tensors,
+    latent_targets,
+    varied,
+)
 from training.data.kinds import pairs_class
 from training.data.latents import draw, posterior
 from training.engine.config import FPDMSettings, MethodConfig, TrainConfig
@@ -58,6 +67,7 @@ class FPDMTask(MethodTask):
             sizes = dataclasses.replace(sizes, pose_canvas=tuple(own.pose_canvas))
         self.check(sizes)
         self.pictures = pairs_class(config.data.kind, "fpdm_pairs")(config, device)
+        check_points(sizes.whole, config, self.pictures)
         self.loader_workers, self.licence = self.pictures.loader_workers, self.pictures.licence
         self.batch, self.unseen = (DiffusionBatches(pictures, sizes, own)
                                    for pictures in (self.pictures, self.pictures.unseen()))
@@ -85,6 +95,10 @@ class FPDMTask(MethodTask):
             load_backbone(method.source_tower.backbone, settings.backbone)
         if own.fusion:
             start_from(method.fusion, own.fusion, "fpdm_fusion", what="fpdm.fusion")
+            drawn = read_metadata(own.fusion).config.get("points", JOINTS)
+            if drawn != method.config.fusion.points:
+                raise ValueError(f"{own.fusion} (fpdm.fusion) was trained on poses of {drawn} points, this run draws "
+                                 f"{method.config.fusion.points}; set method.model.fusion.points to {drawn}")
 
     def check(self, sizes: FPDMConfig) -> None:
         """Whether data and method agree. Raises ValueError."""

@@ -235,6 +235,35 @@ def test_the_command_prints_a_table_and_writes_json(folders, tmp_path, capsys):
         assert stopped.value.code == 2 and message in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_the_autoencoders_own_row_and_the_pairs_that_could_not_be_made(folders, files, tmp_path, capsys):
+    from pgpis_models.unet.autoencoder import decode_latents, encode_latents, load_vae
+    made, truth = folders
+    for kind in ("generated", "targets"):
+        (tmp_path / "lost" / kind).mkdir(parents=True)
+        Image.fromarray(smooth(7 + len(kind), (80, 64))).save(tmp_path / "lost" / kind / "lost.png")
+    arguments = ["--generated", str(made), "--targets", str(truth), "--size", "80x64", "--protocol", "fpdm"]
+    more = ["--vae", files.vae, "--vae-size", "80x64", "--lost", tmp_path / "lost", "--json", tmp_path / "a.json"]
+    main([*arguments, "--device", "cpu", *map(str, more)])
+    result = json.loads((tmp_path / "a.json").read_text())
+    truths, vae = arrays(truth), load_vae(files.vae)
+    with torch.no_grad():
+        pictures = torch.from_numpy(np.stack(truths)).permute(0, 3, 1, 2).float()
+        decoded = decode_latents(vae, encode_latents(vae, pictures * 2 - 1))
+    values = np.round(decoded.clamp(0, 1).permute(0, 2, 3, 1).numpy() * 255) / 255
+    own = [peak_signal_noise_ratio(b, a, data_range=1) for a, b in zip(values, truths, strict=True)]
+    assert result["autoencoder"]["psnr"] == pytest.approx(np.mean(own), abs=0.02) and result["autoencoder"]["pairs"] == 3
+    target, source = (smooth(7 + len(kind), (80, 64)) / 255 for kind in ("targets", "generated"))
+    lost = peak_signal_noise_ratio(target, source, data_range=1)
+    assert result["all"]["psnr"] == pytest.approx((3 * result["psnr"] + lost) / 4, abs=1e-4)
+    assert result["all"]["pairs"] == 4
+    said = capsys.readouterr().out
+    assert "The autoencoder's own reconstruction of the targets, 3 pairs:" in said
+    assert "All pairs, those that could not be made" in said
+    with pytest.raises(SystemExit):
+        main([*arguments, "--vae", str(files.vae), "--vae-size", "81x64"])
+    assert "--vae-size is 81x64; expected multiples of 8" in capsys.readouterr().err
+
+
 class Recogniser:
     """A stand-in of insightface: 512 sums of the picture's rows; a second, smaller face; none in dark pictures."""
 

@@ -118,3 +118,11 @@ def test_mcld_reads_the_conditions_beside_the_photos(files, tmp_path):
                            densepose=[densepose(1 - number)], source_densepose=[densepose(number)])
         expected = (made.permute(1, 2, 0).numpy() * 255).round().astype(int)
         assert np.abs(opened(tmp_path / "out" / "generated" / f"p{number}_to_p{1 - number}.png") - expected).max() <= 1
+    (root / "test_nobody.txt").write_text("p0.png\n")
+    (root / "fasion-resize-pairs-test.csv").write_text("from,to\np0.png,p1.png\np1.png,p1.png\n")
+    command(files._replace(cfld=tmp_path / "mcld.safetensors"), root, tmp_path / "some")
+    lost = tmp_path / "some" / "lost"
+    assert [path.name for path in (tmp_path / "some" / "generated").iterdir()] == ["p1_to_p1.png"]
+    assert (lost / "pairs.csv").read_text() == "from,to\np0.png,p1.png\n"
+    assert np.array_equal(opened(lost / "generated" / "p0_to_p1.png"), photos[0])
+    assert np.array_equal(opened(lost / "targets" / "p0_to_p1.png"), photos[1])

@@ -302,3 +302,51 @@ def test_folders_that_do_not_suit_are_refused(album, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "0 people with two photos or more" in prepared(
         capsys, "folder", "--root", tmp_path / "empty", "--out", tmp_path / "o")[2]
+
+
+# --- other layouts ------------------------------------------------------------------------------------------
+
+def test_names_say_who_is_on_a_photo(tmp_path, capsys):
+    """Market-1501: persons 0000 and -1 are distractors and junk, which no group fits."""
+    root = tmp_path / "Market-1501"
+    standing = Keypoints(np.stack([np.full(18, 10.0), np.linspace(4, 27, 18)], 1), np.ones(18, bool), (30, 20))
+    names = {"train": ("0002_c1s1_000451_03", "0002_c2s1_000301_01", "0007_c1s6_028546_01", "0007_c3s3_077419_03"),
+             "test": ("0001_c1s1_001051_00", "0001_c2s1_000976_01", "0000_c1s1_000151_01", "-1_c1s1_000401_03")}
+    for split, stems in names.items():
+        for seed, stem in enumerate(stems):
+            jpeg(root / f"bounding_box_{split}" / f"{stem}.jpg", seed)
+            (root / f"bounding_box_{split}" / f"{stem}.json").write_text(json.dumps(to_pose_keypoint(standing)))
+    pattern = r"bounding_box_(?P<split>train|test)/(?P<person>(?!0000)\d{4})_.*"
+    code, out, err = prepared(capsys, "folder", "--root", root, "--out", tmp_path / "out", "--pattern", pattern)
+    assert code == 0 and "6 of 8 pictures fit" in out and "train: 2 people, 4 photos, 4 pairs" in out, err
+    assert {name for pair in DeepFashion(tmp_path / "out", "test").pairs for name in pair} == {
+        "0001__0001_c1s1_001051_00.jpg", "0001__0001_c2s1_000976_01.jpg"}
+    for wrong, message in ((r"(?P<person>\d)(", "is not a regular expression"), (r"\d+", "has no group `person`"),
+                           (r"(?P<person>x+)", "fits none of 8 pictures")):
+        code, _, err = prepared(capsys, "folder", "--root", root, "--out", tmp_path / "no", "--pattern", wrong)
+        assert code == 2 and message in err
+
+
+def test_a_table_says_who_is_on_a_photo_and_which_pose_is_whose(tmp_path, capsys):
+    """As one would list DeepFashion2, with hands."""
+    frame = {"canvas_width": 20, "canvas_height": 30, "people": [{
+        "pose_keypoints_2d": [value for joint in range(18) for value in (10.0, 4 + 1.3 * joint, 1.0)],
+        "hand_left_keypoints_2d": [value for point in range(21) for value in (15.0, 8.0 + point / 2, 1.0)]}]}
+    rows = ["person,picture,pose"]
+    for number in range(4):
+        jpeg(tmp_path / "image" / f"00000{number}.jpg", number)
+        (tmp_path / "poses").mkdir(exist_ok=True)
+        (tmp_path / "poses" / f"{number}.json").write_text(json.dumps(frame))
+        rows.append(f"shop/{number // 2},image/00000{number}.jpg,poses/{number}.json")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    options = ("folder", "--root", tmp_path, "--csv", tmp_path / "list.csv", "--hands")
+    code, _, err = prepared(capsys, *options, "--out", tmp_path.parent / f"{tmp_path.name}-out")
+    assert code == 0, err
+    train = DeepFashion(tmp_path.parent / f"{tmp_path.name}-out", "train")
+    [name, _] = train.pairs[0]
+    points = np.load(train.folder.with_name("train_wholebody") / f"{name[:-4]}.npy")
+    assert name.startswith("shop_") and points[91:112, 2].all() and np.allclose(points[95, :2], (15, 10))
+    assert not points[112:, 2].any() and points[9, 2]
+    (tmp_path / "list.csv").write_text("\n".join(rows + ["shop/0,image/lost.jpg,"]))
+    code, _, err = prepared(capsys, *options, "--out", tmp_path / "other")
+    assert code == 2 and "names 1 files that are not there" in err

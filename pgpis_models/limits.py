@@ -1,0 +1,65 @@
+"""What can be known beforehand of a picture that will be a guess; docs/limits.md shows what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .poses.heading import Heading, eyes_apart, heading_of
+from .poses.keypoints import Keypoints
+from .surface.densepose import IUV
+from .surface.part_colours import has_charts
+from .surface.unseen import share_seen
+from .unet.autoencoder import VAE_STRIDE
+
+FAR = 120.0     # degrees between the views of photo and target, from which on the methods make up most of the person
+UNSEEN = 0.5    # share of the target's surface that the photo must show
+NAMED = 5       # pictures that a sentence names
+
+TURNED = ("{which} {turn} seen from a view turned by {most:.0f} degrees from the photo: what the photo does not show is "
+          "made up. Take a photo from the other side, or several (Merge Photos)")
+HIDDEN = ("the photo shows {least:.0%} of the body's surface that {which} {show}: the rest is made up. Take a photo of the "
+          "other side, or several (Merge Photos)")
+SMALL = ("the face of {which} is small: its eyes would be {least:.0f} pixels apart, and the autoencoder's cells are "
+         f"{VAE_STRIDE}. Come closer, or make a larger picture (a second pass)")
+
+
+def limits(*, size: tuple[int, int] | None = None, poses: Sequence[Keypoints] = (), source_poses: Sequence[Keypoints] = (),
+           denseposes: Sequence[IUV] = (), source_denseposes: Sequence[IUV] = ()) -> list[str]:
+    """Sentences, one for each thing that stands against the pictures; none where nothing does, or nothing is known.
+
+    poses, denseposes: the targets. source_poses, source_denseposes: of the photos, one for all or one each. size: (H, W) of
+    what is made, pixels; poses fill it as their canvas.
+    """
+    said = []
+    turns = _turns([heading_of(pose) for pose in source_poses], [heading_of(pose) for pose in poses])
+    if far := {number: turn for number, turn in turns.items() if turn > FAR}:
+        said.append(TURNED.format(which=_named(far), turn="are" if len(far) > 1 else "is", most=max(far.values())))
+    shares = {number: share_seen(source, target)
+              for number, (source, target) in enumerate(_paired(source_denseposes, denseposes), 1)
+              if has_charts(source) and has_charts(target)}
+    if hidden := {number: share for number, share in shares.items() if share is not None and share < UNSEEN}:
+        said.append(HIDDEN.format(which=_named(hidden), show="show" if len(hidden) > 1 else "shows",
+                                  least=min(hidden.values())))
+    eyes = {number: eyes_apart(pose, size) for number, pose in enumerate(poses, 1)} if size else {}
+    if small := {number: apart for number, apart in eyes.items() if apart is not None and apart < VAE_STRIDE}:
+        said.append(SMALL.format(which=_named(small), least=min(small.values())))
+    return said
+
+
+def _turns(sources: list[Heading | None], targets: list[Heading | None]) -> dict[int, float]:
+    """Degrees between the views of each pair, counted from 1, where both are known."""
+    return {number: source.to(target) for number, (source, target) in enumerate(_paired(sources, targets), 1)
+            if source is not None and target is not None}
+
+
+def _paired(sources: Sequence, targets: Sequence) -> list[tuple]:
+    """One source for all, one target for all, or one each; nothing where the numbers say neither."""
+    count = max(len(sources), len(targets))
+    if not sources or not targets or {len(sources), len(targets)} - {1, count}:
+        return []
+    return [(sources[n if len(sources) > 1 else 0], targets[n if len(targets) > 1 else 0]) for n in range(count)]
+
+
+def _named(found: dict[int, float]) -> str:
+    numbers = ", ".join(map(str, list(found)[:NAMED])) + (", ..." if len(found) > NAMED else "")
+    return f"target{'s' if len(found) > 1 else ''} {numbers}"

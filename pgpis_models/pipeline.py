@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .checkpoint import load_checkpoint
 from .methods import picture_encoder, sequence_encoders
+from .noise.carried import Carried
 from .noise.samplers import sample_latents
 from .parts.pixels import resized
 from .pictures import as_rgb
@@ -70,51 +71,64 @@ class Generator:
     @torch.no_grad()
     def __call__(self, sources: Tensor, poses: Sequence[Keypoints], *, mode: str | None = None,
                  weights: dict[str, float] | None = None, steps: int | None = None, sampler: str | None = None,
-                 seed: int = 0, first: int = 0, callback: Callable[[int, int, Tensor], None] | None = None,
-                 **extras: Any) -> Tensor:
+                 seed: int = 0, first: int = 0, numbers: Sequence[int] | None = None,
+                 callback: Callable[[int, int, Tensor], None] | None = None, **extras: Any) -> Tensor:
         """sources (B or 1, 3, H, W) in -1..1 as `prepare` makes them; B poses -> pictures (B, 3, h, w) in 0..1.
 
         mode: guidance mode, the method's own when None. weights: guidance weight per scale of the mode; those not given,
         and steps and sampler, default to what suits the base. first: number of the first picture, so that a seed gives
-        the same picture whatever batches it is made in. extras: what the method needs beside photo and pose (see
-        `encode_pictures` in its inputs file).
+        the same picture whatever batches it is made in; numbers: those of all, where they do not follow each other.
+        extras: what the method needs beside photo and pose (see `encode_pictures` in its inputs file).
         """
         return self._decoded(self.latents(
             sources, poses, mode=mode, weights=weights, steps=steps, sampler=sampler, seed=seed, first=first,
-            callback=callback, **extras))
+            numbers=numbers, callback=callback, **extras))
 
     @torch.no_grad()
     def latents(self, sources: Tensor, poses: Sequence[Keypoints], *, mode: str | None = None,
                 weights: dict[str, float] | None = None, steps: int | None = None, sampler: str | None = None,
-                seed: int = 0, first: int = 0, callback: Callable[[int, int, Tensor], None] | None = None,
-                **extras: Any) -> Tensor:
+                seed: int = 0, first: int = 0, numbers: Sequence[int] | None = None,
+                callback: Callable[[int, int, Tensor], None] | None = None, **extras: Any) -> Tensor:
         """What a call decodes: latents (B, 4, h / 8, w / 8) of unit scale. Arguments as in a call."""
         encoded = self.encode(self.method, sources, poses, self.device, **self.shared | extras)
-        return self._sampled(encoded, max(len(poses), sources.shape[0]), mode, weights, steps, sampler, seed, first,
-                             callback)
+        return self._sampled(encoded, max(len(poses), sources.shape[0]), mode, weights, steps, sampler, seed, callback,
+                             first=first, numbers=numbers)
 
     @torch.no_grad()
-    def sequence(self, source: Tensor, poses: Sequence[Keypoints], *, chunk: int = 8, same_noise: bool = True,
-                 mode: str | None = None, weights: dict[str, float] | None = None, steps: int | None = None,
-                 sampler: str | None = None, seed: int = 0,
-                 callback: Callable[[int, int, Tensor], None] | None = None, **extras: Any) -> Iterator[Tensor]:
+    def sequence(self, source: Tensor, poses: Sequence[Any], *, chunk: int = 8, same_noise: bool = True,
+                 carried: Carried | None = None, first_frame: float = 0.0, mode: str | None = None,
+                 weights: dict[str, float] | None = None, steps: int | None = None, sampler: str | None = None,
+                 seed: int = 0, callback: Callable[[int, int, Tensor], None] | None = None,
+                 person: Mapping[str, Any] | None = None, **extras: Any) -> Iterator[Tensor]:
         """One source (1, 3, H, W) in many poses, in order -> chunks of pictures (chunk or fewer, 3, h, w) in 0..1.
 
         The source is encoded once; poses are encoded and sampled `chunk` at a time, so that memory does not grow with their
         number. same_noise: all frames start from one noise, so that what the pose leaves open stays the same; otherwise
-        each has its own, as when made one by one. extras: what `encode_poses` of the method takes beside, the same for all
-        frames (QEN's mask, strength, start and end). Other arguments as in a call. Raises ValueError for more than one
-        source and for a chunk below 1.
+        each has its own, as when made one by one. carried: of all frames, whose noise is then the first one's as it is
+        carried along (`surface.carrying`). first_frame: 0..1, how far frames see the first one (`unet.attention.held`), that
+        is then sampled again with every later chunk. person, extras: what `encode_source` and `encode_poses` of the method
+        take beside, the same for all frames (QEN's mask, strength, start and end). Other arguments as in a call. Raises
+        ValueError for more than one source, a chunk below 1, and noise carried along other frames.
         """
         if source.shape[0] != 1 or chunk < 1:
             raise ValueError(f"{source.shape[0]} sources in chunks of {chunk} frames; expected one source, and 1 or more")
+        if carried is not None and len(carried.index) != len(poses):
+            raise ValueError(f"noise is carried along {len(carried.index)} frames, the poses are {len(poses)}; expected as "
+                             "many of both")
         encode_source, encode_poses = sequence_encoders(self.meta.method)
-        read = encode_source(self.method, source, self.device)
+        shared = self.shared if "vae" in signature(encode_source).parameters else {}
+        read = encode_source(self.method, source, self.device, **shared | dict(person or {}))
         for first in range(0, len(poses), chunk):
-            some = poses[first:first + chunk]
-            encoded = encode_poses(self.method, read, some, self.device, **extras)
-            yield self._decoded(self._sampled(encoded, len(some), mode, weights, steps, sampler, seed, first, callback,
-                                              same_noise))
+            frames = list(range(first, min(first + chunk, len(poses))))
+            again = int(first > 0 and first_frame > 0)
+            numbers = [0] * again + frames
+            encoded = encode_poses(self.method, read, [poses[number] for number in numbers], self.device, **extras)
+            made = self._sampled(
+                encoded, len(numbers), mode, weights, steps, sampler, seed,
+                callback and (lambda step, t, x, again=again: callback(step, t, x[again:])),
+                numbers=[0] * len(numbers) if same_noise else numbers,
+                carried=None if carried is None else carried.frames(numbers), first_frame=first_frame)
+            yield self._decoded(made[again:])
 
     def _decoded(self, latents: Tensor) -> Tensor:
         pictures = decode_latents(self.vae, latents)
@@ -123,17 +137,17 @@ class Generator:
         return pictures
 
     def _sampled(self, encoded: Any, count: int, mode: str | None, weights: dict[str, float] | None, steps: int | None,
-                 sampler: str | None, seed: int, first: int, callback: Callable | None, same_noise: bool = False) -> Tensor:
-        """Encoded pairs, `count` of them -> latents; see `__call__`."""
+                 sampler: str | None, seed: int, callback: Callable | None, first_frame: float = 0.0,
+                 **noise: Any) -> Tensor:
+        """Encoded pairs, `count` of them -> latents; see `__call__`. noise: which one, as of `sample_latents`."""
         mode = mode or self.method.guidance_modes[0]
         usual = {name: self.defaults["weights"].get(name, 2.0) for name in self.method.guidance_scales(mode)}
         guidance = self.method.guidance(encoded, mode, **(usual | (weights or {})))
         height, width = self.method.config.latent_size
         return sample_latents(
-            self.binding.denoiser(guidance, count), self.schedule, (count, 4, height, width),
+            self.binding.denoiser(guidance, count, first_frame), self.schedule, (count, 4, height, width),
             steps=steps or self.defaults["steps"], sampler=sampler or self.defaults["sampler"],
-            spacing=self.defaults["spacing"], seed=seed, first=first, device=self.device, same_noise=same_noise,
-            callback=callback)
+            spacing=self.defaults["spacing"], seed=seed, device=self.device, callback=callback, **noise)
 
     def prepare(self, image: np.ndarray) -> Tensor:
         """A photo (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16 -> (1, 3, h, w) in -1..1 at the size that the method

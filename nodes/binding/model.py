@@ -101,13 +101,13 @@ def apply_injections(model: comfy.model_patcher.ModelPatcher, rows: Rows, unet_w
     reference = {name.split(".", 1)[1] for name in names if name.startswith("self_reference.")}
     for site in SITES.values():
         if site.name in cross:
-            _install(model, "attn2", site, CrossAttention)
+            install(model, "attn2", site, CrossAttention)
         if site.name in reference:
-            _install(model, "attn1", site, SelfAttention)
+            install(model, "attn1", site, SelfAttention)
     return model
 
 
-def _install(model: comfy.model_patcher.ModelPatcher, which: str, site: Site, kind: type[Replacement]) -> None:
+def install(model: comfy.model_patcher.ModelPatcher, which: str, site: Site, kind: type[Replacement]) -> None:
     """Puts our replacement on a block, around the one that the host would have run there."""
     patches = model.model_options["transformer_options"].get("patches_replace", {}).get(which, {})
     kind_name, number = site.host

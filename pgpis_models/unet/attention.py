@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -87,3 +89,27 @@ def _with_reference(query: Tensor, key: Tensor, value: Tensor, heads: int, refer
     weight = torch.where(on > 0, -on.clamp_min(1).float().log(), -torch.inf)[:, None]   # (R, 1)
     bias = torch.cat([torch.zeros_like(weight).expand(-1, key.shape[1]), weight.expand(-1, reference_key.shape[1])], 1)
     return attend(query, keys, values, heads, upcast=upcast, bias=bias)
+
+
+def check_first_frame(strength: float) -> None:
+    """Raises ValueError for a strength of `held` out of range."""
+    if not 0 <= strength <= 1:
+        raise ValueError(f"the first frame's strength is {strength}; expected 0 to 1")
+
+
+def first_rows(rows: int, groups: int) -> list[int]:
+    """For each of R rows, which are `groups` batches one after another, the first row of its batch."""
+    batch = rows // groups
+    return [row // batch * batch for row in range(rows)]
+
+
+def held(seen: Callable[[Tensor, Tensor], Tensor], key: Tensor, value: Tensor, first: list[int], strength: float) -> Tensor:
+    """Self-attention of frames that also see the first frame, so that what it made up stays. Khachatryan et al. 2023,
+    "Text2Video-Zero", see it in place of their own; here it is beside, since poses differ more than frames of a film.
+
+    seen: f(key, value) -> the attention (R, HW, D) of these queries; key, value (R, HW, D): the rows' own; first: of each
+    row the row whose keys it sees too; strength: 0..1, the result's share of the attention that sees both. For the first
+    frame itself nothing changes: to see everything twice is to see it once.
+    """
+    both = seen(torch.cat([key, key[first]], 1), torch.cat([value, value[first]], 1))
+    return both if strength == 1 else torch.lerp(seen(key, value), both, strength)

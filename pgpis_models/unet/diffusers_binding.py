@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from .attention import attend, cross_attention, lookup, self_attention
+from .attention import attend, check_first_frame, cross_attention, first_rows, held, lookup, self_attention
 from .control import run_control
 from .control_branch import ControlBranch
 from .control_diffusers import network_of
@@ -34,7 +34,7 @@ class SiteProcessor:
 
     def __call__(self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
                  attention_mask: Tensor | None = None, temb: Tensor | None = None,
-                 pgpis: dict[str, Tensor] | None = None) -> Tensor:
+                 pgpis: dict[str, Tensor] | None = None, first_frame: tuple[list[int], float] | None = None) -> Tensor:
         if attention_mask is not None:
             raise ValueError("an attention mask came from the UNet call; expected none (mask tokens by their count)")
         rows = pgpis or {}
@@ -49,11 +49,15 @@ class SiteProcessor:
             key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
             tokens = rows.get(f"self_reference.{name}")
             if tokens is None:
-                out = attend(query, key, value, attn.heads, upcast=upcast)
+                def seen(keys: Tensor, values: Tensor) -> Tensor:
+                    return attend(query, keys, values, attn.heads, upcast=upcast)
             else:
                 tokens = tokens.to(hidden_states.dtype)
-                out = self_attention(query, key, value, attn.heads, attn.to_k(tokens), attn.to_v(tokens),
-                                     rows["self_reference_on"], upcast)
+                reference = attn.to_k(tokens), attn.to_v(tokens)
+
+                def seen(keys: Tensor, values: Tensor) -> Tensor:
+                    return self_attention(query, keys, values, attn.heads, *reference, rows["self_reference_on"], upcast)
+            out = seen(key, value) if first_frame is None else held(seen, key, value, *first_frame)
         out = attn.to_out[1](attn.to_out[0](out))
         return out / attn.rescale_output_factor
 
@@ -90,10 +94,12 @@ class DiffusersBinding:
         self.unet.set_attn_processor(self._before)
 
     def __call__(self, sample: Tensor, timestep: Tensor, rows: Mapping[str, Tensor], control: Control | None = None,
-                 encoder_hidden_states: Tensor | None = None) -> Tensor:
+                 encoder_hidden_states: Tensor | None = None,
+                 first_frame: tuple[list[int], float] | None = None) -> Tensor:
         """One UNet call. sample (R, 4, H, W), timestep (R,) or scalar, rows as of `Rows.stacked` (R, ...).
 
-        encoder_hidden_states (R, N, C) is used at places that get no context. Returns the prediction (R, 4, H, W).
+        encoder_hidden_states (R, N, C) is used at places that get no context. first_frame: rows and strength of
+        `attention.held`. Returns the prediction (R, 4, H, W).
         """
         rows = fitted_rows(rows, tuple(sample.shape[-2:]))
         text = encoder_hidden_states
@@ -113,24 +119,30 @@ class DiffusersBinding:
                 kwargs["down_block_additional_residuals"] = tuple(found[0])
                 kwargs["mid_block_additional_residual"] = found[1]
         self._rows = rows
+        shown = {"pgpis": rows} | ({} if first_frame is None else {"first_frame": first_frame})
         try:
-            return self.unet(sample, timestep, encoder_hidden_states=text, cross_attention_kwargs={"pgpis": rows},
+            return self.unet(sample, timestep, encoder_hidden_states=text, cross_attention_kwargs=shown,
                              return_dict=False, **kwargs)[0]
         finally:
             self._rows = {}
 
-    def denoiser(self, guidance: Guidance, batch: int) -> Callable[[Tensor, Tensor | int], Tensor]:
+    def denoiser(self, guidance: Guidance, batch: int,
+                 first_frame: float = 0.0) -> Callable[[Tensor, Tensor | int], Tensor]:
         """f(x (B, 4, H, W), t) -> guided prediction (B, 4, H, W); all terms run as one call.
 
-        Whatever does not depend on the timestep is prepared here, once.
+        Whatever does not depend on the timestep is prepared here, once. first_frame: 0..1, how far all rows see the first
+        one of their term (`attention.held`).
         """
+        check_first_frame(first_frame)
         guidance = guidance.needed()
         rows: Rows = harmonise([term.injections for term in guidance.terms], batch)
         stacked, terms = rows.stacked(), len(guidance.terms)
+        frames = (first_rows(terms * batch, terms), first_frame) if first_frame and batch > 1 else None
 
         def denoise(x: Tensor, t: Tensor | int) -> Tensor:
             time = torch.as_tensor(t, device=x.device).expand(x.shape[0]).repeat(terms)
-            return guidance.combine(self(x.repeat(terms, 1, 1, 1), time, stacked, rows.control).chunk(terms))
+            made = self(x.repeat(terms, 1, 1, 1), time, stacked, rows.control, first_frame=frames)
+            return guidance.combine(made.chunk(terms))
         return denoise
 
 

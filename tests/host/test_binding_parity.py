@@ -154,12 +154,14 @@ def native_predictions(pack, model, rows, x, t, latent, weights=None, separate=F
     return torch.stack([outputs[n] for n in range(len(conds))])
 
 
-def diffusers_predictions(pack, unet, rows, x, t):
+def diffusers_predictions(pack, unet, rows, x, t, strength=0.0):
     binding = pack.diffusers.DiffusersBinding(unet)
     try:
         with torch.no_grad():
             k = len(rows.terms)
-            return torch.stack(binding(x.repeat(k, 1, 1, 1), t.repeat(k), rows.stacked(), rows.control).chunk(k))
+            first = ([row // B * B for row in range(k * B)], strength) if strength else None
+            return torch.stack(binding(x.repeat(k, 1, 1, 1), t.repeat(k), rows.stacked(), rows.control,
+                                       first_frame=first).chunk(k))
     finally:
         binding.release()
 
@@ -318,3 +320,23 @@ def test_cfg_of_the_last_term_against_the_first_equals_the_chain_with_equal_weig
             results.append(one.sample(start, torch.zeros_like(start), comfy.samplers.sampler_object("euler"), sigmas,
                                       disable_pbar=True))
     assert relative(*results) < TOLERANCE
+
+
+@pytest.mark.parametrize("field, strength, separate, order", [
+    ("nothing", 1.0, False, "before"), ("self_reference", 1.0, False, "after"), ("self_reference", 0.4, True, "before"),
+    ("self_reference", 0.4, False, "after"), pytest.param("all together", 0.4, False, "before", marks=pytest.mark.hosts)])
+def test_the_first_frame_is_held_alike(field, strength, separate, order, host, pack, tiny, models, start, of_diffusers):
+    """Whether the MODEL holds it before or after a method is applied, and whether terms run together or one by one."""
+    hold = host.pack("nodes.binding.first_frame").hold_first_frame
+    rows = pack.injections.harmonise(terms_of(field, pack, tiny), B)
+    if order == "before":
+        model = hold(models.model, strength)
+    else:
+        model = hold(pack.binding.apply_injections(models.model, rows, {}), strength)
+    ours = native_predictions(pack, model, rows, *start, tiny.latent, separate=separate)
+    theirs = diffusers_predictions(pack, models.unet, rows, *start, strength)
+    assert relative(ours, theirs) < TOLERANCE
+    plain = of_diffusers(field)
+    assert relative(ours[:, :1], plain[:, :1]) < TOLERANCE < 1e-3 < relative(ours[:, 1:], plain[:, 1:])
+    off = native_predictions(pack, hold(model, 0.0), rows, *start, tiny.latent)
+    assert relative(off, plain) < TOLERANCE

@@ -1,0 +1,88 @@
+"""The first picture of a batch seen by all others: what `pgpis_models.unet.attention.held` is on the host's MODEL.
+
+The first picture's tokens go in front of the keys of each self-attention, before projection, so that what is counted from
+there on only shifts. Each guidance term has a first picture of its own; the host says how many terms it put into a call.
+"""
+
+from __future__ import annotations
+
+import comfy.model_patcher
+import torch
+from torch import Tensor
+
+from ...pgpis_models.unet.attention import check_first_frame, first_rows
+from ...pgpis_models.unet.sites import SITE_BY_HOST, SITES
+from .attention import REFERENCE_SPAN, Replacement, call_of
+from .model import install
+from .weights import check_topology
+
+KEY = "pgpis_first_frame"        # the strength, in the MODEL's transformer_options
+SPAN = "pgpis_first_frame_span"  # where attn1's patch tells attn1's replacement how many keys are the first picture's
+
+
+def hold_first_frame(model: comfy.model_patcher.ModelPatcher, strength: float) -> comfy.model_patcher.ModelPatcher:
+    """A clone of the MODEL whose self-attention sees the first picture of the batch too; strength 0 to 1, 0 takes it off.
+
+    Raises ValueError for other strengths and for a MODEL of another topology.
+    """
+    check_first_frame(strength)
+    check_topology(model)
+    model = model.clone()
+    options = model.model_options["transformer_options"]
+    options[KEY] = strength
+    if append_first not in options.get("patches", {}).get("attn1_patch", ()):
+        model.set_model_attn1_patch(append_first)
+    if 0 < strength < 1:   # whole needs nothing but the keys
+        for site in SITES.values():
+            install(model, "attn1", site, FirstFrame)
+    return model
+
+
+def strength_on(model: comfy.model_patcher.ModelPatcher) -> float:
+    """How far a MODEL's pictures see the first one."""
+    return model.model_options["transformer_options"].get(KEY, 0.0)
+
+
+def append_first(hidden: Tensor, context: Tensor, value: Tensor, extra_options: dict) -> tuple[Tensor, ...]:
+    """attn1 patch: the first picture's tokens before the block's keys. Where those come several times, before reference
+    tokens of several parts, the first picture's do so too."""
+    rows, terms = hidden.shape[0], len(extra_options.get("cond_or_uncond", ())) or 1
+    elsewhere = tuple(extra_options.get("block", ())) not in SITE_BY_HOST
+    if not extra_options.get(KEY) or elsewhere or rows <= terms or rows % terms:
+        return hidden, context, value
+    first, parts = hidden[first_rows(rows, terms)], _parts(extra_options)
+    count = first.shape[1]
+    own = context.shape[1]
+    if REFERENCE_SPAN in extra_options:
+        own = extra_options[REFERENCE_SPAN][0] // parts
+        extra_options[REFERENCE_SPAN] = tuple(place + parts * count for place in extra_options[REFERENCE_SPAN])
+    extra_options[SPAN] = count, own
+
+    def joined(tokens: Tensor) -> Tensor:
+        repeated = tokens[:, :parts * own].split(own, 1)
+        return torch.cat([part for each in repeated for part in (first.to(tokens.dtype), each)] + [tokens[:, parts * own:]], 1)
+    keys = joined(context)
+    return hidden, keys, keys if value is context else joined(value)
+
+
+def _parts(extra_options: dict) -> int:
+    """How often the block's own keys come, as `attention.append_reference` repeats them."""
+    call = call_of(extra_options)
+    return call.reference_parts if call is not None and REFERENCE_SPAN in extra_options else 1
+
+
+class FirstFrame(Replacement):
+    """attn1 replacement of one site for a strength below 1: a share of the attention without the first picture's keys."""
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, extra_options: dict) -> Tensor:
+        both = self.attend(q, k, v, extra_options)
+        if SPAN not in extra_options:
+            return both
+        (count, own), parts, options = extra_options[SPAN], _parts(extra_options), {**extra_options}
+        if REFERENCE_SPAN in options:
+            options[REFERENCE_SPAN] = tuple(place - parts * count for place in options[REFERENCE_SPAN])
+
+        def without(tokens: Tensor) -> Tensor:
+            repeated, rest = tokens.split([parts * (count + own), tokens.shape[1] - parts * (count + own)], 1)
+            return torch.cat([repeated.unflatten(1, (parts, count + own))[:, :, count:].flatten(1, 2), rest], 1)
+        return torch.lerp(self.attend(q, without(k), without(v), options), both, extra_options[KEY])

@@ -18,16 +18,18 @@ def appearance_of_one(method: MCLD, image: Tensor, texture: Tensor | None = None
     """Arguments as of `MCLD.encode_appearance`, of N photos of one person -> an Appearance of batch 1.
 
     The tokens of all photos stand side by side, in the cross-attentions of both networks. texture, texture_latent: one
-    merged texture map, or N, whose tokens stand side by side as well and whose reference features are the parts of one
-    self-reference. face: one embedding, as of `mean_face`. One photo given N times is that photo given once.
+    merged texture map, whose tokens come as often as there are photos, so that both keep their weights; or N, whose tokens
+    stand side by side as well and whose reference features are the parts of one self-reference. face: one embedding, as of
+    `mean_face`. One photo given N times is that photo given once.
     """
     merged = texture_latent is None or len(texture_latent) == 1
     own = method.encode_appearance(image, texture, None if merged else texture_latent, face, reference)
     tokens, features = one_row(own.image), joined_reference([own.reference])
     if merged and texture_latent is not None:
         features = method.reference_features(tokens, texture_latent, reference)
-    null = texture is None
-    return replace(own, image=tokens, texture=own.texture[:1] if null else one_row(own.texture), reference=features,
+    photos = len(own.image)
+    face = own.face.repeat(1, photos, 1) if method.config.aggregation == "concat" else own.face
+    return replace(own, image=tokens, texture=one_row(own.texture.expand(photos, -1, -1)), face=face, reference=features,
                    reference_parts=1 if merged else len(texture_latent))
 
 

@@ -144,8 +144,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", type=lengths, default=(256, 176), metavar="HxW", help="at which pictures are measured")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--vae", type=Path, help="autoencoder (our file, or a diffusers folder): also its own reconstruction "
-                        "of the targets, which no latent method is better than")
+    parser.add_argument("--vae", type=Path, help="autoencoder (our file, or a diffusers folder): also its own "
+                        "reconstruction of the targets, which no latent method is better than")
     parser.add_argument("--vae-size", type=lengths, metavar="HxW", help="at which it encodes; with protocol cfld 512x512, "
                         "else 512x352")
     parser.add_argument("--lost", type=Path, help="OUT/lost of training/generate_split.py: also all pairs with these, which "

@@ -60,7 +60,8 @@ def append_first(hidden: Tensor, context: Tensor, value: Tensor, extra_options: 
 
     def joined(tokens: Tensor) -> Tensor:
         repeated = tokens[:, :parts * own].split(own, 1)
-        return torch.cat([part for each in repeated for part in (first.to(tokens.dtype), each)] + [tokens[:, parts * own:]], 1)
+        both = [part for each in repeated for part in (first.to(tokens.dtype), each)]
+        return torch.cat([*both, tokens[:, parts * own:]], 1)
     keys = joined(context)
     return hidden, keys, keys if value is context else joined(value)
 

@@ -146,8 +146,8 @@ class Normalised(nn.Module):
 def varied(pair: Pair | None, settings: FPDMSettings, rng: np.random.Generator,
            canvas: Sequence[int] = CANVAS, points: int = 18) -> Pair | None:
     """A training pair of stage 2 (FPDM's authors' code): noise on every joint, and some pairs mirrored, photos and pose
-    alike. The pose comes back on the canvas (height, width), to be drawn there. points: of the poses, 18 or 133. None, another
-    process's pair, takes the same numbers."""
+    alike. The pose comes back on the canvas (height, width), to be drawn there. points: of the poses, 18 or 133. None,
+    another process's pair, takes the same numbers."""
     noise = settings.joint_noise * rng.standard_normal((points, 2)) if settings.joint_noise else None
     flip = bool(rng.random() < settings.flip)
     if pair is None:

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pgpis_models.poses.wholebody import POINTS, WholeBody
+from pgpis_models.reading import read_numbers
 from training.data.deepfashion import DeepFashion, open_picture
 from training.data.fitting import upright_size
 from training.data.people import annotation_row, listed
@@ -85,7 +86,7 @@ def from_files(folder: Path) -> Find:
                                     "--detect rtmlib in place of --points")
         if path not in kept:
             kept.clear()
-            kept[path] = np.load(path, allow_pickle=False)
+            kept[path] = read_numbers(path, "133 points of every frame")
             shape = kept[path].shape
             if len(shape) != 3 or shape[0] != len(sequence.frames) or shape[1] != POINTS or shape[2] not in (2, 3):
                 raise ValueError(f"{path} holds an array of shape {shape}; expected ({len(sequence.frames)}, 133, 2 or 3): "

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pgpis_models.poses.wholebody import POINTS, WholeBody
+from pgpis_models.reading import read_numbers
 from training.data.placing import whole
 
 FOLDER = "{}_wholebody"   # of a split
@@ -31,7 +32,7 @@ def write_points(path: Path, pose: WholeBody) -> None:
 
 def read_points(path: Path, canvas: tuple[int, int]) -> WholeBody:
     """canvas: (H, W) of the photo. Raises ValueError naming the file when it holds something else, OSError without it."""
-    rows = np.load(path, allow_pickle=False)
+    rows = read_numbers(path, "133 points: x, y and whether each is seen")
     if rows.shape != (POINTS, 3):
         raise ValueError(f"{path} holds an array of shape {rows.shape}; expected (133, 3): x, y and whether it is seen. "
                          "Prepare the data set again")

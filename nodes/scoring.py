@@ -81,7 +81,7 @@ class PoseScore(io.ComfyNode):
         index = int(np.argmax(cosines)) if choose_by == BY_FACE else best_pose(scores)
         value = float(cosines[index]) if choose_by == BY_FACE else scores[index].oks
         best = ExecutionBlocker("Pose Score's output best is empty, since nothing is connected to its image; connect the "
-                                "results") if pictures is None else torch.from_numpy(pictures[index:index + 1]).float() / 255
+                                "results") if pictures is None else image[index % len(image)][None]
         if found is None:
             empty = ExecutionBlocker("Pose Score's output overlay is empty, since nothing is connected to its found; "
                                      "connect Extract Pose of the results")

@@ -51,6 +51,7 @@ START_POSE, START_VIEW = "both arms up", (60, 2)      # the pose of 00_start_her
 PHOTO, PHOTO_SIZE, PHOTO_AT = "pgpis_photo.png", (300, 400), (24, 40)
 NEEDS_DOWNLOADS = {"cfld_sd15", "mcld_sd15", "fpdm_sd21"}   # workflows whose models are not in this repository
 ANIMATED = {"fpdm_sequence", "mcld_walk_around"}           # workflows whose result is a film
+FRAME, FRAME_COLOUR = 6, (222, 120, 20)    # around the best of several results, pixels
 THUMBNAIL, FILM_FRAMES = 480, 4        # largest width of a thumbnail, pixels; frames of a film that it shows
 
 
@@ -128,8 +129,8 @@ def runs(path: Path) -> bool:
 
 
 def result_of(host: Host, path: Path) -> bytes:
-    """Runs a workflow; the file of its film, its attention maps in rows, the file of its grid, or of its last picture if it
-    has none of these."""
+    """Runs a workflow; the file of its film, its attention maps in rows, all results with a frame around the best, the file
+    of its grid, or of its last picture if it has none of these."""
     workflow = json.loads(path.read_text())
     prompt = to_api(workflow, host.object_info)
     outputs = host.run(prompt)
@@ -143,6 +144,10 @@ def result_of(host: Host, path: Path) -> bytes:
     maps, of_grid = fed_by("PGPISAttentionMaps"), fed_by("PGPISCompareGrid")
     if maps:
         return in_rows([[host.picture(file) for file in files] for files in maps])
+    best = fed_by("PGPISPoseScore")
+    if best:
+        [[chosen]], [several] = best, [files for files in shown.values() if len(files) > 1]
+        return with_frame([host.picture(file) for file in several], host.picture(chosen))
     of_film = [files for number, files in shown.items() if prompt[number]["class_type"] == "SaveAnimatedWEBP"]
     return host.picture_bytes((of_film or of_grid or list(shown.values()))[-1][-1])
 
@@ -164,6 +169,18 @@ def write_thumbnail(folder: Path, name: str) -> Path:
     path = folder / f"{name}.jpg"
     thumbnail(folder, name).save(path, quality=90, optimize=True)
     return path
+
+
+def with_frame(pictures: list[np.ndarray], chosen: np.ndarray) -> bytes:
+    """A PNG file of pictures (H, W, 3) uint8 in two rows, the chosen one in a frame."""
+    framed = []
+    for picture in pictures:
+        edge = FRAME_COLOUR if np.array_equal(picture, chosen) else (255, 255, 255)
+        wide = np.full((picture.shape[0] + 2 * FRAME, picture.shape[1] + 2 * FRAME, 3), edge, np.uint8)
+        wide[FRAME:-FRAME, FRAME:-FRAME] = picture
+        framed.append(wide)
+    half = len(framed) // 2
+    return in_rows([framed[:half], framed[half:]])
 
 
 def in_rows(rows: list[list[np.ndarray]]) -> bytes:

@@ -240,6 +240,22 @@ def test_a_second_pass_makes_the_picture_larger_and_other(server):
     assert 15 < psnr(first, second) < 40, "the same person, drawn anew"
 
 
+def test_the_best_of_a_batch_is_the_one_whose_face_is_nearest(server):
+    prompt = to_api(workflow("best_of_eight"), server.object_info)
+    prompt[only(prompt, "KSampler")]["inputs"]["steps"] = 4
+    prompt[only(prompt, "RepeatLatentBatch")]["inputs"]["amount"] = 3
+    score = only(prompt, "PGPISPoseScore")
+    prompt["table"] = {"class_type": "PreviewAny", "inputs": {"source": [score, 4]}}
+    outputs = server.run(prompt)
+    made = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "VAEDecode")))
+    [best] = of_node(server, outputs, showing(prompt, "SaveImage", score))
+    header, *rows = [line.split("\t") for line in outputs["table"]["text"][0].splitlines()]
+    assert header == ["result", "face"] and len(made) == len(rows) == 3
+    likeness = [float(row[1]) for row in rows]
+    assert len(set(likeness)) == 3 and min(likeness) > 0, "three faces, all of them found"
+    assert np.array_equal(best, made[int(np.argmax(likeness))])
+
+
 def test_fpdm_transfers_the_pose_and_shows_it_as_it_was_trained(server):
     prompt = to_api(workflow("fpdm_pose_transfer"), server.object_info)
     outputs = server.run(prompt)

@@ -8,8 +8,10 @@ from typing import Any
 
 from PIL import Image
 
+from pgpis_models.poses.by_hand import draw_people, standing
 from tools.words.schemas import inputs_of
 
+CANVAS = (256, 192)                  # (height, width) of the skeleton's picture
 WIDTH, GAP, QUALITY = 760, 60, 70    # pixels of a picture; canvas units between columns; of the WebP
 LEAST_WIDTH = 250                    # canvas units of a node
 MOST_TAKERS = 2
@@ -33,12 +35,14 @@ LINKED = {"PGPISPoseTransfer": ("model", "method", "image", "pose"), "PGPISApply
           "PGPISMaskedSampler": ("vae", "reference", "mask", "guider"), "PGPISEditPose": ("pose", "retarget_to"),
           "PGPISFitPerson": ("method", "image", "pose", "target_pose"), "PGPISFaceEmbedding": ("image",),
           "PGPISPoseEditor": ("pose", "image"), "PGPISPoseMannequin": ("as_person",), "PGPISPoseMask": ("pose",),
+          "PGPISPoseTween": ("first", "second"), "PGPISMergePhotos": ("image", "densepose", "image_2", "densepose_2"),
           "PGPISCompareGrid": ("image_1", "image_2", "target"),
           "PGPISMultiFocalEmbedding": ("method", "source", "densepose", "texture", "face", "vae", "model")}
 TEXTURES = ("texture", "donor")   # inputs for IMAGEs that are texture maps
 MADE = {("PGPISPasteBack", "image"), ("PGPISCompareGrid", "image_1"), ("PGPISCompareGrid", "image_2")}   # by a sampler
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 SHOWS = {"LoadImage": {"widgets_values": ["example.png", "image"]}}
+SKELETON, OF_SKELETONS = "skeleton.png", {"PGPISReadSkeleton"}   # a picture in the place of example.png, and whom it is for
 
 
 class Sketch:
@@ -109,6 +113,8 @@ def small_graph(name: str, known: dict[str, dict], sizes: dict[str, tuple[float,
             ("VAEDecode", 0) if (name, one) in MADE else GIVES[what]
         giver = loader if loader and kind == LOADER else sketch.add(kind, 0)
         loader = giver if kind == LOADER else loader
+        if name in OF_SKELETONS and kind == "LoadImage":
+            giver["widgets_values"] = [SKELETON, "image"]
         sketch.link(giver, output, middle, one)
     conditionings = 0
     for output, what in sorted(enumerate(outputs), key=lambda one: one[1] != "PGPIS_FRAME"):  # first of all
@@ -130,6 +136,7 @@ def take(host, names: list[str], folder: Path) -> None:
     if lacking:
         raise SystemExit(lacking)
     known = host.object_info
+    Image.fromarray(draw_people([standing(CANVAS)], CANVAS)).save(host.base / "input" / SKELETON)
     first = drive(host.url, [{"name": name, "workflow": small_graph(name, known, {}), "queue": False, "screenshot": None}
                              for name in names])
     sizes = {node["type"]: tuple(node["least"]) for one in first["workflows"] for node in one["nodes"]}

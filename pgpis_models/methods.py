@@ -58,8 +58,8 @@ def sequence_encoders(name: str) -> tuple[Callable[..., Any], Callable[..., Any]
     """
     module = import_module(picture_encoder(name).__module__)
     if not hasattr(module, "encode_source"):
-        raise ValueError(f"method {name!r} cannot make a sequence of one source; expected one that takes keypoints and "
-                         "reads the source apart from them: cfld, fpdm or qen")
+        raise ValueError(f"method {name!r} cannot make a sequence of one source; expected one that reads the source apart "
+                         "from the poses: cfld, fpdm, mcld or qen")
     return module.encode_source, module.encode_poses
 
 

@@ -16,6 +16,7 @@ from ..pipeline import Generator
 from ..surface.densepose import IUV
 from ..surface.face import load_embedding
 from .flags import refuse
+from .poses import picture_files
 
 ORDER = "v,u,part"   # of the channels of a file that OpenCV wrote, read as RGB
 
@@ -37,15 +38,26 @@ def check_flags(options: argparse.Namespace, method: str) -> None:
                "describe. Leave them out")
 
 
-def read_iuv(path: str | Path) -> IUV:
-    """An IUV picture, as the authors' files and Estimate DensePose's are. Raises ValueError naming the file."""
+def read_iuv(path: str | Path, nobody: bool = False) -> IUV:
+    """An IUV picture, as the authors' files and Estimate DensePose's are. Raises ValueError naming the file; for one without
+    a person unless `nobody`."""
     try:
         iuv = IUV.from_picture(np.asarray(open_rgb(path, ground="black")), ORDER)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    if not iuv.part.any():
+    if not (nobody or iuv.part.any()):
         raise ValueError(f"{path}: no pixel belongs to a body part; expected an IUV picture of a person")
     return iuv
+
+
+def sequence_iuvs(path: Path, empty: str = "error") -> list[IUV]:
+    """The IUV pictures of a folder in natural order, or one. empty: one without a person is an "error" that names it, or
+    takes the one before it, "hold"; the first must show somebody."""
+    frames: list[IUV] = []
+    for file in picture_files(path) if path.is_dir() else [path]:
+        iuv = read_iuv(file, nobody=bool(frames) and empty == "hold")
+        frames.append(iuv if iuv.part.any() else frames[-1])
+    return frames
 
 
 def person_of(generator: Generator, photo: np.ndarray, densepose: str | IUV | None = "", texture: str = "", face: str = "",

@@ -18,7 +18,7 @@ from ..surface.layout import LAYOUTS, TILE, layout_of
 from ..surface.texture import warp
 from ..unet.autoencoder import encode_latents
 from .config import FACE_WEIGHT, MCLDConfig
-from .model import MCLD, Encoded
+from .model import MCLD, Appearance, Encoded
 from .pixels import clip_pixels
 from .reference import ReferenceNetwork, ReferenceWriter
 
@@ -144,17 +144,12 @@ def image_tokens(method: MCLD, pictures: Tensor, clip: Clip | None = None) -> Te
     return clip(as_pixels(pictures)).to(pictures.device)
 
 
-def encode_pictures(method: MCLD, sources: Tensor, poses: Sequence[Any], device: torch.device, *,
-                    densepose: Sequence[IUV], vae: nn.Module | None = None,
-                    source_densepose: Sequence[IUV] | None = None, textures: np.ndarray | None = None,
-                    faces: Tensor | None = None, clip: Clip | None = None, face_weight: float = FACE_WEIGHT,
-                    reference: ReferenceNetwork | None = None) -> Encoded:
-    """sources (B or 1, 3, H, W) in -1..1 at the method's image size and B or 1 target poses -> Encoded, on the device.
-
-    poses are not used: MCLD's target is `densepose`. What is not given of the person is made of the photo where
-    source_densepose (at the photo's size) allows: textures (B, h, w, 3) uint8 by warping, faces (B, face_width) by the
-    checkpoint's own encoder; else it is the method's null. vae reads the texture map for the reference network.
-    """
+def encode_source(method: MCLD, sources: Tensor, device: torch.device, *, vae: nn.Module | None = None,
+                  source_densepose: Sequence[IUV] | None = None, textures: np.ndarray | None = None,
+                  faces: Tensor | None = None, clip: Clip | None = None, face_weight: float = FACE_WEIGHT,
+                  reference: ReferenceNetwork | None = None) -> Appearance:
+    """sources (B, 3, H, W) in -1..1 at the method's image size -> Appearance, on the device; once for many poses. The rest
+    as in `encode_pictures`."""
     config = method.config
     sources = sources.to(device)
     if source_densepose is not None and textures is None:
@@ -173,6 +168,22 @@ def encode_pictures(method: MCLD, sources: Tensor, poses: Sequence[Any], device:
             raise ValueError("the reference network reads the texture map through the autoencoder, which was not given")
         latent = encode_latents(vae, read)
         reference = reference or ReferenceWriter(method.reference().to(device).train(False))
-    pose = pose_pictures(densepose, config.image_size).to(device)
-    encoded = method.encode(image, pose, texture, latent, None if faces is None else faces.to(device), reference)
-    return replace(encoded, face_weight=face_weight)
+    appearance = method.encode_appearance(image, texture, latent, None if faces is None else faces.to(device), reference)
+    return replace(appearance, face_weight=face_weight)
+
+
+def encode_poses(method: MCLD, source: Appearance, poses: Sequence[IUV], device: torch.device) -> Encoded:
+    """An Appearance with target poses as DensePose: one source with B poses, B with one, or B with B."""
+    return source.with_pose(method.encode_pose(pose_pictures(poses, method.config.image_size).to(device)))
+
+
+def encode_pictures(method: MCLD, sources: Tensor, poses: Sequence[Any], device: torch.device, *,
+                    densepose: Sequence[IUV], vae: nn.Module | None = None, **person: Any) -> Encoded:
+    """sources (B or 1, 3, H, W) in -1..1 at the method's image size and B or 1 target poses -> Encoded, on the device.
+
+    poses are not used: MCLD's target is `densepose`. What is not given of the person is made of the photo where
+    source_densepose (at the photo's size) allows: textures (B, h, w, 3) uint8 by warping, faces (B, face_width) by the
+    checkpoint's own encoder; else it is the method's null. vae reads the texture map for the reference network. person: the
+    rest of `encode_source`.
+    """
+    return encode_poses(method, encode_source(method, sources, device, vae=vae, **person), densepose, device)

@@ -10,6 +10,7 @@ from PIL import Image
 from pgpis_models.command.poses import sequence_poses
 from pgpis_models.fpdm.inputs import as_bytes, embed_photos, encode_pictures
 from pgpis_models.fpdm.pixels import clip_pixels
+from pgpis_models.framing.limbs import surface_of_pose
 from pgpis_models.generate import main
 from pgpis_models.methods import sequence_encoders
 from pgpis_models.noise.samplers import sample_latents, start_noise
@@ -17,6 +18,8 @@ from pgpis_models.noise.schedule import NoiseSchedule
 from pgpis_models.pipeline import Generator
 from pgpis_models.poses.formats import to_pose_keypoint
 from pgpis_models.poses.keypoints import Keypoints
+from pgpis_models.surface.carrying import carried_by
+from pgpis_models.unet.attention import attend, first_rows, held
 from tests.helpers.fpdm_tiny import write_fpdm
 from tests.helpers.tiny import SIZE, write_files
 
@@ -82,6 +85,48 @@ def test_the_source_is_read_once(generator):
     assert counts == {"source_tower": [1], "pose_guider": [2, 2, 1]}
 
 
+def test_noise_that_follows_the_body_and_a_held_first_frame_do_not_depend_on_the_chunks(generator):
+    frames = poses(5)
+    carried = carried_by([surface_of_pose(pose, SIZE) for pose in frames], generator.method.config.latent_size)
+    settings = {"carried": carried, "first_frame": 0.7, "sampler": "ddpm"}
+    counted = []
+    chunked = sequence(generator, frames, chunk=2, callback=lambda _step, _t, x: counted.append(len(x)), **settings)
+    whole = sequence(generator, frames, chunk=8, **settings)
+    assert chunked.shape == (5, 3, *SIZE) and (chunked - whole).abs().max() < 1e-4
+    assert counted == [2, 2, 2, 2, 1, 1]   # frames, and not the first one again
+    plain = sequence(generator, frames, chunk=8, sampler="ddpm")
+    assert (whole[0] - plain[0]).abs().max() < 1e-4   # the first frame is as it was
+    for name in ("carried", "first_frame"):
+        other = sequence(generator, frames, chunk=8, **settings | {name: None if name == "carried" else 0.0})
+        assert (other[0] - whole[0]).abs().max() < 1e-4 < 1e-3 < (other[1:] - whole[1:]).abs().amax((1, 2, 3)).min(), name
+    with pytest.raises(ValueError, match="carried along 5 frames, the poses are 4"):
+        sequence(generator, frames[:4], carried=carried)
+    with pytest.raises(ValueError, match="strength is 1.5; expected 0 to 1"):
+        sequence(generator, frames, first_frame=1.5)
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+def test_frames_see_their_own_keys_and_those_of_the_first_frame_of_their_term(strength):
+    """Against the attention written out in float64: two terms of three frames."""
+    draws = torch.Generator().manual_seed(2)
+    query, key, value = (torch.randn(6, 5, 8, generator=draws) for _ in range(3))
+    rows = first_rows(6, 2)
+    assert rows == [0, 0, 0, 3, 3, 3]
+    made = held(lambda k, v: attend(query, k, v, 2), key, value, rows, strength)
+
+    def plain(row, sources):
+        out = torch.zeros(5, 8, dtype=torch.float64)
+        for head in (slice(0, 4), slice(4, 8)):
+            k, v = (torch.cat([each[source, :, head] for source in sources]).double() for each in (key, value))
+            weight = torch.exp(query[row, :, head].double() @ k.T / 2)
+            out[:, head] = weight @ v / weight.sum(1, keepdim=True)
+        return out
+    for row, first in enumerate(rows):
+        expected = (1 - strength) * plain(row, [row]) + strength * plain(row, [row, first])
+        assert (made[row] - expected).abs().max() < 1e-5
+    assert (made[0] - plain(0, [0])).abs().max() < 1e-5
+
+
 def test_nothing_is_made_before_it_is_asked_for(generator):
     made = generator.sequence(source(), poses(4), chunk=1, steps=1)
     before = generator.unet.conv_in
@@ -101,10 +146,10 @@ def test_what_makes_no_sequence_is_refused(generator):
         sequence_encoders("fpdm_fusion")
 
 
-def test_the_same_noise_is_that_of_row_0_in_every_row():
+def test_rows_of_one_number_have_one_noise():
     schedule, seen = NoiseSchedule(), []
-    sample_latents(lambda x, t: seen.append(x.clone()) or x * 0, schedule, (3, 4, 2, 2), steps=3, seed=9, first=5,
-                   sampler="ddpm", same_noise=True)
+    sample_latents(lambda x, t: seen.append(x.clone()) or x * 0, schedule, (3, 4, 2, 2), steps=3, seed=9, numbers=[0, 0, 0],
+                   sampler="ddpm")
     assert torch.equal(seen[0], start_noise((1, 4, 2, 2), 9).expand(3, -1, -1, -1))
     assert all(torch.equal(x[0], x[2]) for x in seen) and not torch.equal(seen[1], seen[2])
 
@@ -151,10 +196,22 @@ def test_a_folder_of_frames_is_a_sequence_in_the_order_of_names(folder):
         [poses(5)[n].xy[0, 0] for n in (0, 1, 3, 4)]
 
 
+def test_the_command_line_carries_noise_along_and_holds_the_first_frame(folder, generator):
+    command(folder, "--noise", "body", "--first-frame", "1", "--batch", "2", "--seed", "7", pose="frames", out="still")
+    frames = sequence_poses(folder / "frames")
+    carried = carried_by([surface_of_pose(pose, SIZE) for pose in frames], generator.method.config.latent_size)
+    photo = generator.prepare(np.asarray(Image.open(folder / "person.png")))
+    [made] = generator.sequence(photo, frames, steps=1, seed=7, carried=carried, first_frame=1.0)
+    expected = (made.movedim(1, -1).numpy() * 255).round()
+    for number, picture in enumerate(expected):
+        assert np.abs(np.asarray(Image.open(folder / "still" / f"{number:05d}.png")) - picture).max() <= 1
+
+
 @pytest.mark.parametrize(("more", "files", "message"), [
     ([], {}, "No person in frame 3 of 5"), ([], {"pose": "frames", "out": "a.png"}, "expected one of .webp, .gif"),
     ([], {"pose": "person.png"}, "person.png is a .png file; expected one of .json"),
-    (["--batch", "0"], {"pose": "frames"}, "--batch is 0; expected 1 or more")])
+    (["--batch", "0"], {"pose": "frames"}, "--batch is 0; expected 1 or more"),
+    (["--first-frame", "2"], {"pose": "frames"}, "--first-frame is 2.0; expected 0 to 1")])
 def test_what_cannot_be_done_is_said_in_one_line(folder, capsys, more, files, message):
     with pytest.raises(SystemExit) as stopped:
         command(folder, *more, **files)

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
+from pgpis_models.command.mcld import sequence_iuvs
 from pgpis_models.generate import main
 from pgpis_models.mcld.config import CONFIGS
 from pgpis_models.mcld.inputs import as_input, encode_faces, encode_pictures, face_crops, image_tokens, texture_maps
@@ -16,6 +17,7 @@ from pgpis_models.mcld.model import MCLD
 from pgpis_models.mcld.vision import FaceReader
 from pgpis_models.parts.swin_tower import SwinSizes
 from pgpis_models.pipeline import DEFAULTS, METHOD_DEFAULTS, Generator
+from pgpis_models.surface.carrying import carried_by
 from pgpis_models.surface.densepose import IUV
 from tests.helpers.tiny import shaken, write_files
 
@@ -194,7 +196,30 @@ def test_the_command_line_makes_the_generators_pictures(folder, method, capsys):
     assert sorted(path.name for path in (folder / "again").iterdir()) == ["a.png", "b.png"]
     capsys.readouterr()
     for more, message in ((("--frame", "1", "--person", "0"), "--frame, --person came with a checkpoint of mcld"),
-                          (("--sequence",), "'mcld' cannot make a sequence of one source")):
+                          (("--sequence",), "--out is made.png, a .png file; expected one of .webp, .gif")):
         with pytest.raises(SystemExit):
             command(*more)
         assert message in capsys.readouterr().err
+
+
+def test_a_folder_of_iuv_pictures_is_a_sequence(folder):
+    """The frames that the same person and pictures make at once; the one without a person holds the one before it."""
+    frames, nobody = folder / "frames", IUV(np.zeros((128, 64), np.uint8), *(np.zeros((128, 64), np.float32),) * 2)
+    frames.mkdir()
+    for number, iuv in ((1, densepose(2)), (2, densepose(3)), (9, nobody), (10, densepose(5))):   # as people count
+        Image.fromarray(iuv.to_picture("v,u,part")).save(frames / f"{number}.png")
+    main(["--checkpoint", str(folder / "demo_mcld.safetensors"), "--base", str(folder / "demo_base.safetensors"),
+          "--vae", str(folder / "demo_vae.safetensors"), "--source", str(folder / "person.png"), "--pose", str(frames),
+          "--source-densepose", str(folder / "person_iuv.png"), "--out", str(folder / "film"), "--steps", "1", "--seed", "3",
+          "--device", "cpu", "--sequence", "--batch", "3", "--empty", "hold", "--noise", "body", "--first-frame", "1"])
+    generator = Generator(*(folder / f"demo_{name}.safetensors" for name in ("mcld", "base", "vae")))
+    source = as_input(np.asarray(Image.open(folder / "person.png"))[None])
+    poses, person = [densepose(seed) for seed in (2, 3, 3, 5)], {"source_densepose": [densepose(1)]}
+    [made] = generator.sequence(source, poses, steps=1, seed=3, carried=carried_by(poses, SIZES.latent_size),
+                                first_frame=1.0, person=person)
+    alone = generator(source, [None], steps=1, seed=3, densepose=poses[:1], **person)
+    assert (made[:1] - alone).abs().max() < 1e-4 < 1e-2 < (made[3] - alone).abs().max()
+    for number, picture in enumerate((made.movedim(1, -1).numpy() * 255).round()):
+        assert np.abs(np.asarray(Image.open(folder / "film" / f"{number:05d}.png")) - picture).max() <= 1
+    with pytest.raises(ValueError, match="9.png: no pixel belongs to a body part"):
+        sequence_iuvs(frames)

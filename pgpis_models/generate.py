@@ -2,6 +2,7 @@
 
     python -m pgpis_models.generate --checkpoint C --source A.png --pose B.json --out O.png
     python -m pgpis_models.generate --checkpoint C --source A.png --pose POSES/ --out PICTURES/
+    python -m pgpis_models.generate --checkpoint C --source PHOTOS/ --pose POSES/ --each 8 --out PICTURES/
     python -m pgpis_models.generate --checkpoint C --source A.png --pose VIDEO.npy --canvas 260x210 --sequence --out O.webp
 
 --fit takes a photo of any size and shape, --paste puts the result back into it. With an MCLD checkpoint poses are IUV
@@ -27,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from .checkpoint import read_metadata
-from .command import mcld, person, poses, qen, sequence
+from .command import mcld, person, poses, qen, sequence, sources
 from .command.flags import check_counts, read_weight
 from .command.output import STILL, check_ending, save
 from .pipeline import Generator
@@ -37,13 +38,14 @@ from .poses.wholebody import POINTS
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m pgpis_models.generate", description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="a method checkpoint of this pack")
-    parser.add_argument("--source", type=Path, required=True, help="photo of the person")
+    parser.add_argument("--source", type=Path, required=True, help="photo of the person, or a folder of them")
     parser.add_argument("--pose", type=Path, required=True, help="pose file (JSON, txt, csv, npy) or photo (MCLD: IUV "
                         "picture), or a folder of them")
+    sources.add_flags(parser)
     sequence.add_flags(parser)
     poses.add_flags(parser)
     person.add_flags(parser)
-    parser.add_argument("--out", type=Path, required=True, help="picture, or a folder when --pose is one")
+    parser.add_argument("--out", type=Path, required=True, help="picture, or a folder when --pose or --source is one")
     parser.add_argument("--base", default="", help="diffusers folder of the base model (not for demo checkpoints)")
     parser.add_argument("--vae", default="", help="autoencoder; default: that of the base")
     mcld.add_flags(parser)
@@ -65,8 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
 def run(options: argparse.Namespace) -> None:
     """Everything after the command line is read."""
     sequence.check_flags(options)
+    sources.check_flags(options)
     person.check_flags(options)
-    check_counts(options, ("steps", "batch"))
+    check_counts(options, ("steps", "batch", "each"))
     weights = dict(read_weight(item) for item in options.weight)
     meta = read_metadata(options.checkpoint)
     method, whole = meta.method, (meta.config.get("fusion") or {}).get("points") == POINTS
@@ -74,6 +77,8 @@ def run(options: argparse.Namespace) -> None:
     mcld.check_flags(options, method)
     if options.sequence:
         return sequence.run(options, method, choice, weights, control)
+    if options.source.is_dir():
+        return sources.run(options, method, choice, weights, control)
     folder, dense = options.pose.is_dir(), method == "mcld"
     if not folder:
         check_ending(options.out, STILL)

@@ -136,3 +136,34 @@ def test_a_picture_that_exists_is_replaced_whole_or_not_at_all(tmp_path, monkeyp
     assert (opened(path) == 255).all()
     save(torch.full((3, 4, 4), 0.5), tmp_path / "b.jpg")
     assert Image.open(tmp_path / "b.jpg").format == "JPEG"
+
+
+def test_each_photo_of_a_folder_comes_in_poses_and_keeps_its_label(folder, capsys):
+    """A re-identification set in Market-1501's names: person, camera and sequence, frame, box."""
+    names = ("0002_c1s1_000451_03", "0002_c2s1_000301_01", "-1_c3s2_000001_02")
+    (folder / "market").mkdir()
+    for seed, name in enumerate(names):
+        rgb = np.random.default_rng(seed).integers(0, 256, (128, 64, 3)).astype(np.uint8)
+        Image.fromarray(rgb).save(folder / "market" / f"{name}.jpg")
+    more = ("--each", "2", "--batch", "2", "--steps", "1", "--seed", "4")
+    command(folder, *more, source="market", target="poses", out="augmented")
+    made = sorted(path.stem for path in (folder / "augmented").iterdir())
+    assert len(made) == 6 and all(sum(one.startswith(f"{name}_p") for one in made) == 2 for name in names)
+    assert [one.split("_")[0] for one in made].count("0002") == 4
+    assert len({tuple(one.rsplit("_", 1)[1] for one in made if one.startswith(name)) for name in names}) > 1
+    before = {name: opened(folder / "augmented" / f"{name}.png") for name in made}
+    (folder / "augmented" / f"{made[0]}.png").unlink()   # what is lacking is made again, the same whatever batch it is in
+    stamps = {name: (folder / "augmented" / f"{name}.png").stat().st_mtime_ns for name in made[1:]}
+    command(folder, *more, source="market", target="poses", out="augmented")
+    assert np.abs(opened(folder / "augmented" / f"{made[0]}.png").astype(int) - before[made[0]]).max() <= 1
+    assert stamps == {name: (folder / "augmented" / f"{name}.png").stat().st_mtime_ns for name in made[1:]}
+    first, second = (before[one] for one in made if one.startswith(names[0]))
+    assert (first != second).any()
+    for wrong, message in ((("--each", "9"), "--each is 9, but --pose has 3 pose(s)"),
+                           (("--source-pose", "x.json"), "--source is a folder of photos; expected one photo")):
+        with pytest.raises(SystemExit):
+            command(folder, *wrong, source="market", target="poses", out="none")
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command(folder, "--each", "1")
+    assert "--each came with one photo" in capsys.readouterr().err

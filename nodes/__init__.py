@@ -17,7 +17,7 @@ FILES = [
     "densepose", "texture", "merging", "face",
     "appearance", "multifocal", "fusion", "queries",
     "framing", "garments",
-    "sampling", "sequence",
+    "sampling", "sequence", "holding",
     "image",
 ]
 

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import comfy.model_management
-import comfy.sample
 import comfy.samplers
 import comfy.utils
 import latent_preview
 import torch
-from comfy.k_diffusion.sampling import BrownianTreeNoiseSampler, default_noise_sampler
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..pgpis_models.framing.limbs import surface_of_pose
 from ..pgpis_models.methods import sequence_encoders
+from ..pgpis_models.noise.carried import Carried
 from ..pgpis_models.poses.formats import EMPTY
+from ..pgpis_models.surface.carrying import carried_by
+from ..pgpis_models.unet.autoencoder import VAE_STRIDE
 from ..pgpis_models.unet.guidance import Guidance
 from ..pgpis_models.unet.injections import harmonise
+from .binding.first_frame import strength_on
 from .binding.guider import ChainGuider
 from .binding.model import apply_injections, conditionings
+from .binding.noise import StepNoise, start_noise, with_step_noise
 from .binding.weights import check_prediction
 from .embedding import PERSON_TOOLTIP, draws_hands, shown_poses, warn_of_limits
 from .fusion import EMPTY_TOOLTIP
-from .inputs import resized, rgb
+from .inputs import checked_densepose, resized, rgb
 from .schema import ADVANCED, aliases
-from .types import Cond, MethodType, PoseKeypointType, on_cpu
+from .types import Cond, DenseposeType, MethodType, PoseKeypointType, on_cpu
 
-SAME, OWN = "same for all frames", "new for each frame"
+SAME, OWN, BODY = "same for all frames", "new for each frame", "follows the body"
 LARGEST_CHUNK = 16   # frames at once; more gain no speed
-FRAME_STRIDE = 1_000_003   # between the seeds of two frames' step noise
 MEMORY_MARGIN = 1.5  # the host's own, where it decides how many terms to batch
 
 
@@ -47,7 +47,8 @@ class PoseSequenceSampler(io.ComfyNode):
             description="Makes one person in a sequence of poses, such as a video of sign language. The source is encoded "
                         "once; poses are encoded and sampled in chunks, so that memory does not grow with the number of "
                         "frames. Takes the place of embedding node, Apply PGPIS and KSampler; LoRAs and other patches on "
-                        "the MODEL keep working. Decode with VAE Decode, show with Save Animated WEBP.",
+                        "the MODEL keep working, and so does Hold First Frame, whose first frame goes along with every "
+                        "chunk. Decode with VAE Decode, show with Save Animated WEBP.",
             inputs=[io.Model.Input("model", tooltip="The base model that the checkpoint was trained on, or a finetune or "
                                    "LoRA of it."),
                     MethodType.Input("method", tooltip="A checkpoint from Load PGPIS Checkpoint: FPDM, CFLD or QEN (MCLD "
@@ -58,9 +59,11 @@ class PoseSequenceSampler(io.ComfyNode):
                     io.Combo.Input("empty_frames", options=list(EMPTY), default="hold", tooltip=EMPTY_TOOLTIP),
                     io.Int.Input("seed", default=0, min=0, max=0xffffffffffffffff, control_after_generate=True,
                                  tooltip="Seed of the noise."),
-                    io.Combo.Input("noise", options=[SAME, OWN], default=SAME, tooltip="Noise of the start, and of "
-                                   "the steps of samplers that add some (ancestral, SDE and others). Same: what the pose "
-                                   "leaves open stays the same from frame to frame. New: each frame has its own."),
+                    io.Combo.Input("noise", options=[SAME, OWN, BODY], default=SAME, tooltip="Noise of the start, and "
+                                   "of the steps of samplers that add some (ancestral, SDE and others). Same: what the pose "
+                                   "leaves open stays the same from frame to frame. New: each frame has its own. Follows "
+                                   "the body: the first frame's sticks to the body and moves with it, by its limbs, or by "
+                                   "densepose where that is connected."),
                     io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps of each frame."),
                     io.Float.Input("cfg", default=2.0, min=0.0, max=100.0, step=0.1, tooltip="Weight of source and pose "
                                    "against neither."),
@@ -71,12 +74,18 @@ class PoseSequenceSampler(io.ComfyNode):
                     io.Int.Input("chunk", **ADVANCED, default=0, min=0, max=4096,
                                  tooltip="Frames made at once; 0 takes as many as fit "
                                  f"into the free memory, {LARGEST_CHUNK} at most. It changes speed and memory, not the "
-                                 "result (dpm_adaptive excepted, which chooses its steps by the frames of a chunk).")],
+                                 "result (dpm_adaptive excepted, which chooses its steps by the frames of a chunk)."),
+                    DenseposeType.Input("densepose", optional=True, tooltip="DensePose of the frames, one for each, for "
+                                        "noise that follows the body.")],
             outputs=[io.Latent.Output(display_name="latent", tooltip="One latent per frame, in order.")])
 
     @classmethod
     def execute(cls, model, method, source, pose, person, empty_frames, seed, noise, steps, cfg, sampler_name, scheduler,
-                chunk) -> io.NodeOutput:
+                chunk, densepose=None) -> io.NodeOutput:
+        if method.checkpoint.meta.method == "mcld":
+            raise ValueError(f"{method.name} takes DensePose rather than keypoints; expected fpdm, cfld or qen. For MCLD "
+                             "give the frames as one batch of DENSEPOSE to MCLD Multi-Focal Embedding, as the workflow "
+                             "mcld_walk_around does")
         config = method.checkpoint.method.config
         encode_source, _ = sequence_encoders(method.checkpoint.meta.method)
         photo = rgb(source, "the source IMAGE")
@@ -90,16 +99,18 @@ class PoseSequenceSampler(io.ComfyNode):
             read = encode_source(method.checkpoint.method, photo * 2 - 1, method.load())
         check_prediction(model, method.checkpoint.meta, method.name)
         chunk = chunk or chunk_that_fits(model, config.latent_size, len(poses))
-        empty = torch.zeros(1 if noise == SAME else len(poses), 4, *config.latent_size)
-        start = comfy.sample.prepare_noise(empty, seed).expand(len(poses), -1, -1, -1)
+        held, shape = strength_on(model) > 0, (4, *config.latent_size)
+        carried = carried_along(poses, densepose, config.latent_size) if noise == BODY else None
+        start = start_noise(seed, range(len(poses)) if noise == OWN else [0] * len(poses), shape, carried)
         sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler_name, scheduler, 1.0,
                                          model.model_options).sigmas
         guider, latents = None, []
         progress = Progress(model, len(poses), sigmas)
         for first in range(0, len(poses), chunk):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            frames = slice(first, first + chunk)
-            cond = encoded_chunk(method, read, poses[frames])
+            again = int(held and first > 0)   # the first frame, which the others see
+            frames = [0] * again + list(range(first, min(first + chunk, len(poses))))
+            cond = encoded_chunk(method, read, [poses[number] for number in frames])
             terms = cond.guidance().terms
             chain = Guidance((terms[0], replace(terms[-1], weight=cfg, minus=None)))
             rows = harmonise([term.injections for term in chain.terms], cond.batch)
@@ -107,50 +118,25 @@ class PoseSequenceSampler(io.ComfyNode):
                 guider = ChainGuider(apply_injections(model, rows, method.checkpoint.unet_weights, method.name,
                                                       method.origin.digest))
             guider.set_chain(chain, conditionings(rows, cond.latent_size, method.origin))
-            drawn = FrameNoise(seed, first, cond.batch, start.shape[1:], noise == SAME)
-            sampler = with_frame_noise(sampler_name, drawn, sigmas)
+            drawn = StepNoise(seed, frames if noise == OWN else [0] * len(frames), shape,
+                              None if carried is None else carried.frames(frames))
+            sampler = with_step_noise(sampler_name, drawn, sigmas)
             made = guider.sample(start[frames], torch.zeros_like(start[frames]), sampler, sigmas, callback=progress.step,
                                  disable_pbar=True, seed=seed)
-            latents.append(made.to(comfy.model_management.intermediate_device()))
-            progress.frames += cond.batch
+            latents.append(made[again:].to(comfy.model_management.intermediate_device()))
+            progress.frames += cond.batch - again
         return io.NodeOutput({"samples": torch.cat(latents)})
 
 
-def with_frame_noise(name: str, noise: FrameNoise, sigmas: Tensor):
-    """The host's sampler; one that adds noise at its steps draws it frame by frame, so that it depends on the frame's number
-    and not on the chunk that it is made in. sigmas: of the run."""
-    sampler = comfy.samplers.sampler_object(name)
-    function = getattr(sampler, "sampler_function", None)   # other packs may bring samplers of other kinds
-    if function and "noise_sampler" in inspect.signature(function).parameters:
-        if name.startswith("dpmpp") and "_sde" in name:   # those ask for noise between two levels, a path rather than draws
-            noise.brownian(sigmas, cpu=not name.endswith("_gpu"))
-        sampler.extra_options = {**sampler.extra_options, "noise_sampler": noise}
-    return sampler
-
-
-class FrameNoise:
-    """Noise of the sampling steps of `count` frames from number `first` on, each (4, h, w); called as the host's samplers
-    call theirs. One frame, or all with `same`, gets what KSampler draws for one picture of this seed."""
-
-    def __init__(self, seed: int, first: int, count: int, shape: tuple[int, ...], same: bool) -> None:
-        self.shape, self.count = tuple(shape), count
-        numbers = [0] if same else range(first, first + count)
-        self.seeds = [(seed + number * FRAME_STRIDE) % (2 ** 64 - 1) for number in numbers]
-        self.frames: list[Callable] = []
-        self.source: Callable = default_noise_sampler   # the host's own, whose seeding differs between versions
-
-    def brownian(self, sigmas: Tensor, cpu: bool) -> None:
-        """Takes the noise from Brownian paths between the levels of a run, as the host's SDE samplers do. cpu: whether they
-        are drawn there."""
-        above = sigmas[sigmas > 0]
-        self.source = partial(BrownianTreeNoiseSampler, sigma_min=above.min(), sigma_max=above.max(), cpu=cpu)
-
-    def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        if not self.frames:   # the device is known now
-            one = torch.zeros(1, *self.shape, device=sigma.device)
-            self.frames = [self.source(one, seed=seed) for seed in self.seeds]
-        drawn = torch.cat([draw(sigma, sigma_next) for draw in self.frames])
-        return drawn.expand(self.count, *self.shape)
+def carried_along(poses: list, densepose, size: tuple[int, int]) -> Carried:
+    """What carries the noise of latents of (h, w) along the frames. Raises ValueError for another number of DENSEPOSE."""
+    if densepose is None:
+        return carried_by([surface_of_pose(pose, tuple(side * VAE_STRIDE for side in size)) for pose in poses], size)
+    surfaces = checked_densepose(densepose)
+    if len(surfaces) != len(poses):
+        raise ValueError(f"{len(surfaces)} DENSEPOSE for {len(poses)} frames; expected one for each. Connect that of the "
+                         "same frames, or none")
+    return carried_by(surfaces, size)
 
 
 def encoded_chunk(method, read, poses: list) -> Cond:

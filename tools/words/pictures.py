@@ -28,7 +28,7 @@ TAKES = {"IMAGE": ("PreviewImage", "images"), "MASK": ("MaskToImage", "mask"), "
          "DENSEPOSE": ("PGPISRenderTexture", "densepose"), "PGPIS_COND": ("PGPISApply", "cond"),
          "GUIDER": ("SamplerCustomAdvanced", "guider"), "FACE_EMBEDS": ("PGPISMultiFocalEmbedding", "face"),
          "PGPIS_FRAME": ("PGPISPasteBack", "frame"), "PGPIS_METHOD": ("PGPISPoseTransfer", "method"),
-         "CONDITIONING": ("KSampler", "positive")}
+         "CONDITIONING": ("KSampler", "positive"), "NOISE": ("SamplerCustomAdvanced", "noise")}
 # Where the inputs that must be connected do not show what the node is for: those that do.
 LINKED = {"PGPISPoseTransfer": ("model", "method", "image", "pose"), "PGPISApply": ("model", "cond"),
           "PGPISGarmentMask": ("image", "densepose", "pose"), "PGPISPoseScore": ("wanted", "found", "image"),
@@ -36,6 +36,7 @@ LINKED = {"PGPISPoseTransfer": ("model", "method", "image", "pose"), "PGPISApply
           "PGPISFitPerson": ("method", "image", "pose", "target_pose"), "PGPISFaceEmbedding": ("image",),
           "PGPISPoseEditor": ("pose", "image"), "PGPISPoseMannequin": ("as_person",), "PGPISPoseMask": ("pose",),
           "PGPISPoseTween": ("first", "second"), "PGPISMergePhotos": ("image", "densepose", "image_2", "densepose_2"),
+          "PGPISBodyNoise": ("densepose",),
           "PGPISCompareGrid": ("image_1", "image_2", "target"),
           "PGPISMultiFocalEmbedding": ("method", "source", "densepose", "texture", "face", "vae", "model")}
 TEXTURES = ("texture", "donor")   # inputs for IMAGEs that are texture maps

@@ -10,6 +10,7 @@ TYPES = {
     "VAE": "the autoencoder between pictures and latents",
     "CONDITIONING": "what KSampler takes as positive or negative",
     "GUIDER": "what SamplerCustomAdvanced takes in place of MODEL, positive and negative",
+    "NOISE": "what SamplerCustomAdvanced starts from: numbers of mean 0 and variance 1 in the shape of the latents",
     "CLIP_VISION": "a CLIP image encoder",
     "POSE_KEYPOINT": "a list of frames; each has its people, with 18 OpenPose joints (x, y in pixels of the canvas, "
                      "confidence 0 to 1), and canvas_width and canvas_height in pixels",

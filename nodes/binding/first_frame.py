@@ -59,9 +59,10 @@ def append_first(hidden: Tensor, context: Tensor, value: Tensor, extra_options: 
     extra_options[SPAN] = count, own
 
     def joined(tokens: Tensor) -> Tensor:
-        repeated = tokens[:, :parts * own].split(own, 1)
-        both = [part for each in repeated for part in (first.to(tokens.dtype), each)]
-        return torch.cat([*both, tokens[:, parts * own:]], 1)
+        pieces = [tokens[:, parts * own:]]
+        for each in reversed(tokens[:, :parts * own].split(own, 1)):
+            pieces = [first.to(tokens.dtype), each, *pieces]
+        return torch.cat(pieces, 1)
     keys = joined(context)
     return hidden, keys, keys if value is context else joined(value)
 

@@ -324,7 +324,8 @@ def test_cfg_of_the_last_term_against_the_first_equals_the_chain_with_equal_weig
 
 @pytest.mark.parametrize("field, strength, separate, order", [
     ("nothing", 1.0, False, "before"), ("self_reference", 1.0, False, "after"), ("self_reference", 0.4, True, "before"),
-    ("self_reference", 0.4, False, "after"), pytest.param("all together", 0.4, False, "before", marks=pytest.mark.hosts)])
+    ("self_reference of two", 0.4, False, "after"), ("self_reference of two", 0.4, False, "before"),
+    pytest.param("all together", 0.4, False, "before", marks=pytest.mark.hosts)])
 def test_the_first_frame_is_held_alike(field, strength, separate, order, host, pack, tiny, models, start, of_diffusers):
     """Whether the MODEL holds it before or after a method is applied, and whether terms run together or one by one."""
     hold = host.pack("nodes.binding.first_frame").hold_first_frame

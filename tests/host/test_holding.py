@@ -117,6 +117,9 @@ def test_what_does_not_fit_is_said(nodes, model, cfld, photo, host):
     one = iuv(np.ones((128, 96), np.uint8), *(np.zeros((128, 96), np.float32),) * 2)
     with pytest.raises(ValueError, match="1 DENSEPOSE for 4 frames; expected one for each"):
         sequence(nodes, model, cfld, photo, waving(), densepose=(one,))
+    mcld = SimpleNamespace(name="m", checkpoint=SimpleNamespace(meta=SimpleNamespace(method="mcld")))
+    with pytest.raises(ValueError, match="m takes DensePose rather than keypoints.*MCLD Multi-Focal Embedding"):
+        sequence(nodes, model, mcld, photo, waving())
 
 
 @pytest.mark.hosts

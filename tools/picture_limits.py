@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pgpis_models.body.skeleton import Arm, Pose  # noqa: E402
+from pgpis_models.parts.pixels import resized  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
 from pgpis_models.poses.drawing import draw_openpose  # noqa: E402
 from pgpis_models.poses.keypoints import Keypoints  # noqa: E402
@@ -67,7 +68,7 @@ class Maker:
             self.loaded[method] = Generator(*files)
         generator = self.loaded[method]
         made = generator(generator.prepare(source), poses, steps=STEPS, **options)
-        return list((made * 255).round().byte().permute(0, 2, 3, 1).numpy())
+        return [resized(picture, SIZE) for picture in (made * 255).round().byte().permute(0, 2, 3, 1).numpy()]
 
     def mcld(self, source: Rendering, target: Rendering, iuv: IUV | None = None) -> np.ndarray:
         return self("mcld", source.image, [keypoints(target)], densepose=[iuv or iuv_of(target)],

@@ -94,6 +94,31 @@ def test_the_conditions_are_those_of_the_method_and_the_similarity_is_a_cosine(h
     assert embed(nodes, fpdm, photo, walking(1))[1:3] == (0.0, "")
 
 
+def test_a_checkpoint_of_133_points_sees_hands_and_face(host, nodes, tiny_method, tiny, photo):
+    """From POSE_KEYPOINT, and through Fit Person, which brings the pose into the frame of training."""
+    from dataclasses import replace
+    preset = host.pack("pgpis_models.fpdm.config").CONFIGS["demo"].fusion
+    method = tiny_method("fpdm", "FPDM", "fpdm_hands", 31, context=tiny.context, fusion=replace(preset, points=133))
+    whole, formats = host.pack("pgpis_models.poses.wholebody"), host.pack("pgpis_models.poses.formats")
+    points = np.random.default_rng(1).uniform(20, 90, (133, 2))
+    with_hands = whole.wholebody_to_pose_keypoint(points, (128, 96))
+    without = formats.to_pose_keypoint(formats.from_pose_keypoint(with_hands))
+    seen, bare = embed(nodes, method, photo, with_hands), embed(nodes, method, photo, without)
+    draw = host.pack("pgpis_models.fpdm.whole_drawing").draw_whole
+    [expected] = formats.from_pose_keypoint(with_hands, whole=True)
+    assert torch.equal(seen[3][0], torch.from_numpy(draw(expected, (256, 192))).float() / 255)
+    assert (seen[3] > 0).any(-1).sum() > 2 * (bare[3] > 0).any(-1).sum() > 0
+    assert not torch.allclose(seen[0].encoded.fusion, bare[0].encoded.fusion, atol=1e-4)
+    fit = host.pack("nodes.framing").FitPerson
+    for proportions in ("as given", "of the person"):
+        [frame] = fit.execute(method, photo, pose=without, target_pose=with_hands, proportions=proportions).result[4]
+        hand = np.array(frame["people"][0]["hand_left_keypoints_2d"]).reshape(21, 3)
+        body = np.array(frame["people"][0]["pose_keypoints_2d"]).reshape(18, 3)
+        assert hand[:, 2].all()
+        moved, before = hand[:, :2] - body[7, :2], points[91:112] - points[9]   # from the left wrist
+        assert np.allclose(moved / np.linalg.norm(moved[0]), before / np.linalg.norm(before[0]), atol=1e-4)
+
+
 def test_poses_on_another_canvas_mean_the_same(nodes, fpdm, photo):
     small, large = (embed(nodes, fpdm, photo, walking(1, canvas)) for canvas in ((128, 96), (1280, 960)))
     assert (small[3] - large[3]).abs().mean() < 0.002  # rounding only

@@ -89,6 +89,24 @@ def test_it_gives_what_the_methods_own_nodes_give(name, nodes, model, methods):
         assert not torch.equal(ours, sampled(*transfer(nodes, model, methods[name], photo, pose=frames(), mask=mask)))
 
 
+@pytest.mark.parametrize(("yaw", "zoom", "words"), [(20, 0.86, ""), (175, 0.86, "seen from a view turned by 1"),
+                                                    (0, 0.4, "the face of target 1 is small")])
+def test_what_will_be_a_guess_is_said_with_the_advice(nodes, model, methods, caplog, yaw, zoom, words):
+    from pgpis_models.body.camera import Camera
+    from pgpis_models.body.picture import see
+    from pgpis_models.body.state import State
+    from pgpis_models.poses.formats import to_pose_keypoint
+    front, target = (to_pose_keypoint(see(State(root=(float(turn), 0, 0), camera=Camera(zoom=size)), (256, 192)).pose)
+                     for turn, size in ((0, 0.86), (yaw, zoom)))
+    with caplog.at_level(logging.INFO):
+        transfer(nodes, model, methods["fpdm"], drawn(), pose=target, source_pose=front)
+    [said] = [record for record in caplog.records if "steps at cfg" in record.getMessage()]
+    assert words in said.getMessage()
+    # the tiny model's pictures are 128 high, where a figure's eyes are 5 pixels apart
+    expected = [sentence for sentence, there in (("turned by", yaw > 120), ("is small", yaw < 90)) if there]
+    assert [sentence for sentence in ("turned by", "is small") if sentence in said.getMessage()] == expected
+
+
 @pytest.mark.parametrize("found", ["by its pose", "before a plain ground"])
 def test_fit_is_what_fit_person_gives(found, nodes, model, methods):
     """A wide photo with the person at its left, the pose from a canvas of another shape."""

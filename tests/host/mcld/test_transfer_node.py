@@ -54,6 +54,21 @@ def test_without_anything_of_the_photo_it_says_what_is_left_out(transfer, method
     assert "sees no texture map: connect source_densepose" in caplog.text
 
 
+def test_what_the_photo_does_not_show_of_the_target_is_said(transfer, method, base, people, caplog):
+    import dataclasses
+
+    import numpy as np
+    source, target, _ = people
+    [own] = source.densepose
+    legs = np.isin(own.part, (7, 8, 9, 10, 11, 12, 13, 14))
+    bare = dataclasses.replace(own, part=np.where(legs, own.part, 0).astype(np.uint8))   # the photo shows legs alone
+    for of_photo, expected in ((own, False), (bare, True)):
+        caplog.clear()
+        transfer.PoseTransfer.execute(base.model, method=method, image=source.image, densepose=source.densepose,
+                                      source_densepose=(of_photo,), vae=base.vae, fit=False)
+        assert ("of the body's surface that target 1 shows" in caplog.text) == expected
+
+
 def test_what_is_missing_is_named_with_its_input(transfer, nodes, method, files, base, people):
     source, target, _ = people
     with pytest.raises(ValueError, match="has no vae; expected vae .*texture map.*Connect it"):

@@ -20,7 +20,7 @@ from training.engine.loop import run
 from training.prepare import main as prepare
 from training.tasks.fpdm import FPDMTask
 from training.tasks.fpdm_fusion import FusionTask
-from training.world.signing import FRAMES, TABLES, write_split
+from training.world.signing import FRAMES, TABLES, main, write_split
 
 SIZE, COUNT = (65, 52), 4
 
@@ -81,6 +81,20 @@ def test_pairs_are_the_same_at_every_run_and_all_frames_can_be_targets():
     assert sorted(pairs) == [(a, b) for a in range(5) for b in range(5) if a != b]
     assert drawn_pairs(sequence, 7) == drawn_pairs(sequence, 7) != drawn_pairs(Sequence("b", "", tuple(range(5))), 7)
     assert first_to_rest(sequence, 0) == [(0, 1), (0, 2), (0, 3), (0, 4)] and first_to_rest(sequence, 2) == [(0, 1), (0, 4)]
+
+
+def test_drawn_people_sign_by_one_command(tmp_path, capsys):
+    main(["--out", str(tmp_path), "--sequences", "1", "1", "--frames", "2"])
+    [sequence] = read_sequences(tmp_path, "test")
+    assert len(sequence.frames) == 2 and sequence.speaker == "Signer01"
+    assert Image.open(sequence.frames[0]).size == (210, 260)
+    first, second = (np.load(tmp_path / "points" / split / f"drawn_{split}_0000.npy") for split in ("train", "test"))
+    assert first.shape == (2, 133, 3) and not np.allclose(first, second)   # other signs
+    hands = first[0, 91:]
+    assert np.ptp(hands[:21, 0]) > 4 and np.ptp(hands[21:, 0]) > 4   # pixels
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path), "--frames", "0"])
+    assert "expected 1 or more" in capsys.readouterr().err
 
 
 def test_what_is_no_release_is_named(release, tmp_path, capsys):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pgpis_models.fpdm.config import FPDMConfig, FusionConfig
+from pgpis_models.fpdm.config import JOINTS, FPDMConfig, FusionConfig
 from pgpis_models.fpdm.drawing import CANVAS, PHOTO_CANVAS, augmented, on_canvas
 from pgpis_models.fpdm.pictures import draw_poses
 from pgpis_models.fpdm.pixels import clip_pixels, resized, target_pixels
@@ -41,14 +41,14 @@ class Pair:
 
 class Pairs:
     """Pairs of photos in the layout of training/data/deepfashion.py, drawn with replacement. whole: poses have hands and
-    face, where preparation kept them."""
+    face (`set_points`)."""
 
     licence = "trained on photos, whose terms apply (DeepFashion: non-commercial research only)"
 
     def __init__(self, config: TrainConfig, device: torch.device | None = None) -> None:
         self.train, self.test = (DeepFashion(config.data.root, split) for split in ("train", "test"))
         self.loader_workers = config.data.workers
-        self.whole = all(photos.folder.with_name(FOLDER.format(photos.split)).is_dir() for photos in (self.train, self.test))
+        self.whole = False
         if not self.train.pairs or not self.test.pairs:
             raise ValueError(f"{config.data.root} has {len(self.train.pairs)} training and {len(self.test.pairs)} test "
                              "pairs; expected at least one of each")
@@ -87,12 +87,15 @@ class Pairs:
         return Pair(source, target, pose, source_pose)
 
 
-def check_points(whole: bool, config: TrainConfig, pictures: Any) -> None:
-    """Whether poses have what the method draws. Raises ValueError where it draws hands and faces and there are none."""
-    if whole and not pictures.whole:
+def set_points(pictures: Any, whole: bool, config: TrainConfig) -> None:
+    """Lets pictures give poses with hands and face where the method draws them. Raises ValueError where there are none."""
+    folders = [photos.folder.with_name(FOLDER.format(photos.split)) for photos in (pictures.train, pictures.test)
+               ] if isinstance(pictures, Pairs) else []
+    if whole and not (folders and all(folder.is_dir() for folder in folders)):
         raise ValueError(f"the method draws 133 points, but data.kind={config.data.kind} at {config.data.root or 'no root'} "
                          f"has 18 joints; expected {FOLDER.format('train')} and {FOLDER.format('test')} beside the photos, "
                          "which training/prepare.py phoenix makes, and folder with --hands")
+    pictures.whole = whole
 
 
 def fusion_tensors(pairs: Sequence[Pair], config: FusionConfig, canvas: Sequence[int] = ()) -> dict[str, Tensor]:
@@ -144,7 +147,7 @@ class Normalised(nn.Module):
 
 
 def varied(pair: Pair | None, settings: FPDMSettings, rng: np.random.Generator,
-           canvas: Sequence[int] = CANVAS, points: int = 18) -> Pair | None:
+           canvas: Sequence[int] = CANVAS, points: int = JOINTS) -> Pair | None:
     """A training pair of stage 2 (FPDM's authors' code): noise on every joint, and some pairs mirrored, photos and pose
     alike. The pose comes back on the canvas (height, width), to be drawn there. points: of the poses, 18 or 133. None,
     another process's pair, takes the same numbers."""

@@ -27,10 +27,10 @@ from pgpis_models.unet.injections import harmonise
 from training.data.fpdm_pairs import (
     Normalised,
     Pair,
-    check_points,
     diffusion_bytes,
     diffusion_tensors,
     latent_targets,
+    set_points,
     varied,
 )
 from training.data.kinds import pairs_class
@@ -67,7 +67,7 @@ class FPDMTask(MethodTask):
             sizes = dataclasses.replace(sizes, pose_canvas=tuple(own.pose_canvas))
         self.check(sizes)
         self.pictures = pairs_class(config.data.kind, "fpdm_pairs")(config, device)
-        check_points(sizes.whole, config, self.pictures)
+        set_points(self.pictures, sizes.whole, config)
         self.loader_workers, self.licence = self.pictures.loader_workers, self.pictures.licence
         self.batch, self.unseen = (DiffusionBatches(pictures, sizes, own)
                                    for pictures in (self.pictures, self.pictures.unseen()))
@@ -199,7 +199,7 @@ class DiffusionBatches:
         own = self.own
         drawn = self.pictures.draw(rng, size, share=share)
         pairs = [identical(pair, rng) if rng.random() < own.identity else pair for pair in drawn]
-        pairs = [varied(pair, own, rng, self.sizes.pose_canvas) for pair in pairs]
+        pairs = [varied(pair, own, rng, self.sizes.pose_canvas, self.sizes.fusion.points) for pair in pairs]
         pairs, low = share.of(pairs), share.of(rng.random(size) < own.low_share)
         return diffusion_bytes(pairs, self.sizes, low, own.low_size) | self.pictures.targets(pairs, self.sizes)
 

@@ -19,7 +19,7 @@ from pgpis_models.fpdm.fusion import FusionModel, fusion_loss, gather_rows
 from pgpis_models.parts.swin_tower import SwinTower
 from pgpis_models.parts.vision_tower import VisionTower, published_tower_name, published_tower_shape
 from pgpis_models.unet.weights import difference, shapes_of
-from training.data.fpdm_pairs import check_points, fusion_tensors
+from training.data.fpdm_pairs import fusion_tensors, set_points
 from training.data.kinds import pairs_class
 from training.engine.config import FPDMSettings, TrainConfig
 from training.engine.picture import grid
@@ -39,7 +39,7 @@ class FusionTask:
         self.config, self.device, settings = config, device, config.fpdm
         sizes = configured(FusionConfig, FUSION_CONFIGS, config.method)
         self.pictures = pairs_class(config.data.kind, "fpdm_pairs")(config)
-        check_points(sizes.whole, config, self.pictures)
+        set_points(self.pictures, sizes.whole, config)
         self.loader_workers = self.pictures.loader_workers
         self.batch, self.unseen = (FusionBatches(pictures, sizes, settings)
                                    for pictures in (self.pictures, self.pictures.unseen()))

@@ -21,7 +21,6 @@ class Pairs:
     """Pairs of views of one drawn person."""
 
     licence = "demo weights trained on drawn mannequins; free to use under the pack's licence"
-    whole = False   # poses of a bank are 18 joints; signing.py draws people with hands and face
 
     def __init__(self, config: TrainConfig, device: torch.device | None = None) -> None:
         """device: where latents are made, which stage 2 wants; None without them. Raises ValueError where pairs are to be

@@ -48,7 +48,7 @@ globalThis.FormData = class extends Map { append(name, value) { this.set(name, v
 let input
 globalThis.document = { createElement: () => (input = { files: [], click() {} }) }
 app.extensionManager = { toast: { add: (one) => said.toasts.push(one.detail) } }
-const node = { comfyClass: "PGPISLoadPose",
+const node = { comfyClass: "PGPISLoadPose", title: "Load Pose",
   widgets: [{ name: "file", value: "", options: { values: ["(the text below)"] },
     callback: (value) => said.chosen.push(value) }],
   addWidget(type, name, value, callback) { const one = { type, name, callback }; said.buttons.push(one); return one } }

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -43,16 +44,28 @@ def missing_tools() -> str:
     return ""
 
 
-def drive(url: str, workflows: list[dict], timeout: float = 1800, searches: Sequence[str] = ()) -> dict:
-    """Loads each workflow in the frontend at `url`, and types words into its search of nodes; see driver.mjs for what a
-    workflow's entry asks and gets."""
+def drive(url: str, workflows: list[dict], timeout: float = 1800, searches: Sequence[str] = (),
+          modern: Sequence[dict] = ()) -> dict:
+    """Loads each workflow in the frontend at `url`, and types words into its search of nodes; loads those of `modern` in the
+    newer view of nodes. See driver.mjs for what a workflow's entry asks and gets."""
     with tempfile.TemporaryDirectory(prefix="pgpis-browser-") as folder:
         job, report = Path(folder) / "job.json", Path(folder) / "report.json"
         job.write_text(json.dumps({"url": url, "browser": browser(), "playwright": str(playwright()),
-                                   "report": str(report), "workflows": workflows, "searches": list(searches)}))
+                                   "report": str(report), "workflows": workflows, "searches": list(searches),
+                                   "modern": list(modern)}))
         result = subprocess.run([shutil.which("node"), str(HERE / "driver.mjs"), str(job)], capture_output=True, text=True,
                                 timeout=timeout)
         if result.returncode or not report.is_file():
             said = result.stdout[-3000:] + result.stderr[-3000:]
             raise RuntimeError(f"driver.mjs ended with {result.returncode}\n{said}")
         return json.loads(report.read_text())
+
+
+def overlapping(boxes: list[dict]) -> list[tuple[str, str]]:
+    """Titles of the nodes that lie over one another, of what driver.mjs tells of the newer view."""
+    found = []
+    for one, other in combinations(boxes, 2):
+        (a, b, c, d), (x, y, w, h) = one["box"], other["box"]
+        if min(a + c, x + w) - max(a, x) > 1 and min(b + d, y + h) - max(b, y) > 1:   # a unit: the page rounds to pixels
+            found.append((one["title"], other["title"]))
+    return found

@@ -19,6 +19,8 @@ from tools.picture_workflows import NEEDS_DOWNLOADS, pose_text, stand_in
 HERE = Path(__file__).resolve().parent
 START = "00_start_here"
 STEPS = 2       # of a blueprint's run
+# The newer view of nodes draws for seconds: the fullest columns, a mannequin. tools/modern_nodes.py looks at every workflow.
+MODERN = ("mcld_identity_swap", "masked_sampling", "mcld_walk_around")
 EMPTY = {"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "config": {}, "extra": {},
          "version": 0.4}
 # What people type -> the node that they want.
@@ -45,6 +47,16 @@ def editor_workflow() -> dict:
         "links": [[1, 1, 1, 2, 0, "IMAGE"], [2, 1, 0, 3, 0, "POSE_KEYPOINT"]]}
 
 
+def library_workflow() -> dict:
+    """A Pose Library whose pose is shown."""
+    return {
+        "last_node_id": 2, "last_link_id": 1, "version": 0.4, "groups": [], "config": {}, "extra": {},
+        "nodes": [node(1, "PGPISPoseLibrary", [{"name": "as_person", "type": "POSE_KEYPOINT", "link": None}],
+                       [{"name": "pose", "type": "POSE_KEYPOINT", "links": [1]}], ["T pose", 512, 768, -1]),
+                  node(2, "PreviewAny", [{"name": "source", "type": "*", "link": 1}], [], [])],
+        "links": [[1, 1, 0, 2, 0, "POSE_KEYPOINT"]]}
+
+
 @pytest.fixture(scope="session")
 def driven(tmp_path_factory):
     """What driver.mjs reports, its workflows by name, with the saved file and the host's node types beside each."""
@@ -69,15 +81,19 @@ def driven(tmp_path_factory):
     jobs.append({"name": "broken", "workflow": broken, "queue": False, "width": 1600, "screenshot": None})
     jobs.append({"name": "pose editor", "workflow": editor_workflow(), "queue": False, "width": 1600, "screenshot": None,
                  "module": str(HERE / "pose_editor.mjs")})
+    jobs.append({"name": "pose library", "workflow": library_workflow(), "queue": False, "width": 1600, "screenshot": None,
+                 "module": str(HERE / "pose_library.mjs")})
     jobs += [own_person(saved[START]), *(blueprint(path.stem, json.loads(path.read_text())) for path in blueprint_files())]
     with serve(base) as host:
         listed = host.json("/global_subgraphs")
-        report = drive(host.url, jobs, searches=SEARCHES)
+        modern = [{"name": name, "workflow": saved[name], "screenshot": None} for name in MODERN]
+        report = drive(host.url, jobs, searches=SEARCHES, modern=modern)
         print(f"frontend of ComfyUI {report['version'].get('comfyui_version')}")
         workflows = {one["name"]: one | {"file": saved.get(one["name"]), "info": host.object_info, "base": base,
                                          "listed": listed, "screenshot": folder / f"{one['name']}.png"}
                      for one in report["workflows"]}
-        return report | {"workflows": workflows, "info": host.object_info}
+        return report | {"workflows": workflows, "info": host.object_info,
+                         "modern": {one["name"]: one["boxes"] for one in report["modern"]}}
 
 
 @pytest.fixture(scope="session")

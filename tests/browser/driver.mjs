@@ -1,12 +1,15 @@
 // Loads workflows in ComfyUI's own frontend and writes down what it makes of them.
 //
 // node driver.mjs JOB.json with
-//   {url, browser, playwright, report, workflows: [{name, workflow, drop, blueprint, queue, width, screenshot, module}], searches: [words]}
+//   {url, browser, playwright, report, workflows: [{name, workflow, drop, blueprint, queue, width, screenshot, module}], searches:
+//    [words], modern: [{name, workflow, width, screenshot}]}
 // drop: {node, name, base64}, a file dropped onto that node. blueprint: {name, inputs, values}, an installed subgraph that is
 // added, see addBlueprint. queue: press Run and wait for the end. width: of the screenshot in pixels. screenshot: path or null. module: path of a module
 // whose default export is given (page, {load, execute}) once the workflow is loaded, or nothing; what it returns is `acted`.
 // The report: {version, searches: {words: [what the search of nodes lists, best first]}, workflows: [{name, missing, dialog, alerts, nodes: [{id, type, title, widgets, box, least}], groups: [{title,
-//   box}], links, api, saved, execution, error, images, acted}]}; boxes are [x, y, width, height] in canvas units.
+//   box}], links, api, saved, execution, error, images, acted}], modern: [{name, boxes: [{id, title, box}]}]}; boxes are
+// [x, y, width, height] in canvas units. modern: workflows in the view that draws nodes as parts of the page (Nodes 2.0), where
+// the frontend has it; the boxes are those of what is shown.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -21,7 +24,7 @@ const SETTINGS = {
 }
 const RUN = 'button[data-testid="queue-button"], [data-testid="queue-button"] button'
 const PATIENCE = 300000 // ms for the page to load; a run may take longer, pictures should not
-const RUN_PATIENCE = 900000, PICTURE_PATIENCE = 60000, SEARCHED = 800
+const RUN_PATIENCE = 900000, PICTURE_PATIENCE = 60000, SEARCHED = 800, SETTLED = 700
 // Room for what the frontend lays over the canvas: sidebar, tabs and menu, buttons below.
 const LEFT = 120, TOP = 130, RIGHT = 60, BOTTOM = 130, AROUND = 24
 
@@ -174,25 +177,52 @@ async function run(page) {
   return page.evaluate(ended, RUN_PATIENCE)
 }
 
-// Settings are answered here and never reach the server, which may be somebody's own.
-async function settings(route) {
-  if (route.request().method() !== 'GET') return route.fulfill({ status: 200, body: '' })
-  const answer = await route.fetch()
-  return route.fulfill({ json: { ...await answer.json(), ...SETTINGS } })
-}
-
-const report = { version: (await (await fetch(`${job.url}/system_stats`)).json()).system, workflows: [], searches: {} }
-const browser = await chromium.launch({ executablePath: job.browser, args: ['--no-sandbox', '--disable-dev-shm-usage'] })
-try {
+// A page of the frontend. Settings are answered here and never reach the server, which may be somebody's own.
+async function opened(browser, chosen) {
   const context = await browser.newContext({ viewport: { width: 1600, height: 1000 }, deviceScaleFactor: 1 })
   await context.route(url => url.hostname !== new URL(job.url).hostname, route => route.abort())
-  await context.route(url => /^\/(api\/)?settings(\/|$)/.test(url.pathname), settings)
+  await context.route(url => /^\/(api\/)?settings(\/|$)/.test(url.pathname), async route => {
+    if (route.request().method() !== 'GET') return route.fulfill({ status: 200, body: '' })
+    const answer = await route.fetch()
+    return route.fulfill({ json: { ...await answer.json(), ...chosen } })
+  })
   const page = await context.newPage()
   page.setDefaultTimeout(PATIENCE)
   page.on('console', said => said.type() === 'error' && console.error(said.text().slice(0, 500)))   // read where this fails
   await page.goto(job.url)
   await page.addStyleTag({ content: '.p-toast { opacity: 0 !important }' }) // would cover the graph in its picture
   await page.waitForFunction(() => window.app?.vueAppReady === true && !!window.LiteGraph?.registered_node_types.KSampler)
+  return page
+}
+
+const parts = () => {
+  const { scale, offset } = window.app.canvas.ds, origin = window.app.canvas.canvas.getBoundingClientRect()
+  return [...document.querySelectorAll('[data-node-id]')].map(element => {
+    const { left, top, width, height } = element.getBoundingClientRect(), id = +element.dataset.nodeId
+    const x = (left - origin.left) / scale - offset[0], y = (top - origin.top) / scale - offset[1]
+    return { id, title: window.app.graph.getNodeById(id)?.title ?? '', box: [x, y, width / scale, height / scale] }
+  }).filter(one => one.box[2] > 0 && one.title)
+}
+
+// Workflows in the view that draws nodes as parts of the page.
+async function modern(browser, workflows) {
+  const page = await opened(browser, { ...SETTINGS, 'Comfy.VueNodes.Enabled': true }), found = []
+  for (const { name, workflow, width, screenshot: path } of workflows) {
+    await page.evaluate(load, [workflow, name])
+    const clip = await show(page, await page.evaluate(describe), width ?? 1600)
+    await page.waitForTimeout(SETTLED)
+    found.push({ name, boxes: await page.evaluate(parts) })
+    if (path) await page.screenshot({ path, clip, timeout: PATIENCE })
+  }
+  return found
+}
+
+const report = { version: (await (await fetch(`${job.url}/system_stats`)).json()).system, workflows: [], searches: {},
+                 modern: [] }
+const browser = await chromium.launch({ executablePath: job.browser, args: ['--no-sandbox', '--disable-dev-shm-usage'] })
+try {
+  if (job.modern?.length) report.modern = await modern(browser, job.modern)
+  const page = await opened(browser, SETTINGS)
   if (job.searches?.length) report.searches = await search(page, job.searches)
   for (const { name, workflow, drop: file, blueprint, queue, width, screenshot: path, module } of job.workflows) {
     await page.evaluate(load, [workflow, name])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import SEARCHES
+from tests.browser.chromium import overlapping
+from tests.browser.conftest import MODERN, SEARCHES
 from tests.host.saved_workflows import FRONTEND_ONLY, subgraphs, to_api, widget_slots, workflow_files
 from tools.picture_workflows import NEEDS_DOWNLOADS
 
@@ -87,6 +88,14 @@ def test_nodes_are_as_large_as_their_content_and_do_not_overlap(name, seen):
     for index, (first, a, b, c, d) in enumerate(boxes):
         for second, x, y, w, h in boxes[index + 1:]:
             assert a + c <= x or x + w <= a or b + d <= y or y + h <= b, (first, second)
+
+
+@pytest.mark.parametrize("name", MODERN)
+def test_nodes_do_not_overlap_in_the_newer_view_of_nodes(name, driven):
+    """Where they are parts of the page, and taller; hosts before it show none."""
+    boxes = driven["modern"][name]
+    assert overlapping(boxes) == []
+    assert len(boxes) in (0, len(driven["workflows"][name]["nodes"]))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NEEDS_DOWNLOADS])

@@ -1,8 +1,11 @@
-// The gallery in a Pose Library: a click on a thumbnail chooses its name. Without this file names are chosen from a list.
+// The gallery in a Pose Library: a click on a thumbnail chooses its name, and a button uploads own poses. Without this file
+// names are chosen from a list.
 import { app } from "../../../scripts/app.js"
+import { addUpload } from "../pose_upload.js"
 import { gallery } from "./gallery.js"
 
 const NODE = "PGPISPoseLibrary"
+const OWN = /^(models\/pgpis\/poses|input)\//   // before the names of own files
 const TALL = 280   // pixels of the gallery, at least
 
 app.registerExtension({
@@ -14,7 +17,10 @@ app.registerExtension({
       names.value = pose.name
       names.callback?.(pose.name)
       app.graph?.setDirtyCanvas?.(true, true)
-    }, () => names.value)
+    }, () => names.value, () => (names.options?.values ?? []).filter((one) => OWN.test(one)))
+    if (node.addWidget) {
+      addUpload(node, { widget: "name", kinds: ".json", folder: "poses", label: "input/", done: () => shown.show() })
+    }
     const widget = node.addDOMWidget("gallery", "pgpis_gallery", shown.element,
       { serialize: false, hideOnZoom: false, getMinHeight: () => TALL, getValue: () => "", setValue: () => {} })
     widget.serialize = false

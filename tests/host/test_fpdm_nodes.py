@@ -116,7 +116,8 @@ def test_a_checkpoint_of_133_points_sees_hands_and_face(host, nodes, tiny_method
         body = np.array(frame["people"][0]["pose_keypoints_2d"]).reshape(18, 3)
         assert hand[:, 2].all()
         moved, before = hand[:, :2] - body[7, :2], points[91:112] - points[9]   # from the left wrist
-        assert np.allclose(moved / np.linalg.norm(moved[0]), before / np.linalg.norm(before[0]), atol=1e-4)
+        scale = np.linalg.norm(moved) / np.linalg.norm(before)
+        assert np.abs(moved - scale * before).max() < 0.02 * np.abs(moved).max()   # the frame's box has whole pixels
 
 
 def test_poses_on_another_canvas_mean_the_same(nodes, fpdm, photo):

@@ -5,8 +5,8 @@
 Drawn people never trained on walk; each frame is made by the demo's checkpoint, all from one photo of the person. At the
 true IUV of the drawn frame each pixel is a texel of the body; flicker is the variance of a texel's colour (summed over red,
 green and blue, each 0..1) over the frames that show it, averaged over the texels that three frames or more show. Pixels at
-the outline, where body and ground mix, are left out. The row `drawn` is of the drawn frames themselves: what light and pixels
-leave. The bar is half of the flicker of frames that are made one by one; the exit status is 1 when it is missed.
+the outline, where body and ground mix, are left out. The row `drawn` is of the drawn frames themselves: what light and
+pixels leave. The bar is half of the flicker of frames made one by one; the exit status is 1 when it is missed.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ ALONE, DRAWN, HELD = "made one by one", "drawn", "noise follows the body, first 
 WAYS = {   # name -> (one noise, which carries it, strength of the first frame)
     ALONE: (False, None, 0.0),
     "one noise for all": (True, None, 0.0),
+    HELD: (True, "densepose", 1.0),
+    "the same by the skeleton": (True, "skeleton", 1.0),
+    "one noise, first frame held": (True, None, 1.0),
     "noise follows the body (DensePose)": (True, "densepose", 0.0),
     "noise follows the body (skeleton)": (True, "skeleton", 0.0),
     "first frame held": (False, None, 1.0),
-    "one noise, first frame held": (True, None, 1.0),
-    HELD: (True, "densepose", 1.0),
 }
 
 

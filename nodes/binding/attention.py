@@ -19,6 +19,7 @@ from ...pgpis_models.unet.fitting import at_level, resized_tokens
 from ...pgpis_models.unet.sites import SITE_BY_HOST, Site
 
 KEY = "pgpis"                      # name of the call in transformer_options
+FIRST_SPAN = "pgpis_first_frame_span"   # and the same of the first picture's: (how many, how many are a picture's own)
 REFERENCE_SPAN = "pgpis_reference"  # where attn1's patch tells attn1's replacement which keys are reference tokens
 
 
@@ -65,7 +66,7 @@ def append_reference(hidden: Tensor, context: Tensor, value: Tensor, extra_optio
 
     Rows that must not see them lose them again in `SelfAttention`, after projection. Of several parts, which weigh as one
     together, each weighs less where the block's own tokens come as often: exact, and without a mask, which another pack's
-    attention would not take.
+    attention would not take. They come twice where the first picture's tokens stand beside the block's own.
     """
     call, site = call_of(extra_options), SITE_BY_HOST.get(tuple(extra_options.get("block", ())))
     tokens = None if call is None or site is None else call.rows.get(f"self_reference.{site.name}")
@@ -73,6 +74,7 @@ def append_reference(hidden: Tensor, context: Tensor, value: Tensor, extra_optio
         return hidden, context, value
     call.visited.add(("attn1", site.name))
     tokens, own = tokens.to(context.dtype), [context] * call.reference_parts
+    tokens = tokens.repeat(1, 2, 1) if FIRST_SPAN in extra_options else tokens
     length = call.reference_parts * context.shape[1]
     extra_options[REFERENCE_SPAN] = (length, length + tokens.shape[1])
     keys = torch.cat([*own, tokens], 1)
@@ -189,14 +191,15 @@ class SelfAttention(Replacement):
         if call is None or span is None or call.reference_rows is None:
             return self.attend(q, k, v, extra_options)
         own_k, own_v = (without(t, span) for t in (k, v))
+        bare = {name: value for name, value in extra_options.items() if name != REFERENCE_SPAN}
         if not call.reference_rows:
-            return self.attend(q, own_k, own_v, extra_options)
+            return self.attend(q, own_k, own_v, bare)
         on = as_slice(call.reference_rows)
         off = as_slice([row for row in range(q.shape[0]) if row not in call.reference_rows])
         out = torch.empty_like(q)
         if self.previous is not None:  # on all rows, since it may chunk them by term
             out[on] = self.previous(q, k, v, extra_options)[on]
-            out[off] = self.previous(q, own_k, own_v, extra_options)[off]
+            out[off] = self.previous(q, own_k, own_v, bare)[off]
         else:
             out[on] = host_attention(q[on], k[on], v[on], extra_options)
             out[off] = host_attention(q[off], own_k[off], own_v[off], extra_options)

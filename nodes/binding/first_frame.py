@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from ...pgpis_models.unet.attention import check_first_frame, first_rows
-from ...pgpis_models.unet.sites import SITE_BY_HOST, SITES
-from .attention import REFERENCE_SPAN, Replacement, call_of
+from ...pgpis_models.unet.sites import SITE_BY_HOST, SITES, Site
+from .attention import FIRST_SPAN, REFERENCE_SPAN, Replacement, call_of
 from .model import install
 from .weights import check_topology
 
 KEY = "pgpis_first_frame"        # the strength, in the MODEL's transformer_options
-SPAN = "pgpis_first_frame_span"  # where attn1's patch tells attn1's replacement how many keys are the first picture's
 
 
 def hold_first_frame(model: comfy.model_patcher.ModelPatcher, strength: float) -> comfy.model_patcher.ModelPatcher:
@@ -44,33 +43,32 @@ def strength_on(model: comfy.model_patcher.ModelPatcher) -> float:
 
 
 def append_first(hidden: Tensor, context: Tensor, value: Tensor, extra_options: dict) -> tuple[Tensor, ...]:
-    """attn1 patch: the first picture's tokens before the block's keys. Where those come several times, before reference
-    tokens of several parts, the first picture's do so too."""
+    """attn1 patch: the first picture's tokens before the block's keys. Reference tokens that follow those come twice, so
+    that they keep their share; the block's keys may come several times before them, and the first picture's do so too."""
     rows, terms = hidden.shape[0], len(extra_options.get("cond_or_uncond", ())) or 1
-    elsewhere = tuple(extra_options.get("block", ())) not in SITE_BY_HOST
-    if not extra_options.get(KEY) or elsewhere or rows <= terms or rows % terms:
+    site = SITE_BY_HOST.get(tuple(extra_options.get("block", ())))
+    if not extra_options.get(KEY) or site is None or rows <= terms or rows % terms:
         return hidden, context, value
-    first, parts = hidden[first_rows(rows, terms)], _parts(extra_options)
-    count = first.shape[1]
-    own = context.shape[1]
+    first, parts = hidden[first_rows(rows, terms)], 1
+    start = end = own = context.shape[1]
     if REFERENCE_SPAN in extra_options:
-        own = extra_options[REFERENCE_SPAN][0] // parts
-        extra_options[REFERENCE_SPAN] = tuple(place + parts * count for place in extra_options[REFERENCE_SPAN])
-    extra_options[SPAN] = count, own
+        (start, end), parts = extra_options[REFERENCE_SPAN], parts_of(extra_options, site)
+        own = start // parts
+        shift = parts * first.shape[1]
+        extra_options[REFERENCE_SPAN] = start + shift, end + shift + (end - start)
+    extra_options[FIRST_SPAN] = first.shape[1], own
 
     def joined(tokens: Tensor) -> Tensor:
-        pieces = [tokens[:, parts * own:]]
-        for each in reversed(tokens[:, :parts * own].split(own, 1)):
-            pieces = [first.to(tokens.dtype), each, *pieces]
-        return torch.cat(pieces, 1)
+        pieces = [piece for each in tokens[:, :start].split(own, 1) for piece in (first.to(tokens.dtype), each)]
+        return torch.cat([*pieces, tokens[:, start:end], tokens[:, start:]], 1)
     keys = joined(context)
     return hidden, keys, keys if value is context else joined(value)
 
 
-def _parts(extra_options: dict) -> int:
+def parts_of(extra_options: dict, site: Site) -> int:
     """How often the block's own keys come, as `attention.append_reference` repeats them."""
     call = call_of(extra_options)
-    return call.reference_parts if call is not None and REFERENCE_SPAN in extra_options else 1
+    return 1 if call is None or f"self_reference.{site.name}" not in call.rows else call.reference_parts
 
 
 class FirstFrame(Replacement):
@@ -78,13 +76,16 @@ class FirstFrame(Replacement):
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, extra_options: dict) -> Tensor:
         both = self.attend(q, k, v, extra_options)
-        if SPAN not in extra_options:
+        if FIRST_SPAN not in extra_options:
             return both
-        (count, own), parts, options = extra_options[SPAN], _parts(extra_options), {**extra_options}
+        (count, own), parts = extra_options[FIRST_SPAN], parts_of(extra_options, self.site)
+        joined, options = parts * (count + own), {**extra_options}
+        start, end = options.get(REFERENCE_SPAN, (joined, joined))
+        half = (start + end) // 2   # the reference tokens' second time begins here
         if REFERENCE_SPAN in options:
-            options[REFERENCE_SPAN] = tuple(place - parts * count for place in options[REFERENCE_SPAN])
+            options[REFERENCE_SPAN] = parts * own, parts * own + half - start
 
         def without(tokens: Tensor) -> Tensor:
-            repeated, rest = tokens.split([parts * (count + own), tokens.shape[1] - parts * (count + own)], 1)
-            return torch.cat([repeated.unflatten(1, (parts, count + own))[:, :, count:].flatten(1, 2), rest], 1)
+            alone = tokens[:, :joined].unflatten(1, (parts, count + own))[:, :, count:].flatten(1, 2)
+            return torch.cat([alone, tokens[:, start:half], tokens[:, end:]], 1)
         return torch.lerp(self.attend(q, without(k), without(v), options), both, extra_options[KEY])

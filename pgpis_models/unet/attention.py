@@ -103,13 +103,15 @@ def first_rows(rows: int, groups: int) -> list[int]:
     return [row // batch * batch for row in range(rows)]
 
 
-def held(seen: Callable[[Tensor, Tensor], Tensor], key: Tensor, value: Tensor, first: list[int], strength: float) -> Tensor:
+def held(seen: Callable[[Tensor, Tensor, int], Tensor], key: Tensor, value: Tensor, first: list[int],
+         strength: float) -> Tensor:
     """Self-attention of frames that also see the first frame, so that what it made up stays. Khachatryan et al. 2023,
     "Text2Video-Zero", see it in place of their own; here it is beside, since poses differ more than frames of a film.
 
-    seen: f(key, value) -> the attention (R, HW, D) of these queries; key, value (R, HW, D): the rows' own; first: of each
-    row the row whose keys it sees too; strength: 0..1, the result's share of the attention that sees both. For the first
-    frame itself nothing changes: to see everything twice is to see it once.
+    seen: f(key, value, times) -> the attention (R, HW, D) of these queries, to which reference tokens come so many times:
+    twice beside both frames, so that they keep their share; key, value (R, HW, D): the rows' own; first: of each row the row
+    whose keys it sees too; strength: 0..1, the result's share of the attention that sees both. For the first frame itself
+    nothing changes: to see everything twice is to see it once.
     """
-    both = seen(torch.cat([key, key[first]], 1), torch.cat([value, value[first]], 1))
-    return both if strength == 1 else torch.lerp(seen(key, value), both, strength)
+    both = seen(torch.cat([key, key[first]], 1), torch.cat([value, value[first]], 1), 2)
+    return both if strength == 1 else torch.lerp(seen(key, value, 1), both, strength)

@@ -49,15 +49,16 @@ class SiteProcessor:
             key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
             tokens = rows.get(f"self_reference.{name}")
             if tokens is None:
-                def seen(keys: Tensor, values: Tensor) -> Tensor:
+                def seen(keys: Tensor, values: Tensor, _times: int) -> Tensor:
                     return attend(query, keys, values, attn.heads, upcast=upcast)
             else:
                 tokens = tokens.to(hidden_states.dtype)
                 reference = attn.to_k(tokens), attn.to_v(tokens)
 
-                def seen(keys: Tensor, values: Tensor) -> Tensor:
-                    return self_attention(query, keys, values, attn.heads, *reference, rows["self_reference_on"], upcast)
-            out = seen(key, value) if first_frame is None else held(seen, key, value, *first_frame)
+                def seen(keys: Tensor, values: Tensor, times: int) -> Tensor:
+                    shown = (each.repeat(1, times, 1) for each in reference)
+                    return self_attention(query, keys, values, attn.heads, *shown, rows["self_reference_on"], upcast)
+            out = seen(key, value, 1) if first_frame is None else held(seen, key, value, *first_frame)
         out = attn.to_out[1](attn.to_out[0](out))
         return out / attn.rescale_output_factor
 

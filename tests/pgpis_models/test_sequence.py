@@ -112,7 +112,7 @@ def test_frames_see_their_own_keys_and_those_of_the_first_frame_of_their_term(st
     query, key, value = (torch.randn(6, 5, 8, generator=draws) for _ in range(3))
     rows = first_rows(6, 2)
     assert rows == [0, 0, 0, 3, 3, 3]
-    made = held(lambda k, v: attend(query, k, v, 2), key, value, rows, strength)
+    made = held(lambda k, v, _: attend(query, k, v, 2), key, value, rows, strength)
 
     def plain(row, sources):
         out = torch.zeros(5, 8, dtype=torch.float64)

@@ -17,15 +17,7 @@ from typing import Any
 
 import torch
 
-# Dense bf16 peak of devices, FLOP/s, by a part of their names; the longest name that fits counts.
-PEAKS = {"H100": 989e12, "H200": 989e12, "GH200": 989e12, "H100 PCIe": 756e12, "A100": 312e12, "RTX 4090": 165e12}
-GIB = 2 ** 30
-
-
-def peak_of(name: str) -> float | None:
-    """Peak of a device in bf16, FLOP/s; None where the table lacks it."""
-    fitting = [part for part in PEAKS if part in name]
-    return PEAKS[max(fitting, key=len)] if fitting else None
+from training.engine.speed import GIB
 
 
 def wait(device: torch.device) -> None:

@@ -17,6 +17,7 @@ from pgpis_models.cfld.model import CFLD
 from pgpis_models.unet.autoencoder import VAE_STRIDE
 from training.data.latents import posterior
 from training.engine.config import MethodConfig, TrainConfig
+from training.engine.speed import peak_of
 from training.engine.step import computing, make_step
 from training.tasks.cfld import CFLDTraining
 from training.tasks.fpdm import FPDMTraining
@@ -24,7 +25,7 @@ from training.tasks.mcld import MCLDTraining
 from training.tasks.qen import QENTraining
 
 from .models import CONFIGS, TINY_WIDTHS, RandomClip, Size, autoencoder, base_sizes, made
-from .timing import Report, free, in_words, peak_memory, peak_of, seconds
+from .timing import Report, free, in_words, peak_memory, seconds
 
 SIZES: dict[str, Size] = {"cfld": (512, 512), "mcld": (512, 512), "fpdm": (512, 352), "qen": (512, 512)}  # as published
 IMAGES = {"cfld": 16, "mcld": 4, "fpdm": 16, "qen": 8}    # of a step; halved while memory does not hold them

@@ -31,6 +31,8 @@ from training.engine.ema import Ema
 from training.engine.measures import Batch, hash_seed, in_words, measure
 from training.engine.resuming import check_resume
 from training.engine.shares import WHOLE, GlobalDraws, Share, rows_of
+from training.engine.speed import Speed
+from training.engine.speed import in_words as speed_in_words
 from training.engine.states import States, images_of, whole_states
 from training.engine.step import computing, make_step
 from training.engine.stopping import StopRequest
@@ -186,7 +188,8 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
                         prefetch_factor=1 if task.loader_workers else None, pin_memory=accelerator.device.type == "cuda")
     bar = tqdm(total=config.images, initial=progress.images, unit="img", unit_scale=True, disable=not main,
                desc=config.name, smoothing=0.05, mininterval=2)
-    began, first, shown = time.monotonic(), progress.images, -1
+    speed = Speed(accelerator.device, accelerator.mixed_precision, config.images, progress.images, accelerator.num_processes)
+    shown = -1
     clock = SaveClock(config.save_minutes)
 
     def show() -> None:
@@ -210,7 +213,8 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
         for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
             now = rate * learning_rate(config, progress.images)
             group["lr"] = group["lr"].fill_(now) if recorded else now
-        with contextlib.nullcontext() if share == WHOLE else GlobalDraws(share, rows_of(batch)):
+        drawing = contextlib.nullcontext() if share == WHOLE else GlobalDraws(share, rows_of(batch))
+        with drawing, speed.counting(config.batch // parts):
             logs = step(batch)
         if (index + 1) % config.accumulate:
             continue
@@ -223,10 +227,9 @@ def _run(config: TrainConfig, make_task: Callable[[TrainConfig, torch.device], T
             if not math.isfinite(values["loss"]):
                 raise FloatingPointError(f"the loss became {values['loss']} after {progress.images:,} images; "
                                          f"{states.advice()}")
-            bar.set_postfix({k: f"{v:.4f}" for k, v in values.items()})
-            rate = (progress.images - first) / (time.monotonic() - began)
-            accelerator.log(values | {"images_per_second": rate,
-                                      "lr": float(optimiser.param_groups[0]["lr"])}, step=progress.images)
+            figures = speed.figures(progress.images)
+            bar.set_postfix({k: f"{v:.4f}" for k, v in values.items()} | speed_in_words(figures))
+            accelerator.log(values | figures | {"lr": float(optimiser.param_groups[0]["lr"])}, step=progress.images)
         asked, due = _agreed(accelerator, progress.images // config.batch, bool(stop.asked), clock.due())
         if due or _passed(before, progress.images, config.save_every):
             states.save(progress.images)

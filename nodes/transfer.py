@@ -169,6 +169,8 @@ def _by_densepose(method: Method, image, densepose=None, source_densepose=None, 
 
 def advice(method: Method) -> str:
     """What to set at the sampler for a checkpoint."""
+    if method.checkpoint.meta.sampling:
+        return f"{method.name}: made for {method.checkpoint.meta.sampling}."
     usual, module = defaults_of(method.checkpoint.meta.method, method.checkpoint.meta.base), method.checkpoint.method
     scales = module.guidance_scales(module.guidance_modes[0])
     cfg = usual["weights"].get(scales[-1], 2.0)

@@ -1,7 +1,8 @@
 """Checkpoints: one .safetensors file per trained method, which describes itself.
 
 Keys are `method.<module path>` and, for weights that replace those of the base UNet, `unet.<diffusers parameter
-name>`. Metadata are JSON strings under `pgpis.*`: format, method, config, base, step, data, licence.
+name>`. Metadata are JSON strings under `pgpis.*`: format, method, config, base, step, data, licence, and in files that want
+to be sampled in a way of their own sampling.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .fewsteps import Sampling, read_sampling
 from .methods import method_classes, method_name
 from .settings import build
 from .unet.limits import FLOATS, check_limits
@@ -29,7 +31,8 @@ class Metadata:
 
     method: name in methods.METHODS. config: fields of the method's config dataclass as JSON gave them. base: the base
     model that it was trained on (`sd15`, `sd21`, `demo`). step: training steps, or images where training counts
-    images. data: name of the training data. licence: of the weights. format_version: of this layout.
+    images. data: name of the training data. licence: of the weights. format_version: of this layout. sampling: how a
+    picture is sampled, of weights that were distilled to few steps; None for what suits method and base.
     """
 
     method: str
@@ -39,6 +42,7 @@ class Metadata:
     data: str
     licence: str
     format_version: int = FORMAT_VERSION
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | Path, method_module: nn.Module, unet_weights: Mapping[str, Tensor], *, base: str,
-                    step: int, data: str, licence: str, dtype: torch.dtype | None = None) -> None:
+                    step: int, data: str, licence: str, dtype: torch.dtype | None = None,
+                    sampling: Sampling | None = None) -> None:
     """Writes a method with the UNet weights that belong to it; `path` is whole at any moment, old or new.
 
     dtype: of the floating point tensors in the file; as they are when None. Raises ValueError when the module is not
@@ -62,7 +67,7 @@ def save_checkpoint(path: str | Path, method_module: nn.Module, unet_weights: Ma
     if lacking:
         raise ValueError(f"the UNet weights of {name} do not fit: {lacking}; give them by diffusers parameter name")
     write_checkpoint(path, method_module.state_dict(), unet_weights, dtype=dtype, meta=Metadata(
-        name, asdict(method_module.config), base, step, data, licence))
+        name, asdict(method_module.config), base, step, data, licence, sampling=sampling))
 
 
 def write_checkpoint(path: str | Path, method_state: Mapping[str, Tensor], unet_weights: Mapping[str, Tensor], *,
@@ -73,7 +78,9 @@ def write_checkpoint(path: str | Path, method_state: Mapping[str, Tensor], unet_
     tensors = {key: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
                for key, value in tensors.items()}
     values = {"format": meta.format_version} | {item.name: getattr(meta, item.name) for item in fields(meta)
-                                                if item.name != "format_version"}
+                                                if item.name not in ("format_version", "sampling")}
+    if meta.sampling:
+        values["sampling"] = asdict(meta.sampling)
     write_atomically(Path(path), tensors, {f"pgpis.{key}": json.dumps(value) for key, value in values.items()})
 
 
@@ -173,7 +180,7 @@ def _metadata(path: str | Path, file: Any) -> Metadata:
     if not isinstance(version, int) or version > FORMAT_VERSION or version < 1:
         raise ValueError(f"{path} has checkpoint format {version!r}, this version of the pack reads up to "
                          f"{FORMAT_VERSION}; update the pack")
-    known = {item.name for item in fields(Metadata)} - {"format_version"}
+    known = {item.name for item in fields(Metadata)} - {"format_version", "sampling"}
     lacking = sorted(known - values.keys())
     kinds = {"method": str, "base": str, "data": str, "licence": str, "step": int, "config": dict}
     odd = [f"pgpis.{name} {values[name]!r:.60}" for name, kind in kinds.items()
@@ -183,4 +190,5 @@ def _metadata(path: str | Path, file: Any) -> Metadata:
     if lacking:
         raise ValueError(f"{path}: metadata lack {['pgpis.' + key for key in lacking]}; "
                          "download or convert the file again")
-    return Metadata(**{key: values[key] for key in known}, format_version=version)
+    sampling = read_sampling(values["sampling"], path) if "sampling" in values else None
+    return Metadata(**{key: values[key] for key in known}, format_version=version, sampling=sampling)

@@ -31,6 +31,7 @@ from .checkpoint import read_metadata
 from .command import mcld, person, poses, qen, sequence, sources
 from .command.flags import check_counts, read_weight
 from .command.output import STILL, check_ending, save
+from .noise.samplers import SAMPLERS
 from .pipeline import Generator
 from .poses.wholebody import POINTS
 
@@ -52,8 +53,9 @@ def main(arguments: list[str] | None = None) -> None:
     qen.add_flags(parser)
     parser.add_argument("--mode", default=None, help="guidance mode; default: the authors' of the method")
     parser.add_argument("--weight", action="append", default=[], metavar="TERM=W", help="guidance weight, repeatable")
-    parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--sampler", choices=("ddim", "ddpm"), default=None)
+    parser.add_argument("--lora", default="", help="LoRA of the base's UNet, such as one that training/train.py distilled")
+    parser.add_argument("--steps", type=int, default=None, help="default: what the file says, or suits the method")
+    parser.add_argument("--sampler", choices=sorted(SAMPLERS), default=None, help="default: as with --steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=4, help="poses made at once")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -87,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
     # all of them first: a bad one is known before hours of work
     nobody = method == "qen"   # without a person its attention is not masked, which it says
     targets = [mcld.read_iuv(path) if dense else poses.read_pose(path, choice, nobody) for path in files]
-    generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
+    generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device, options.lora)
     if dense:
         own = mcld.read_iuv(options.source_densepose) if options.source_densepose else None
         shown = person.Person(options, generator.method.config, denseposes=targets, densepose=own)

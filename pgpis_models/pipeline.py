@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import load_checkpoint
+from .fewsteps import Sampling
 from .methods import picture_encoder, sequence_encoders
 from .noise.carried import Carried
 from .noise.samplers import sample_latents
@@ -21,6 +22,7 @@ from .poses.keypoints import Keypoints
 from .unet.autoencoder import VAE_STRIDE, decode_latents, load_vae
 from .unet.base import check_prediction, load_unet
 from .unet.diffusers_binding import DiffusersBinding, swap_weights
+from .unet.lora import lora_sampling, merge_lora
 
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / "demo"
 # What a generation uses when nothing is asked for: the authors' settings, and what suits the demo.
@@ -32,8 +34,12 @@ DEFAULTS = {"sd15": {"steps": 50, "sampler": "ddpm", "spacing": "leading", "weig
 METHOD_DEFAULTS = {"mcld": {"steps": 20, "sampler": "ddim", "spacing": "trailing", "weights": {"appearance": 3.5}}}
 
 
-def defaults_of(method: str, base: str) -> dict[str, Any]:
-    """Steps, sampler, spacing and guidance weights of a method on its base, when nothing is asked for."""
+def defaults_of(method: str, base: str, own: Sampling | None = None) -> dict[str, Any]:
+    """Steps, sampler, spacing and guidance weights of a method on its base, when nothing is asked for. own: what a file of
+    distilled weights says; every weight is its cfg then."""
+    if own is not None:
+        return {"steps": own.steps, "sampler": own.sampler, "spacing": own.spacing,
+                "weights": dict.fromkeys(DEFAULTS["demo"]["weights"], own.cfg)}
     if base == "demo":
         return DEFAULTS["demo"]
     return METHOD_DEFAULTS.get(method, DEFAULTS.get(base, DEFAULTS["sd15"]))
@@ -43,11 +49,12 @@ class Generator:
     """A method on its base: one source person and a target pose to a picture.
 
     checkpoint: a file of this pack. base, vae: our files or diffusers folders; the demo's own when the checkpoint was
-    trained on it. Raises ValueError when files do not fit together.
+    trained on it. lora: added to the UNet's weights; of ours, it says the steps and sampler too. Raises ValueError when
+    files do not fit together.
     """
 
     def __init__(self, checkpoint: str | Path, base: str | Path = "", vae: str | Path = "",
-                 device: str | torch.device = "cpu") -> None:
+                 device: str | torch.device = "cpu", lora: str | Path = "") -> None:
         loaded = load_checkpoint(checkpoint)
         self.encode = picture_encoder(loaded.meta.method)
         demo = loaded.meta.base == "demo"
@@ -59,11 +66,15 @@ class Generator:
         self.unet, self.sizes = load_unet(base, own)
         check_prediction(loaded.meta.method, loaded.meta.base, self.sizes, base)
         swap_weights(self.unet, loaded.unet_weights)
+        sampling = loaded.meta.sampling
+        if lora:
+            merge_lora(self.unet, lora)
+            sampling = lora_sampling(lora) or sampling
         self.vae = load_vae(vae or DEMO_FOLDER / "demo_vae.safetensors").to(device)
         self.method, self.meta, self.device = loaded.method.to(device), loaded.meta, torch.device(device)
         self.unet.to(device)
         self.binding = DiffusersBinding(self.unet)
-        self.defaults = defaults_of(loaded.meta.method, loaded.meta.base)
+        self.defaults = defaults_of(loaded.meta.method, loaded.meta.base, sampling)
         self.schedule = own or self.sizes.schedule()   # where the method has one of its own
         # Methods whose inputs pass through the autoencoder name it among the arguments of their `encode_pictures`.
         self.shared = {"vae": self.vae} if "vae" in signature(self.encode).parameters else {}

@@ -145,7 +145,9 @@ def _method(preset: Preset, paths: Sequence[Path], found: Found) -> Path | None:
     def fits(path: Path) -> bool:
         meta = own_metadata(path)
         return meta is not None and (meta.method, meta.base) == (preset.method, preset.base)
-    own = next((path for path in paths if kind_of(path) == OWN and fits(path)), None)
+    fitting = [path for path in paths if kind_of(path) == OWN and fits(path)]
+    # one that was distilled to few steps is for settings that the workflows of a preset have not
+    own = next((path for path in fitting if not own_metadata(path).sampling), next(iter(fitting), None))
     if own is None and preset.base != "demo":
         for path in paths:
             kind = KINDS.get(kind_of(path) or "")

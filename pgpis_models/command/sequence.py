@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, method: str, choice: Choice, weights: dict[
         check_ending(options.out, ANIMATED)
     dense, empty = method == "mcld", options.empty or "error"
     targets = mcld.sequence_iuvs(options.pose, empty) if dense else sequence_poses(options.pose, choice, empty)
-    generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
+    generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device, options.lora)
     config = generator.method.config
     if dense:
         own = mcld.read_iuv(options.source_densepose) if options.source_densepose else None

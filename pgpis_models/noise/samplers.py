@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from .carried import Carried
-from .schedule import NoiseSchedule, ddim_step, ddpm_step, leading_timesteps, sample, trailing_timesteps
+from .schedule import NoiseSchedule, ddim_step, ddpm_step, lcm_step, leading_timesteps, sample, trailing_timesteps
 
-SAMPLERS = {"ddim": ddim_step, "ddpm": ddpm_step}  # ddim: eta 0; ddpm: ancestral, the authors' choice for CFLD
+# ddim: eta 0; ddpm: ancestral, the authors' choice for CFLD; lcm: for weights distilled to few steps
+SAMPLERS = {"ddim": ddim_step, "ddpm": ddpm_step, "lcm": lcm_step}
 SPACINGS = {"trailing": trailing_timesteps, "leading": leading_timesteps}  # leading with offset 1, as published
 
 STEP_NOISE = 500_009   # row number from which on seeds make the noise of the steps, not of the start
@@ -55,7 +56,7 @@ def sample_latents(denoise: Callable[[Tensor, int], Tensor], schedule: NoiseSche
         [beside] = numbered_noise((*lead, shape[1], carried.more), seed, [offset + BESIDE])
         return carried.spread(plain, beside)
     start = drawn((), 0).to(device)
-    step_noise = drawn((steps,), STEP_NOISE).transpose(0, 1) if sampler == "ddpm" else None   # (steps, B, 4, h, w)
+    step_noise = drawn((steps,), STEP_NOISE).transpose(0, 1) if sampler != "ddim" else None   # (steps, B, 4, h, w)
     latents = sample(denoise, start, schedule, SPACINGS[spacing](steps, schedule.steps), SAMPLERS[sampler],
                      noise=step_noise, callback=callback)
     odd = [row for row, fine in zip(numbers, latents.isfinite().flatten(1).all(1).tolist(), strict=True) if not fine]

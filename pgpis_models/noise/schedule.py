@@ -223,6 +223,25 @@ def ddim_step(
     return result + sigma.to(x) * noise
 
 
+def lcm_step(
+    schedule: NoiseSchedule, prediction: Tensor, x: Tensor, t: int, previous: int, noise: Noise = None
+) -> Tensor:
+    """Step of multistep consistency sampling (Song et al. 2023, algorithm 1; Luo et al. 2023, LCM): to the clean picture,
+    then noised to timestep `previous`. Arguments as in `ddpm_step`; noise is used at all steps but the last.
+
+    The boundary terms of LCM's consistency function, which are 1 and 0 to seven digits wherever sampling goes, are left out,
+    as hosts do.
+    """
+    x0 = schedule.to_x0(prediction, x, t)
+    if previous < 0:
+        return x0
+    noise = noise() if callable(noise) else noise
+    if noise is None:
+        raise ValueError(f"lcm_step from {t} to {previous} got no noise; expected a tensor like x {tuple(x.shape)}, or a "
+                         "function that draws one.")
+    return schedule.add_noise(x0, noise, previous)
+
+
 @torch.no_grad()
 def sample(
     denoise: Callable[[Tensor, int], Tensor],

@@ -12,6 +12,7 @@ from pgpis_models.noise.schedule import (
     ddim_step,
     ddpm_std,
     ddpm_step,
+    lcm_step,
     leading_timesteps,
     sample,
     trailing_timesteps,
@@ -218,3 +219,28 @@ def test_no_number_of_leading_steps_leaves_the_schedule(offset):
     for count in range(1, 1001 - offset):
         chain = leading_timesteps(count, offset=offset)
         assert len(chain) == count and offset == chain[-1] and chain[0] <= 999 and (chain.diff() < 0).all(), count
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_lcm_chain_is_the_papers_algorithm_in_float64(case):
+    """Multistep latent consistency sampling with its boundary terms c_skip and c_out, on a network that is linear in x."""
+    kind, zero, prediction = case
+    schedule, timesteps = ours(*case), trailing_timesteps(4)
+    assert timesteps.tolist() == [999, 749, 499, 249]
+    start, *noise = draws(5)
+    result = sample(lambda x, t: 0.8 * x + t / 1000, start, schedule, timesteps, lcm_step, noise=noise)
+
+    power = 2 if kind == "scaled_linear" else 1
+    betas = torch.linspace(0.00085 ** (1 / power), 0.012 ** (1 / power), 1000, dtype=torch.float64) ** power
+    root = torch.cumprod(1 - betas, 0).sqrt()
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1]) if zero else root
+    x = start.double()
+    for t, after, drawn in zip([999, 749, 499, 249], [749, 499, 249, None], noise, strict=True):
+        signal, spread = root[t], (1 - root[t] ** 2).sqrt()
+        out = 0.8 * x + t / 1000
+        x0 = (x - spread * out) / signal if prediction == "epsilon" else signal * x - spread * out
+        made = 0.25 / ((10 * t) ** 2 + 0.25) * x + 10 * t / ((10 * t) ** 2 + 0.25) ** 0.5 * x0
+        x = made if after is None else root[after] * made + (1 - root[after] ** 2).sqrt() * drawn.double()
+    torch.testing.assert_close(result.double(), x, atol=2e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="lcm_step from 999 to 749 got no noise"):
+        lcm_step(schedule, start, start, 999, 749)

@@ -1,0 +1,101 @@
+"""LoRA files on a base UNet: low-rank changes of its weights, under the names that hosts and trainers give them.
+
+A layer `down_blocks.0...to_q` has `lora_unet_down_blocks_0...to_q.lora_down.weight` (r, in[, kh, kw]), `.lora_up.weight`
+(out, r[, 1, 1]) and `.alpha`; its weight changes by alpha / r up down (Hu et al. 2021, section 4.1).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..fewsteps import Sampling, read_sampling
+from .weights import LISTED, check_digest, check_finite, open_safetensors, write_atomically
+
+PREFIX = "lora_unet_"
+DOWN, UP, ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
+SAMPLING = "pgpis.sampling"   # metadata key: how a picture is sampled with it, as in a checkpoint
+
+
+def lora_name(layer: str) -> str:
+    """The name in a file of a layer by its diffusers name."""
+    return PREFIX + layer.replace(".", "_")
+
+
+def change(down: Tensor, up: Tensor, scale: float = 1.0) -> Tensor:
+    """down (r, in) with up (out, r), or down (r, in, kh, kw) with up (out, r, 1, 1) -> the change of the weight (out, in) or
+    (out, in, kh, kw)."""
+    return scale * (up.flatten(1) @ down.flatten(1)).reshape(len(up), *down.shape[1:])
+
+
+def write_lora(path: str | Path, layers: Mapping[str, tuple[Tensor, Tensor]], about: Mapping[str, Any],
+               dtype: torch.dtype = torch.float16) -> None:
+    """Writes down and up of layers by their diffusers names, of scale 1; `path` is whole at any moment, old or new.
+
+    about: what goes into the metadata under `pgpis.*`, as JSON.
+    """
+    tensors = {}
+    for layer, (down, up) in layers.items():
+        name = lora_name(layer)
+        tensors |= {name + DOWN: down, name + UP: up, name + ALPHA: torch.tensor(float(len(down)))}
+    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in tensors.items()}
+    write_atomically(Path(path), tensors, {f"pgpis.{name}": json.dumps(value)
+                                           for name, value in {"kind": "lora", **about}.items()})
+
+
+def read_lora(path: str | Path, layers: Iterable[str]) -> dict[str, tuple[Tensor, Tensor, float]]:
+    """Diffusers name -> (down, up, scale) in float32. layers: names of the layers that a LoRA may change.
+
+    Raises FileNotFoundError, and ValueError for a file that is none, that is damaged, or that changes other layers.
+    """
+    known = {lora_name(layer): layer for layer in layers}
+    found: dict[str, tuple[Tensor, Tensor, float]] = {}
+    with open_safetensors(path) as file:
+        keys = set(file.keys())
+        downs = sorted(key for key in keys if key.endswith(DOWN))
+        odd = sorted(key for key in keys if key.split(".")[0] not in known or not key.endswith((DOWN, UP, ALPHA)))
+        odd += [key for key in downs if key.removesuffix(DOWN) + UP not in keys]
+        if odd or not downs:
+            raise ValueError(f"{path} is no LoRA of this UNet: {len(odd)} of its {len(keys)} keys are not known, such as "
+                             f"{', '.join(odd[:LISTED])}; expected {PREFIX}<layer>{DOWN}, {UP} and {ALPHA}")
+        if (file.metadata() or {}).get("pgpis.kind"):   # those of others have no digest
+            check_digest(path, file)
+        for key in downs:
+            name = key.removesuffix(DOWN)
+            down, up = file.get_tensor(key).float(), file.get_tensor(name + UP).float()
+            alpha = float(file.get_tensor(name + ALPHA)) if name + ALPHA in keys else float(len(down))
+            found[known[name]] = down, up, alpha / len(down)
+    check_finite(((name, change(*value)) for name, value in found.items()), path)
+    return found
+
+
+def lora_sampling(path: str | Path) -> Sampling | None:
+    """How a picture is sampled with a LoRA of ours, by its metadata; None where it does not say. Raises ValueError."""
+    with open_safetensors(path) as file:
+        text = (file.metadata() or {}).get(SAMPLING)
+    try:
+        return None if text is None else read_sampling(json.loads(text), path)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: {SAMPLING} is not JSON that can be read ({error}); download it again") from error
+
+
+def layers_of(unet: nn.Module) -> list[str]:
+    """Names of the layers that a LoRA may change."""
+    return [name for name, module in unet.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+
+
+@torch.no_grad()
+def merge_lora(unet: nn.Module, path: str | Path) -> None:
+    """Adds a LoRA to the weights of a UNet. Raises as `read_lora` does, and ValueError where the widths are others."""
+    found, own = read_lora(path, layers_of(unet)), dict(unet.named_parameters())
+    for layer, value in found.items():
+        weight, made = own[f"{layer}.weight"], change(*value)
+        if made.shape != weight.shape:
+            raise ValueError(f"{path} changes {layer} as {tuple(made.shape)}, the UNet has {tuple(weight.shape)}; expected "
+                             "a LoRA that was trained on this base")
+        weight += made.to(weight)

@@ -24,7 +24,8 @@ TASKS = {"autoencoder": ("training.world.autoencoder", "AutoencoderTask"), "base
          "cfld": ("training.tasks.cfld", "CFLDTask"), "fpdm": ("training.tasks.fpdm", "FPDMTask"),
          "fpdm_fusion": ("training.tasks.fpdm_fusion", "FusionTask"),
          "qen": ("training.tasks.qen", "QENTask"),
-         "mcld": ("training.tasks.mcld", "MCLDTask")}
+         "mcld": ("training.tasks.mcld", "MCLDTask"),
+         "distill": ("training.tasks.distill", "DistillTask")}
 
 
 def task_class(name: str) -> type:

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, method: str, choice: Choice, weights: dict[
     count = len(files) if options.each is None else options.each
     if count > len(files):
         raise ValueError(f"--each is {count}, but --pose has {len(files)} pose(s); expected as many at most")
-    generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
+    generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device, options.lora)
     options.out.mkdir(parents=True, exist_ok=True)
     for number, photo in enumerate(tqdm(photos, unit="photo")):
         drawn = random.Random(f"{options.seed} {photo.name}").sample(range(len(files)), count)

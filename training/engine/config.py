@@ -109,6 +109,26 @@ class MCLDTrainConfig:
 
 
 @dataclass(frozen=True)
+class DistillConfig:
+    """Task distill: the checkpoint of method.init, with its guidance, into a LoRA that samples in few steps."""
+
+    method: str = one_of("qen", "cfld", "fpdm", "mcld", "qen")   # of the checkpoint
+    mode: str = ""                      # guidance mode of the teacher; the method's own when empty
+    weights: dict[str, Any] = field(default_factory=dict)   # its guidance by scale: a number, or [from, to], between which a
+                                        # row's is drawn, the same share of the way for all scales; others: 2
+    lora: str = ""                      # LoRA to go on from
+    rank: int = within(16, "1 or more")
+    layers: tuple[str, ...] = ("*.to_q", "*.to_k", "*.to_v", "*.to_out.0", "*.proj_in", "*.proj_out", "*.ff.net.*",
+                               "*.conv1", "*.conv2", "*.conv_shortcut", "*samplers.0.conv", "*.time_emb_proj")   # LCM-LoRA's
+    skip: int = within(20, "1 or more")                   # timesteps of a step of the teacher's solver: k of section 4.3
+    target_ema: float = within(0.95, "0 or more, and less than 1")   # decay of the target network; 0 = the student itself
+    huber: float = within(0.001, "more than 0")           # c of sqrt(d^2 + c^2) - c
+    timestep_scale: float = within(10.0, "more than 0")   # of the boundary condition
+    steps: int = within(4, "1 or more")                   # that grids, measures and the file's metadata are for
+    merge: bool = True                  # also write the teacher's checkpoint with the LoRA in its weights
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run."""
 
@@ -121,6 +141,7 @@ class TrainConfig:
     fpdm: FPDMSettings = field(default_factory=FPDMSettings)
     qen: QENTrainConfig = field(default_factory=QENTrainConfig)
     mcld: MCLDTrainConfig = field(default_factory=MCLDTrainConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     world: dict[str, Any] = field(default_factory=dict)   # settings of a task of training/world, listed in its file
     images: int = within(100_000, "1 or more")            # length of the run, target images; a pair is two with reconstruct
     batch: int = within(32, "1 or more")                  # images of one optimiser step, over all processes and passes

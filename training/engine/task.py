@@ -72,15 +72,15 @@ class MethodTask:
         return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": lr}]
 
     def sampled(self, guidance: Guidance, count: int, steps: int = 20, seed: int = 0,
-                schedule: NoiseSchedule | None = None) -> Tensor:
+                schedule: NoiseSchedule | None = None, sampler: str = "ddim") -> Tensor:
         """`count` pictures (B, 3, h, w) in 0..1 of a chain, on the bare modules and in their own precision.
 
-        schedule: the base's when None.
+        schedule: the base's when None. sampler: one of `noise.samplers`.
         """
         height, width = self.model.method.config.latent_size
         size = (height // 2, width // 2) if self.config.method.halved else (height, width)
         latents = sample_latents(self.model.binding.denoiser(guidance, count), schedule or self.sizes.schedule(),
-                                 (count, 4, *size), steps=steps, seed=seed, device=self.device)
+                                 (count, 4, *size), steps=steps, seed=seed, sampler=sampler, device=self.device)
         made = decode_latents(self.vae, latents)
         return torch.nn.functional.interpolate(made, scale_factor=2) if self.config.method.halved else made
 

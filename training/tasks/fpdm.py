@@ -177,6 +177,12 @@ class FPDMTraining(nn.Module):
         prediction = self.binding(self.schedule.add_noise(z, noise, t), t, harmonise([injections], len(z)).stacked())
         return (prediction.float() - self.schedule.target(z, noise, t)).square().mean(), {}
 
+    def encode_batch(self, batch: dict[str, Tensor]) -> Any:
+        """What the method knows of a batch, as its `guidance` takes it."""
+        seen = self.normalised(batch)
+        read = self.method.encode_source(seen["source"], seen["clip_source"])
+        return self.method.encode(read, seen["pose"], seen["clip_pose"])
+
     def latents(self, batch: dict[str, Tensor]) -> Tensor:
         """What is to be denoised: as the batch brings it, or drawn from its pictures' posteriors."""
         if "target_latents" in batch:

@@ -111,7 +111,7 @@ class MCLDTraining(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch of the focal pairs -> (the loss of section 3.4, its parts)."""
         focal = self.focal
-        z = batch["target_latents"] if "target_latents" in batch else self._encode(batch["target_image"], halved=True)
+        z = self.latents(batch)
         rows, device = len(z), z.device
 
         def kept(drop: float) -> Tensor:   # (B,) bool: authors' code, item by item
@@ -130,6 +130,10 @@ class MCLDTraining(nn.Module):
         if device.type == "cpu" and not bool(seen.any()):   # distributed training waits for a gradient of every weight
             loss = loss + 0 * sum(features.float().sum() for features in encoded.reference.values())
         return loss, {}
+
+    def latents(self, batch: dict[str, Tensor]) -> Tensor:
+        """What is to be denoised, (B, 4, h, w): as the batch brings it, or made of its pictures."""
+        return batch["target_latents"] if "target_latents" in batch else self._encode(batch["target_image"], halved=True)
 
     def encode_batch(self, batch: dict[str, Tensor], keep: Tensor | None = None,
                      keep_image: Tensor | None = None) -> Encoded:

@@ -44,6 +44,10 @@ class PairTraining(nn.Module):
             parameter.requires_grad_(name in names)
         self.binding = DiffusersBinding(unet)
 
+    def encode_batch(self, batch: dict[str, Tensor]) -> Any:
+        """What the method knows of the transfers of a batch, as its `guidance` takes it."""
+        return self.method.encode(as_unit(batch["source"]), batch["target_pose"])
+
     def latents(self, batch: dict[str, Tensor]) -> Tensor:
         """What is to be denoised, (2B or B, 4, h, w): as the batch brings them, or drawn from its pictures' posteriors."""
         kinds = ("source", "target") if self.settings.reconstruct else ("target",)

@@ -30,6 +30,7 @@ DEFAULTS = {"sd15": {"steps": 50, "sampler": "ddpm", "spacing": "leading", "weig
             "demo": {"steps": 16, "sampler": "ddim", "spacing": "trailing",
                      "weights": {"pose": 1.0, "appearance": 1.5, "source": 1.5, "fusion": 1.5}},
             "sd21": {"steps": 20, "sampler": "ddpm", "spacing": "leading", "weights": {"source": 2.0, "fusion": 2.0}}}
+SCALES = ("pose", "appearance", "biases", "prompt", "source", "fusion")   # of all methods' modes
 # Published settings of a method where they differ.
 METHOD_DEFAULTS = {"mcld": {"steps": 20, "sampler": "ddim", "spacing": "trailing", "weights": {"appearance": 3.5}}}
 
@@ -39,7 +40,7 @@ def defaults_of(method: str, base: str, own: Sampling | None = None) -> dict[str
     distilled weights says; every weight is its cfg then."""
     if own is not None:
         return {"steps": own.steps, "sampler": own.sampler, "spacing": own.spacing,
-                "weights": dict.fromkeys(DEFAULTS["demo"]["weights"], own.cfg)}
+                "weights": dict.fromkeys(SCALES, own.cfg)}
     if base == "demo":
         return DEFAULTS["demo"]
     return METHOD_DEFAULTS.get(method, DEFAULTS.get(base, DEFAULTS["sd15"]))

@@ -114,7 +114,7 @@ class DistillTraining(nn.Module):
 
     def guided(self, chains: tuple[Guidance, Guidance], z: Tensor) -> Denoise:
         """The teacher between two chains of the same terms, each row at a random share of the way."""
-        one = chains[0] == chains[1]
+        one = chains[0] is chains[1]
         terms = chains[0].needed().terms if one else chains[0].terms
         rows, count = harmonise([term.injections for term in terms], len(z)), len(terms)
         stacked = rows.stacked()
@@ -157,7 +157,8 @@ class DistillTask:
         for name, value in settings.weights.items():   # before data is read
             ends_of(name, value)
         own = dataclasses.replace(config, method=dataclasses.replace(config.method, reconstruct=False))
-        self.config, self.teacher = config, TEACHERS[settings.method](own, device)
+        self.config, self.device = config, device
+        self.teacher = TEACHERS[settings.method](own, device)
         self.batch, self.unseen, self.loader_workers = (getattr(self.teacher, name)
                                                         for name in ("batch", "unseen", "loader_workers"))
         method = self.teacher.model.method

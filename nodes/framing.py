@@ -10,14 +10,14 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
-from ..pgpis_models.framing.boxes import Frame, Layout, layout_of
-from ..pgpis_models.framing.fitting import PADDINGS, Fitted, fit_person, people_of
+from ..pgpis_models.framing.boxes import Frame, layout_of
+from ..pgpis_models.framing.fitting import PADDINGS, Fitted, NobodyTold, fit_person, people_of
 from ..pgpis_models.framing.pasting import FEATHER, pasted
 from ..pgpis_models.framing.proportions import PROPORTIONS
 from ..pgpis_models.poses.files import on_canvas
 from ..pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
 from ..pgpis_models.poses.keypoints import Keypoints
-from .embedding import draws_hands, limits_of, person_choice
+from .embedding import DEMO, draws_hands, limits_of, person_choice
 from .inputs import checked_densepose, matching, pixels, rgb
 from .notice import notice
 from .schema import ADVANCED, aliases
@@ -77,7 +77,7 @@ class FitPerson(io.ComfyNode):
         targets = None if target_pose is None else on_canvas(
             from_pose_keypoint(target_pose, empty=empty, whole=draws_hands(method)), empty)
         iuvs = None if target_densepose is None else checked_densepose(target_densepose)
-        fits = fitted(photos, layout_of(method.checkpoint.method.config), pose=pose, densepose=densepose, mask=mask,
+        fits = fitted(photos, method, pose=pose, densepose=densepose, mask=mask,
                       targets=targets, target_denseposes=iuvs, person=person, padding=padding, together=movement,
                       proportions=proportions)
         info = "\n".join(fit.said for fit in fits)
@@ -95,15 +95,16 @@ class FitPerson(io.ComfyNode):
             tuple(fit.frame for fit in fits), info, ui=ui.PreviewText(info))
 
 
-def fitted(photos: np.ndarray, layout: Layout, *, pose=None, densepose=None, mask: Tensor | None = None,
+def fitted(photos: np.ndarray, method: Method, *, pose=None, densepose=None, mask: Tensor | None = None,
            targets: list[Keypoints] | None = None, target_denseposes=None, person: int = -1, padding: str = PADDINGS[0],
            together: bool = False, proportions: str = PROPORTIONS[0]) -> list[Fitted]:
     """`fit_person` for what users connect: photos (B, H, W, 3) uint8, POSE_KEYPOINT, DENSEPOSE and MASK of these photos, and
     targets. One photo with many targets is one fit that holds them all; else one fit per picture of the batch.
 
-    Raises ValueError as `fit_person` does, and when numbers do not match.
+    Raises ValueError as `fit_person` does, and when numbers do not match. Where nothing says where the person is, it says
+    first whom a checkpoint of the demo knows.
     """
-    people = None
+    layout, people = layout_of(method.checkpoint.method.config), None
     if pose is not None:
         people = [people_of(frame, what=f"the pose of photo {number}")
                   for number, frame in enumerate(_frames(pose), start=1)]
@@ -122,25 +123,34 @@ def fitted(photos: np.ndarray, layout: Layout, *, pose=None, densepose=None, mas
     def goals(name: str, index: int) -> list:
         values = wanted.get(name, [])
         return values if shared or not values else [of(values, index)]
-    return [fit_person(of(photos, index), layout, people=of(people, index), densepose=of(iuvs, index), mask=of(masks, index),
-                       targets=goals("target poses", index), target_denseposes=goals("target DENSEPOSE", index),
-                       person=person_choice(person), padding=padding, together=together, proportions=proportions)
-            for index in range(1 if shared else count)]
+    try:
+        return [fit_person(of(photos, index), layout, people=of(people, index), densepose=of(iuvs, index),
+                           mask=of(masks, index), targets=goals("target poses", index),
+                           target_denseposes=goals("target DENSEPOSE", index), person=person_choice(person),
+                           padding=padding, together=together, proportions=proportions)
+                for index in range(1 if shared else count)]
+    except NobodyTold as error:
+        if method.checkpoint.meta.base != DEMO:
+            raise
+        raise ValueError(f"{method.name} knows drawn people alone, before a plain ground; for a photo choose a preset or "
+                         f"weights that were trained on photos. For another drawing: {error}") from error
 
 
-def framed_inputs(method: Method, image, *, pose=None, densepose=None, source_pose=None, source_densepose=None, mask=None,
-                  person: int = -1, proportions: str = PROPORTIONS[0]) -> tuple[dict[str, Any], tuple[Frame, ...], str]:
+def framed_inputs(method: Method, image, *, pose=None, densepose=None, source_pose=None, source_densepose=None,
+                  source_mask=None, person: int = -1, source_person: int = -1, proportions: str = PROPORTIONS[0]
+                  ) -> tuple[dict[str, Any], tuple[Frame, ...], str]:
     """What a node for whole transfers is given, in the method's frame: (the same inputs by name, those that were connected;
     PGPIS_FRAME; what was done, in words).
 
-    image, source_pose, source_densepose, mask: of the person's photo(s), of any size. pose, densepose: the targets, on
-    canvases of their own. person: which of each frame of `pose`. Raises ValueError as `fitted` does.
+    image, source_pose, source_densepose, source_mask: of the person's photo(s), of any size. pose, densepose: the targets,
+    on canvases of their own. person: which of each frame of `pose`; source_person: which of the photo. Raises ValueError as
+    `fitted` does.
     """
     targets = None if pose is None else on_canvas(
         from_pose_keypoint(pose, person_choice(person), whole=draws_hands(method)))
     iuvs = None if densepose is None else checked_densepose(densepose)
-    fits = fitted(pixels(image, "the IMAGE"), layout_of(method.checkpoint.method.config), pose=source_pose,
-                  densepose=source_densepose, mask=mask, targets=targets, target_denseposes=iuvs, proportions=proportions)
+    fits = fitted(pixels(image, "the IMAGE"), method, pose=source_pose, densepose=source_densepose, mask=source_mask,
+                  targets=targets, target_denseposes=iuvs, person=source_person, proportions=proportions)
     made: dict[str, Any] = {"image": torch.from_numpy(np.stack([fit.photo for fit in fits])).float() / 255}
     if targets is not None:
         made["pose"] = to_pose_keypoint([target for fit in fits for target in fit.targets])

@@ -11,7 +11,7 @@ from ..pgpis_models.body.between import tweened
 from ..pgpis_models.body.frames import figure_of
 from ..pgpis_models.poses.formats import MIN_CONFIDENCE, NOBODY, from_pose_keypoint, to_pose_keypoint
 from ..pgpis_models.poses.smoothing import filled, smoothed
-from ..pgpis_models.poses.tracking import follow
+from ..pgpis_models.poses.tracking import follow, followed
 from ..pgpis_models.poses.tween import EASINGS
 from .embedding import PERSON_TOOLTIP, person_choice
 from .mannequin import drawn_outputs, figure_outputs
@@ -20,7 +20,8 @@ from .schema import aliases
 from .types import PoseKeypointType
 
 FRAMES_AT_MOST = 4096
-SHOWN = 12   # unsure frames that a report lists
+FOLLOW_TOOLTIP = ("Whom to follow: the number among the people of the first frame that has it, from 0; -1 the largest "
+                  "there.")
 
 
 def as_frames(pose) -> list:
@@ -28,15 +29,16 @@ def as_frames(pose) -> list:
     return [pose] if isinstance(pose, dict) else pose
 
 
-def report(chosen, unsure: dict[int, str]) -> str:
-    """What following a person came to, in words; frames are counted from 1."""
-    lost = sum(one is None for one in chosen)
-    said = [f"Followed through {len(chosen) - lost} of {len(chosen)} frames."]
-    named = [f"{number + 1} ({why})" for number, why in sorted(unsure.items())]
-    if named:
-        more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-        said.append(f"Unsure in frames {', '.join(named[:SHOWN])}{more}: look whether it is the same person after them.")
-    return " ".join(said)
+def followed_frames(pose, person: int) -> tuple[list[dict], int]:
+    """POSE_KEYPOINT of a movement with the person of the `person` widget alone, as of `tracking.followed`, and what the
+    widget then is; what following came to is shown at the node."""
+    frames = as_frames(pose)
+    from_pose_keypoint(frames, empty=NOBODY)   # the form
+    frames, track = followed(frames, person_choice(person))
+    if track is None:
+        return frames, person
+    notice(track.report(), logging.WARNING if track.unsure else logging.INFO)
+    return frames, -1
 
 
 class FollowPerson(io.ComfyNode):
@@ -51,8 +53,7 @@ class FollowPerson(io.ComfyNode):
                         "than by the number or the size that each frame gives, which jump from one to another. Says in "
                         "which frames it is not sure. Hands and face stay.",
             inputs=[PoseKeypointType.Input("pose", tooltip="Frames of a video, in order, with all people."),
-                    io.Int.Input("person", default=-1, min=-1, max=99, tooltip="Whom to follow: the number among the people "
-                                 "of the first frame that has it, from 0; -1 the largest there."),
+                    io.Int.Input("person", default=-1, min=-1, max=99, tooltip=FOLLOW_TOOLTIP),
                     io.Float.Input("min_confidence", default=MIN_CONFIDENCE, min=0.0, max=1.0, step=0.01, optional=True,
                                    tooltip="Joints that were found with less confidence do not count.")],
             outputs=[PoseKeypointType.Output(display_name="pose", tooltip="The same number of frames with this person "
@@ -67,7 +68,7 @@ class FollowPerson(io.ComfyNode):
         track = follow(frames, person_choice(person), min_confidence)
         made = [frame | {"people": [] if index is None else [frame["people"][index]]}
                 for frame, index in zip(frames, track.chosen, strict=True)]
-        said = report(track.chosen, track.unsure)
+        said = track.report()
         notice(said, logging.WARNING if track.unsure else logging.INFO)
         return io.NodeOutput(made, said)
 
@@ -88,12 +89,13 @@ class SmoothPoses(io.ComfyNode):
                                    "are, 1 smooths most."),
                     io.Int.Input("gap", default=6, min=0, max=FRAMES_AT_MOST, tooltip="Joints that are missing for up to as "
                                  "many frames are put between those before and after; 0 fills none."),
-                    io.Int.Input("person", default=-1, min=-1, max=99, optional=True, tooltip=PERSON_TOOLTIP)],
+                    io.Int.Input("person", default=-1, min=-1, max=99, optional=True, tooltip=FOLLOW_TOOLTIP)],
             outputs=[PoseKeypointType.Output(display_name="pose", tooltip="The same number of frames.")])
 
     @classmethod
     def execute(cls, pose, strength, gap, person=-1) -> io.NodeOutput:
-        poses = from_pose_keypoint(as_frames(pose), person_choice(person), empty=NOBODY)
+        frames, person = followed_frames(pose, person)
+        poses = from_pose_keypoint(frames, person_choice(person), empty=NOBODY)
         if len({one.canvas for one in poses}) > 1:
             raise ValueError(f"frames have canvases of {sorted({one.canvas for one in poses})} (height, width); expected "
                              "one size. Detect them on pictures of one size")

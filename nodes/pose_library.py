@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..pgpis_models.body.camera import fitted
-from ..pgpis_models.body.frames import Figure, figure_of
+from ..pgpis_models.body.frames import Figure, figure_of, seen_whole
 from ..pgpis_models.body.measured import Proportions, of_person
-from ..pgpis_models.body.picture import surface_points
 from ..pgpis_models.poses.files import checked, load_poses
 from ..pgpis_models.poses.formats import from_pose_keypoint
 from ..pgpis_models.poses.library import library, own_files, save_poses
@@ -22,7 +19,6 @@ from .schema import aliases
 from .types import PoseKeypointType
 
 DATA = Path(__file__).resolve().parents[1] / "web" / "pose_library" / "poses.json"
-LARGEST = 0.86   # picture heights per body height: a person who crouches is not larger than one who stands
 MODELS, INPUT = "models/pgpis/poses", "input"
 NO_BODY = ("this pose is a file with joints alone, so it has no {}; choose a pose of the library, or one that a Pose "
            "Mannequin made")
@@ -38,13 +34,10 @@ def _own() -> dict[str, Path]:
     return {f"{label}/{name}": folder / name for label, folder in _folders().items() for name in own_files(folder)}
 
 
-def _seen_whole(figure: Figure, size: tuple[int, int]) -> Figure:
-    """The figure with its camera moved so that it fits a canvas of (H, W) pixels."""
-    camera = fitted(figure.state.camera, surface_points(figure.state, figure.proportions), size)
-    if camera.zoom > LARGEST:
-        share = LARGEST / camera.zoom
-        camera = replace(camera, zoom=LARGEST, x=camera.x * share, y=camera.y * share)
-    return Figure(replace(figure.state, camera=camera), figure.proportions)
+def _unknown(name: str) -> str:
+    """What to do about a name that is neither in the library nor an own file."""
+    return (f"no pose {name!r} in the library, {' or '.join(map(str, _folders().values()))}; expected one of the list. "
+            "Choose another, or put the file there and press R: a workflow names somebody's own pose, but does not hold it")
 
 
 class PoseLibrary(io.ComfyNode):
@@ -69,6 +62,11 @@ class PoseLibrary(io.ComfyNode):
                                                          "file's first one), for the state of a Pose Mannequin.")])
 
     @classmethod
+    def validate_inputs(cls, name: str | None) -> bool | str:
+        """Here, so that a pose that is gone gets a sentence; None where a link gives the name."""
+        return name is None or name in library(DATA) or name in _own() or _unknown(name)
+
+    @classmethod
     def fingerprint_inputs(cls, name: str, **_others) -> tuple:
         path = _own().get(name)
         return name, path.stat().st_mtime_ns if path else None
@@ -79,12 +77,11 @@ class PoseLibrary(io.ComfyNode):
         proportions = None if as_person is None else of_person(
             from_pose_keypoint(as_person, person_choice(person), empty="hold"))
         if name in known:
-            figure = _seen_whole(Figure(known[name].state, proportions or Proportions()), size)
+            figure = seen_whole(Figure(known[name].state, proportions or Proportions()), size)
             return io.NodeOutput(*drawn_outputs([figure], size), figure.state.to_text())
         own = _own()
         if name not in own:
-            raise ValueError(f"no pose {name!r} in the library, {' or '.join(map(str, _folders().values()))}; expected one "
-                             "of the list. Choose another, or press R where a file was added")
+            raise ValueError(_unknown(name))
         frames = checked(load_poses(own[name]))
         figures = [figure_of(frame, f"frame {number} of {name}") for number, frame in enumerate(frames, start=1)]
         if None in figures:

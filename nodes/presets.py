@@ -73,13 +73,18 @@ class LoadPreset(io.ComfyNode):
                      io.String.Output(display_name="info", tooltip="Which files were taken.")])
 
     @classmethod
-    def validate_inputs(cls, base_model: str | None = ANY_BASE) -> bool | str:
-        """Here, so that a base that is gone gets a sentence; None where a link gives the name."""
+    def validate_inputs(cls, preset: str | None = None, base_model: str | None = ANY_BASE) -> bool | str:
+        """Here, so that a base that is gone gets a sentence, with all else that the preset lacks; None where a link gives
+        the name."""
+        if preset is not None and preset not in PRESETS:
+            return f"no preset {preset!r}; expected one of {', '.join(PRESETS)}. Choose one of the list"
         if base_model in (None, ANY_BASE, *_base_files()):
             return True
         places = ", ".join(path for folder in BASE_FOLDERS for path in folder_paths.get_folder_paths(folder))
-        return (f"no base model {base_model} in {places}; expected one that is there. Choose another or {ANY_BASE}, or put "
-                "the file there and press R")
+        said = (f"no base model {base_model} in {places}; expected one that is there. Choose {ANY_BASE}, which takes any "
+                "that fits, or another, or put the file there and press R")
+        lacks = found_files(preset).lacks(preset) if preset else ""
+        return f"{said}. With {ANY_BASE} {lacks}" if lacks else said
 
     @classmethod
     def fingerprint_inputs(cls, preset: str, base_model: str = ANY_BASE) -> tuple:

@@ -25,9 +25,10 @@ from .binding.guider import ChainGuider
 from .binding.model import apply_injections, conditionings
 from .binding.noise import StepNoise, start_noise, with_step_noise
 from .binding.weights import check_prediction
-from .embedding import PERSON_TOOLTIP, draws_hands, shown_poses, warn_of_limits
+from .embedding import draws_hands, shown_poses, warn_of_limits
 from .fusion import EMPTY_TOOLTIP
 from .inputs import checked_densepose, resized, rgb
+from .pose_frames import FOLLOW_TOOLTIP, followed_frames
 from .schema import ADVANCED, aliases
 from .types import Cond, DenseposeType, MethodType, PoseKeypointType, on_cpu
 
@@ -55,7 +56,7 @@ class PoseSequenceSampler(io.ComfyNode):
                                      "takes DensePose rather than keypoints)."),
                     io.Image.Input("source", tooltip="One photo of the person."),
                     PoseKeypointType.Input("pose", tooltip="The frames, in order."),
-                    io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP),
+                    io.Int.Input("person", default=-1, min=-1, max=99, tooltip=FOLLOW_TOOLTIP),
                     io.Combo.Input("empty_frames", options=list(EMPTY), default="hold", tooltip=EMPTY_TOOLTIP),
                     io.Int.Input("seed", default=0, min=0, max=0xffffffffffffffff, control_after_generate=True,
                                  tooltip="Seed of the noise."),
@@ -91,7 +92,7 @@ class PoseSequenceSampler(io.ComfyNode):
         photo = rgb(source, "the source IMAGE")
         if len(photo) != 1:
             raise ValueError(f"{len(photo)} sources for one sequence; expected one. Choose it with Image From Batch")
-        poses = shown_poses(pose, person, empty_frames, draws_hands(method))
+        poses = shown_poses(*followed_frames(pose, person), empty_frames, draws_hands(method))
         warn_of_limits(method, poses)
         if not hasattr(config, "photo_size"):  # methods with one squash photos themselves, as their training did
             photo = resized(photo, config.image_size)

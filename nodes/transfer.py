@@ -83,7 +83,12 @@ class PoseTransfer(io.ComfyNode):
                     io.Combo.Input("proportions", **ADVANCED, options=list(PROPORTIONS), default=PROPORTIONS[0],
                                    optional=True, tooltip="Lengths of the target pose's limbs: of the person, as far as "
                                    "source_pose shows them, or as given. What the photo does not show, such as the legs "
-                                   "of a portrait, keeps the pose's own.")],
+                                   "of a portrait, keeps the pose's own."),
+                    io.Int.Input("source_person", **ADVANCED, default=-1, min=-1, max=99, optional=True,
+                                 tooltip="With fit: which person of the photo, counted from 0 in the order of source_pose, "
+                                 "or in a mask from left to right; -1 takes the largest."),
+                    io.Mask.Input("source_mask", optional=True, tooltip="With fit: white where the person of the photo is, "
+                                  "of the photo's size. It may stand in for source_pose.")],
             outputs=[*outputs(), FrameType.Output(display_name="frame", tooltip="For Paste Back, where fit is on.")])
 
     @classmethod
@@ -107,9 +112,11 @@ def framed(method: Method, image, source_pose, given: Mapping[str, Any]) -> tupl
     """
     if given.get("mask") is not None:
         raise ValueError(f"{NODE} has a mask and fit is on; expected a mask with fit off, since the pose moves and the "
-                         "mask's regions would not. Turn fit off and take Fit Person before the mask is made")
+                         "mask's regions would not. Turn fit off and take Fit Person before the mask is made; where the "
+                         "person of the photo is says source_mask")
     names = ("pose", "densepose", "source_densepose")
-    made, frames, said = framed_inputs(method, image, source_pose=source_pose, person=given.get("person", -1),
+    made, frames, said = framed_inputs(method, image, source_pose=source_pose, source_mask=given.get("source_mask"),
+                                       person=given.get("person", -1), source_person=given.get("source_person", -1),
                                        proportions=given.get("proportions", PROPORTIONS[0]),
                                        **{name: given.get(name) for name in names})
     notice(said, logging.INFO)

@@ -99,12 +99,19 @@ class Found:
     missing: list[Need] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
+    def lacks(self, name: str) -> str:
+        """All that the preset `name` lacks and what to do, in words; "" where nothing is missing."""
+        if not (self.missing or self.broken):
+            return ""
+        lines = "".join(f"\n- {item}" for item in (*self.missing, *self.broken))
+        return (f"{name} lacks {len(self.missing) + len(self.broken)} of {self.needed} things:{lines}\n"
+                "Put the files there and press R; their names do not matter")
+
     def check(self, name: str) -> None:
-        """Raises FileNotFoundError that lists at once all that the preset `name` lacks."""
-        if self.missing or self.broken:
-            lines = "".join(f"\n- {item}" for item in (*self.missing, *self.broken))
-            raise FileNotFoundError(f"{name} lacks {len(self.missing) + len(self.broken)} of {self.needed} things:{lines}\n"
-                                    "Put the files there and press R; their names do not matter")
+        """Raises FileNotFoundError with what `lacks` says."""
+        said = self.lacks(name)
+        if said:
+            raise FileNotFoundError(said)
 
 
 def find(name: str, pgpis: Sequence[Path], bases: Sequence[Path], vaes: Sequence[Path] = (),

@@ -46,7 +46,6 @@ SIZE = (256, 192)              # (H, W) of the demo world
 DRESSED, PLAIN = 29, 49        # held-out people, counted from the first: whose clothes are lent, and who gets them
 # file name -> (person, view): a full figure, and two closer views
 VIEWS = {"pgpis_source.png": (DRESSED, 0), "pgpis_target.png": (DRESSED, 2), "pgpis_person.png": (PLAIN, 3)}
-START_POSE, START_VIEW = "both arms up", (60, 2)      # the pose of 00_start_here, somebody else's
 # the first person in a wider picture: (height, width), and where the person's own begins, (top, left)
 PHOTO, PHOTO_SIZE, PHOTO_AT = "pgpis_photo.png", (300, 400), (24, 40)
 NEEDS_DOWNLOADS = {"cfld_sd15", "mcld_sd15", "fpdm_sd21"}   # workflows whose models are not in this repository
@@ -58,10 +57,10 @@ THUMBNAIL, FILM_FRAMES = 480, 4        # largest width of a thumbnail, pixels; f
 # --- inputs -------------------------------------------------------------------------------------------------
 
 def drawn(name: str):
-    """The rendering of an input picture, or of the first workflow's pose."""
+    """The rendering of an input picture."""
     from training.world import drawing as mannequins
     from training.world.bank import HELD_OUT, pose_seed
-    person, view = (VIEWS | {START_POSE: START_VIEW})[name]
+    person, view = VIEWS[name]
     identity = mannequins.sample_identity(HELD_OUT + person)
     return mannequins.render(identity, mannequins.sample_pose(pose_seed(HELD_OUT + person, view)), SIZE)
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from ..poses.formats import to_pose_keypoint
+from .camera import fitted
 from .measured import Proportions
-from .picture import Drawn, Seen, draw
+from .picture import Drawn, Seen, draw, surface_points
 from .skeleton import Build, Lengths
 from .state import State, from_dict
 
+LARGEST = 0.86            # picture heights per body height: one who crouches is not larger than one who stands
 KEY = "pgpis_mannequin"   # of a frame; other readers of POSE_KEYPOINT leave it alone
 FACTORS = (0.2, 5.0)      # of build and limbs
 FARTHEST = 0.2            # share of a depth picture's range that is kept below the farthest point of a body
@@ -30,6 +32,15 @@ class Figure:
     def draw(self, size: tuple[int, int]) -> Drawn:
         """Its picture with truth on a canvas of (H, W) pixels."""
         return draw(self.state, size, self.proportions)
+
+
+def seen_whole(figure: Figure, size: tuple[int, int]) -> Figure:
+    """The figure with its camera moved so that it fits a canvas of (H, W) pixels."""
+    camera = fitted(figure.state.camera, surface_points(figure.state, figure.proportions), size)
+    if camera.zoom > LARGEST:
+        share = LARGEST / camera.zoom
+        camera = replace(camera, zoom=LARGEST, x=camera.x * share, y=camera.y * share)
+    return Figure(replace(figure.state, camera=camera), figure.proportions)
 
 
 def to_frames(figures: Sequence[Figure], drawn: Sequence[Seen]) -> list[dict]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..framing.boxes import Frame, layout_of
 from ..framing.fitting import PADDINGS, Fitted, fit_person, people_of
 from ..framing.pasting import FEATHER, pasted_picture
+from ..framing.proportions import OF_PERSON, PROPORTIONS
 from ..limits import limits
 from ..pictures import as_rgb, open_mask, open_photo, open_rgb
 from ..poses.files import POSE_SUFFIXES, load_poses
@@ -21,7 +22,7 @@ from ..poses.keypoints import Keypoints
 from ..surface.densepose import IUV
 from .flags import given, refuse
 
-FLAGS = ("source_pose", "source_mask", "source_person", "padding")
+FLAGS = ("source_pose", "source_mask", "source_person", "padding", "proportions")
 PASTE_FLAGS = ("feather",)
 
 
@@ -40,6 +41,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         "photo, from 0; default: the largest")
     parser.add_argument("--padding", choices=PADDINGS, default=None, help="with --fit: what lies beyond the photo repeats "
                         "its border (the default), or is the colour of its ground")
+    parser.add_argument("--proportions", choices=[name.replace(" ", "-") for name in PROPORTIONS], default=None,
+                        help="with --fit: limbs of the poses are as long as the person's, as far as --source-pose shows "
+                        "them (the default), or as given")
     parser.add_argument("--feather", type=int, default=None, metavar="PIXELS", help="with --paste: pixels of the photo over "
                         f"which the result fades in; default {FEATHER}")
 
@@ -80,6 +84,7 @@ class Person:
             self.original, layout_of(config), people=people_from(options.source_pose, size) if options.source_pose else None,
             densepose=self.densepose, mask=open_mask(options.source_mask) if options.source_mask else None,
             targets=self.poses, target_denseposes=self.denseposes, padding=options.padding or "border",
+            proportions=(options.proportions or OF_PERSON).replace("-", " "),
             person="largest" if options.source_person is None else options.source_person, together=options.sequence)
 
     def _take(self, fitted: Fitted) -> None:

@@ -16,6 +16,7 @@ from ..pictures import ENDINGS, open_rgb
 from ..poses.files import POSE_SUFFIXES, load_poses, on_canvas
 from ..poses.formats import MIN_CONFIDENCE, NOBODY, from_pose_keypoint
 from ..poses.keypoints import Keypoints, read_size
+from ..poses.tracking import followed
 from .flags import given, refuse
 
 PHOTO_FILES = ENDINGS
@@ -55,8 +56,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         help="height x width in pixels that pose files refer to; for OpenPose's own, which do not say")
     parser.add_argument("--frame", type=int, default=None, metavar="N", help="the one frame to take of a pose file of "
                         "several, counted from 1")
-    parser.add_argument("--person", type=int, default=None, metavar="N", help="the person to take of every frame of a pose "
-                        "file, counted from 0; default: the largest")
+    parser.add_argument("--person", type=int, default=None, metavar="N", help="the person to take of a pose file, counted "
+                        "from 0, with --sequence followed from the first frame that has it; default: the largest")
     parser.add_argument("--min-confidence", type=float, default=None, metavar="C", help="joints of a pose file with less "
                         f"confidence count as missing; default {MIN_CONFIDENCE}")
 
@@ -110,15 +111,21 @@ def read_pose(path: Path, choice: Choice = Choice(), nobody: bool = False) -> Ke
 
 
 def sequence_poses(path: Path, choice: Choice = Choice(), empty: str = "error") -> list[Keypoints]:
-    """All frames of a pose file, or of the pose files of a folder in natural order.
+    """All frames of a pose file, or of the pose files of a folder in natural order: of one person, followed through them
+    where some show several, which is then printed.
 
     empty: a frame without the person, or with the person off its canvas, is an "error" that names it, or takes the pose
     before it, "hold". Raises ValueError for photos, too.
     """
     read = [_frames(file, choice.canvas) for file in (sequence_files(path) if path.is_dir() else [path])]
     frames, names = ([item for part in parts for item in part] for parts in zip(*read, strict=True))
-    poses = from_pose_keypoint(frames, **choice.reading, empty=empty, names=names)
-    return on_canvas(poses, empty, names)
+    reading = choice.reading
+    from_pose_keypoint(frames, empty=NOBODY, names=names)   # the form
+    frames, track = followed(frames, **reading)
+    if track is not None:
+        print(track.report())
+        reading |= {"person": "largest"}   # the one who is left
+    return on_canvas(from_pose_keypoint(frames, **reading, empty=empty, names=names), empty, names)
 
 
 def _frames(path: Path, canvas: tuple[int, int] | None) -> tuple[list[dict], list[str]]:

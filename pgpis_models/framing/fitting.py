@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,10 @@ from .proportions import OF_PERSON, PROPORTIONS, in_proportions
 PADDINGS = ("border", "ground")
 SAME_SHAPE = 0.01   # a pose's canvas of the photo's shape, but of another size, is a smaller copy of it
 log = logging.getLogger(__name__)
+
+
+class NobodyTold(ValueError):
+    """Nothing says where the person of a photo is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,13 +208,20 @@ def _found(photo: np.ndarray, layout: Layout, person: int | str) -> tuple[np.nda
     if region is None:
         if abs(width / height * layout.size[0] / layout.size[1] - 1) < SAME_SHAPE * 2:
             return None, "the whole photo, which has the frame's shape"
-        raise ValueError(f"nothing says where the person is in a photo of {width}x{height} pixels, whose ground is not "
-                         "plain; expected its pose, its DensePose or a mask of the person. Connect one, or crop the photo "
-                         f"to {layout.size[1]}:{layout.size[0]}")
+        raise NobodyTold(f"nothing says where the person is in a photo of {width}x{height} pixels, whose ground is not "
+                         "plain; expected its pose, its DensePose or a mask of the person. Give one (source_pose, "
+                         "source_densepose or source_mask; at Fit Person pose, densepose or mask), or crop the photo to the "
+                         f"shape {_shape(layout.size)}")
     if not region.any():
         raise ValueError(f"the photo of {width}x{height} pixels shows nobody: all of it has the colour of its border; "
                          "expected a person")
     return _one_of(people_in(region), None, person, "", "the photo")
+
+
+def _shape(size: tuple[int, int]) -> str:
+    """Width to height of (h, w), such as 3:4."""
+    common = math.gcd(*size)
+    return f"{size[1] // common}:{size[0] // common}"
 
 
 def _body(pose: Keypoints | None, densepose: IUV | None, region: np.ndarray | None, size: tuple[int, int]) -> Body | None:

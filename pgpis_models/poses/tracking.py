@@ -24,6 +24,7 @@ PATIENCE = 24      # frames that a track waits for its person
 MEMORY = 0.25      # share of a new frame in speed
 FEW = 3            # tracks up to which all ways to give people to them are tried; of more the best fits come first
 LONGER = 0.08      # logarithm by which a limb may seem longer than it was seen before
+SHOWN = 12         # unsure frames that a report lists
 TORSO = 0.253      # body sizes from neck to hips
 _FROM, _TO = np.array(LIMBS).T
 _TORSO = [LIMBS.index((1, 8)), LIMBS.index((1, 11))]
@@ -36,6 +37,16 @@ class Track:
 
     chosen: tuple[int | None, ...]
     unsure: dict[int, str]
+
+    def report(self) -> str:
+        """What following came to, in words; frames are counted from 1."""
+        lost = sum(one is None for one in self.chosen)
+        said = [f"Followed through {len(self.chosen) - lost} of {len(self.chosen)} frames."]
+        named = [f"{number + 1} ({why})" for number, why in sorted(self.unsure.items())]
+        if named:
+            more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+            said.append(f"Unsure in frames {', '.join(named[:SHOWN])}{more}: look whether it is the same person after them.")
+        return " ".join(said)
 
 
 class _Seen:
@@ -130,6 +141,19 @@ def follow(frames: Sequence[dict], person: int | str = "largest", min_confidence
             if column not in given:
                 tracks[fresh], fresh = _Person(pose), fresh + 1
     return Track(tuple(chosen), unsure)
+
+
+def followed(frames: Sequence[dict], person: int | str = "largest",
+             min_confidence: float = MIN_CONFIDENCE) -> tuple[list[dict], Track | None]:
+    """POSE_KEYPOINT frames of a movement with the followed person alone, nobody where it is not seen, and how it was
+    followed. Where no frame shows several people they come back as they are, with None. Raises ValueError as `follow`."""
+    seen = [people_of(frame, f"frame {number} of {len(frames)}", min_confidence)
+            for number, frame in enumerate(frames, start=1)]
+    if all(sum(bool(pose.present.any()) for pose in people) < 2 for people in seen):
+        return list(frames), None
+    track = follow(frames, person, min_confidence)
+    return [frame | {"people": [] if index is None else [frame["people"][index]]}
+            for frame, index in zip(frames, track.chosen, strict=True)], track
 
 
 def _median(values: np.ndarray) -> np.ndarray:

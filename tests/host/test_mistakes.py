@@ -88,10 +88,12 @@ MISTAKES = [
     # the photo
     ("a photo with nobody", {"photo.image": "mistakes_nobody.png"}, "260x300 pixels shows nobody.*expected a person"),
     ("a photo without a plain ground", {"photo.image": "mistakes_noise.png"},
-     "nothing says where the person is.*expected its pose, its DensePose or a mask of the person.*or crop the photo to"),
+     "knows drawn people alone.*nothing says where the person is.*source_mask.*or crop the photo to the shape 3:4"),
     ("two people in a photo", {"photo.image": "mistakes_two.png"}, "person 1 of 2, the largest; the part of"),
     ("two people in the photo's pose", {"photo.image": "mistakes_two.png", "transfer.source_pose": of("two")},
      "person 0 of 2, the largest; the part of"),
+    ("the smaller of two people in a photo", {"photo.image": "mistakes_two.png", "transfer.source_person": 0},
+     "person 0 of 2, as chosen; the part of"),
     ("a photo at a checkpoint of the demo", {"transfer.image": of("noise"), "transfer.fit": False, "paste": None,
                                              "save.images": ["decode", 0]},
      "knows drawn mannequins alone, and this looks like a photo.*load weights that were trained on them"),
@@ -135,7 +137,13 @@ MISTAKES = [
         "PGPISLoadPreset", {"preset": "MCLD on SD1.5"})},
      "(?s)MCLD on SD1.5 lacks 3 of 3 things:.*7.3 GB: from https://huggingface.co/Lotior/mcld.*Put the files there"),
     ("a base that is gone", {"transfer.method": ["file", 2], "file": ("PGPISLoadPreset", {
-        "preset": "CFLD on SD1.5", "base_model": "gone.safetensors"})}, "no base model gone.safetensors in .*find one"),
+        "preset": "CFLD on SD1.5", "base_model": "gone.safetensors"})},
+     "(?s)no base model gone.safetensors in .*find one.*CFLD on SD1.5 lacks 2 of 2 things:.*Stable Diffusion 1.5 .v1"),
+    ("a preset of another version", {"transfer.method": ["file", 2], "file": ("PGPISLoadPreset", {"preset": "CFLD 2"})},
+     "no preset .CFLD 2.; expected one of Demo CFLD"),
+    ("somebody's own pose", {"transfer.pose": ["own", 0], "own": ("PGPISPoseLibrary", {
+        "name": "input/hers.json", "width": 96, "height": 128})},
+     "no pose .input/hers.json. in the library, .*put the file"),
     # what MCLD needs
     ("MCLD without DENSEPOSE", MCLD, "has a pose but no densepose; .*expects DENSEPOSE at the input densepose. Connect"),
     ("MCLD without CLIP", DENSE, "has no clip_vision; .*expects CLIP ViT-L/14.*Connect Load CLIP Vision"),

@@ -107,13 +107,16 @@ def test_what_will_be_a_guess_is_said_with_the_advice(nodes, model, methods, cap
     assert [sentence for sentence in ("turned by", "is small") if sentence in said.getMessage()] == expected
 
 
-@pytest.mark.parametrize("found", ["by its pose", "before a plain ground"])
+@pytest.mark.parametrize("found", ["by its pose", "by a mask", "before a plain ground"])
 def test_fit_is_what_fit_person_gives(found, nodes, model, methods):
     """A wide photo with the person at its left, the pose from a canvas of another shape."""
     photo = drawn()[:, :1, :1].repeat(1, 160, 300, 1)
     photo[:, 20:148, 30:126] = drawn()
-    here = {"source_pose": [person_at(30, 20, 160, 300)]} if found == "by its pose" else {}
-    fit = nodes.framing.FitPerson.execute(methods["cfld"], photo, pose=here.get("source_pose"), target_pose=frames()).result
+    mask = torch.zeros(1, 160, 300)
+    mask[:, 30:140, 50:100] = 1
+    here = {"by its pose": {"source_pose": [person_at(30, 20, 160, 300)]}, "by a mask": {"source_mask": mask}}.get(found, {})
+    fit = nodes.framing.FitPerson.execute(methods["cfld"], photo, pose=here.get("source_pose"),
+                                          mask=here.get("source_mask"), target_pose=frames()).result
     model_out, *ours, frame = nodes.transfer.PoseTransfer.execute(model, method=methods["cfld"], image=photo, pose=frames(),
                                                                   **here).result
     theirs = transfer(nodes, model, methods["cfld"], fit[0], pose=fit[4])

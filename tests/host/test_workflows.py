@@ -35,7 +35,6 @@ from tools.picture_workflows import (
     DRESSED,
     NEEDS_DOWNLOADS,
     SIZE,
-    START_POSE,
     drawn,
     input_pictures,
     pose_text,
@@ -315,7 +314,7 @@ def test_the_input_pictures_are_the_drawings_they_say(server):
     for name, picture in pictures.items():
         assert np.array_equal(picture, input_picture(name)), f"{name}: run python tools/picture_workflows.py --inputs"
     for name, picture in (("cfld_pose_transfer", "pgpis_target.png"), ("masked_sampling", "pgpis_person.png"),
-                          ("fpdm_pose_transfer", "pgpis_target.png"), ("00_start_here", START_POSE)):
+                          ("fpdm_pose_transfer", "pgpis_target.png")):
         prompt = to_api(workflow(name), server.object_info)
         assert prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"] == pose_text(picture), name
     prompt = to_api(workflow("fpdm_sequence"), server.object_info)

@@ -107,13 +107,19 @@ def test_photos_are_detected_upright(tmp_path, monkeypatch):
 
 # --- sequences ----------------------------------------------------------------------------------------------
 
-def test_a_sequence_follows_one_person(tmp_path):
-    """The largest of each frame is another one here."""
-    first, second = pose(0), pose(1)
-    path = write(tmp_path / "walk.json", [first, second.scaled(0.5)], [first.scaled(0.5), second])
-    largest, followed = sequence_poses(path), sequence_poses(path, Choice(person=1))
-    assert same(largest[0], first) and same(largest[1], second)
-    assert np.allclose(followed[0].xy, second.scaled(0.5).xy) and same(followed[1], second)
+def test_a_sequence_follows_one_person(tmp_path, capsys):
+    """Whoever is listed first, and the larger, is another one in every frame; one of several frames is not followed."""
+    near, far = pose(0).scaled(0.5), pose(1).scaled(0.45).shifted(45, 60)
+    walk = [(near.shifted(n, 0), far.shifted(-n, 0)) for n in range(4)]
+    listed = [pair[::-1] if number % 2 else pair for number, pair in enumerate(walk)]
+    path = write(tmp_path / "walk.json", *map(list, listed))
+    for person in (0, 1):
+        followed = sequence_poses(path, Choice(person=person))
+        assert all(np.allclose(one.xy, pair[person].xy) for one, pair in zip(followed, walk, strict=True)), person
+        assert "Followed through 4 of 4 frames" in capsys.readouterr().out
+    wild = write(tmp_path / "cuts.json", 0, 1, 2)
+    assert [same(read, pose(n)) for n, read in enumerate(sequence_poses(wild))] == [True] * 3
+    assert not capsys.readouterr().out
 
 
 def test_the_frames_of_a_folder_are_in_natural_order_and_named(tmp_path):

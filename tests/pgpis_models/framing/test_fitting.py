@@ -221,7 +221,7 @@ def test_bad_input_is_named(small):
     nobody = Keypoints(np.zeros((18, 2)), np.zeros(18, bool), SIZE)
     empty = IUV(np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.float32), np.zeros(SIZE, np.float32))
     wrong("the photo of 1024x1536 pixels shows nobody", np.broadcast_to(GROUND, (*SIZE, 3)).copy())
-    wrong("nothing says where the person is.*Connect one", photo((900, 900), (figure(1), 300, 300), noise=80).picture)
+    wrong("nothing says where the person is.*Give one", photo((900, 900), (figure(1), 300, 300), noise=80).picture)
     wrong("the pose of the photo shows nobody", picture, people=[])
     wrong("the pose of the photo lies outside it", picture, people=[pose.shifted(5000, 0)])
     wrong("canvas of 500x400.*the photo has 1024x1536", picture, people=[Keypoints(pose.xy, pose.present, (400, 500))])

@@ -121,7 +121,7 @@ def sequence_poses(path: Path, choice: Choice = Choice(), empty: str = "error") 
     frames, names = ([item for part in parts for item in part] for parts in zip(*read, strict=True))
     reading = choice.reading
     from_pose_keypoint(frames, empty=NOBODY, names=names)   # the form
-    frames, track = followed(frames, **reading)
+    frames, track = followed(frames, reading["person"], reading["min_confidence"])
     if track is not None:
         print(track.report())
         reading |= {"person": "largest"}   # the one who is left

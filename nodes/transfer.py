@@ -78,8 +78,8 @@ class PoseTransfer(io.ComfyNode):
                                      "was trained, and bring the target pose to the person's size and place; Paste Back "
                                      "puts the result into the photo again. Off: photo and pose are taken as they are."),
                     PoseKeypointType.Input("source_pose", optional=True, tooltip="The pose found in the photo, which says "
-                                           "where the person is. Without it source_densepose says so, or a plain ground "
-                                           "does."),
+                                           "where the person is. Without it source_densepose or source_mask says so, or "
+                                           "a plain ground does."),
                     io.Combo.Input("proportions", **ADVANCED, options=list(PROPORTIONS), default=PROPORTIONS[0],
                                    optional=True, tooltip="Lengths of the target pose's limbs: of the person, as far as "
                                    "source_pose shows them, or as given. What the photo does not show, such as the legs "

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from .checkpoint import read_metadata
 from .command import mcld, person, poses, qen, sequence, sources
-from .command.flags import check_counts, read_weight
+from .command.flags import check_counts, check_there, read_weight
 from .command.output import STILL, check_ending, save
 from .noise.samplers import SAMPLERS
 from .pipeline import Generator
@@ -72,6 +72,7 @@ def run(options: argparse.Namespace) -> None:
     sources.check_flags(options)
     person.check_flags(options)
     check_counts(options, ("steps", "batch", "each"))
+    check_there(options, ("checkpoint", "source", "pose"))
     weights = dict(read_weight(item) for item in options.weight)
     meta = read_metadata(options.checkpoint)
     method, whole = meta.method, (meta.config.get("fusion") or {}).get("points") == POINTS

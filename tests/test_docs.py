@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -40,6 +41,27 @@ def test_every_link_leads_somewhere(page):
 def test_readme_lists_every_page_of_docs():
     linked = {Path(link.partition("#")[0]).name for link in LINK.findall((ROOT / "README.md").read_text(encoding="utf-8"))}
     assert {page.name for page in PAGES[1:]} - linked == set()
+
+
+def test_readme_lists_every_node():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = [name for path in sorted((ROOT / "nodes").glob("*.py"))
+             for name in re.findall(r'node_id="PGPIS\w+", display_name="([^"(]+)', path.read_text(encoding="utf-8"))]
+    assert len(names) > 40 and [name for name in names if name.strip().removesuffix(" Embedding") not in text] == []
+
+
+def test_the_example_pose_is_that_of_the_first_workflow():
+    from pgpis_models.body.frames import Figure, seen_whole, to_frames
+    from pgpis_models.poses.formats import from_pose_keypoint
+    from pgpis_models.poses.library import library
+    saved = json.loads((ROOT / "workflows" / "00_start_here.json").read_text())
+    [(name, width, height, _)] = [node["widgets_values"] for node in saved["nodes"] if node["type"] == "PGPISPoseLibrary"]
+    state = library(ROOT / "web" / "pose_library" / "poses.json")[name].state
+    figure = seen_whole(Figure(state), (height, width))
+    [expected] = from_pose_keypoint(to_frames([figure], [figure.draw((height, width))]))
+    [shipped] = from_pose_keypoint(json.loads((ROOT / "docs" / "examples" / "dancing.json").read_text()))
+    assert shipped.canvas == expected.canvas and (shipped.present == expected.present).all()
+    assert abs(shipped.xy - expected.xy)[shipped.present].max() < 0.06
 
 
 def test_readme_lists_every_workflow():

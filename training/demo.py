@@ -106,6 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
               "autoencoder": table["autoencoder"], "methods": methods}
     (options.out / "metrics.json").write_text(json.dumps(result, indent=2))
     show(table)
+    print("QEN and MCLD have trained longest; CFLD and FPDM are rougher.")
     print(f"{bank.people} people never trained on, {time.monotonic() - began:.0f} s; pictures: {options.out / 'grid.png'}")
 
 

@@ -27,6 +27,15 @@ def check_counts(options: argparse.Namespace, names: Iterable[str]) -> None:
             raise ValueError(f"--{name} is {value}; expected 1 or more")
 
 
+def check_there(options: argparse.Namespace, names: Iterable[str]) -> None:
+    """Raises ValueError for a flag whose file or folder is not there."""
+    for name in names:
+        path = getattr(options, name)
+        if not path.exists():
+            raise ValueError(f"--{name} {path} is not there; expected a file or a folder. Give the path from the folder "
+                             "that the command runs in, or a whole one")
+
+
 def read_weight(text: str) -> tuple[str, float]:
     """`TERM=W` of the command line. Raises ValueError for anything else."""
     name, _, value = text.partition("=")

@@ -83,6 +83,8 @@ def driven(tmp_path_factory):
                  "module": str(HERE / "pose_editor.mjs")})
     jobs.append({"name": "pose library", "workflow": library_workflow(), "queue": False, "width": 1600, "screenshot": None,
                  "module": str(HERE / "pose_library.mjs")})
+    jobs.append({"name": "bypass", "workflow": saved["hires_second_pass"], "queue": False, "width": 1600, "screenshot": None,
+                 "module": str(HERE / "bypass.mjs")})
     jobs += [own_person(saved[START]), *(blueprint(path.stem, json.loads(path.read_text())) for path in blueprint_files())]
     with serve(base) as host:
         listed = host.json("/global_subgraphs")

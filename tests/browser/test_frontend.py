@@ -109,6 +109,13 @@ def test_the_queue_button_runs_it_and_the_pictures_appear(name, seen):
             assert sizes and all(min(size) > 0 for size in sizes), node.get("title") or node["type"]
 
 
+def test_bypassing_pose_transfer_by_ctrl_b_leaves_the_model_and_nothing_that_was_not_given(seen):
+    acted = seen["bypass"]["acted"]
+    slots = {"model": 0, "positive": 1, "latent": 3}
+    assert acted["before"] == {name: ["PGPISPoseTransfer", slot] for name, slot in slots.items()}
+    assert acted["after"] == {"model": ["PGPISLoadPreset", 0], "positive": None, "latent": None}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_graph_can_be_pictured(name, seen):
     with Image.open(seen[name]["screenshot"]) as picture:

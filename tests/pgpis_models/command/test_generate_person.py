@@ -62,6 +62,13 @@ def test_a_fitted_and_pasted_picture_is_the_photo_with_the_person_made_anew(fold
     command(folder, "--fit", "--source-pose", folder / "own.json", out="framed.png")
     assert np.array_equal(opened(folder / "framed.png"),
                           (pictures[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
+    command(folder, "--paste", "--source-pose", folder / "own.json", "--feather", "6", "--proportions", "as-given")
+    fitted = fit_person(one.picture, layout_of(generator.method.config), people=one.people, targets=other.people,
+                        proportions="as given")
+    pictures = generator(generator.prepare(fitted.photo), fitted.targets, steps=1, seed=4)
+    as_given = opened(folder / "made.png")
+    assert np.array_equal(as_given, pasted_picture(pictures[0], fitted.frame, one.picture, feather=6))
+    assert not np.array_equal(as_given, made)
 
 
 def test_mask_and_plain_ground_find_the_person_as_well(folder, capsys):
@@ -96,6 +103,9 @@ def test_mclds_densepose_and_target_come_in_the_same_frame(folder):
 
 @pytest.mark.parametrize(("more", "said"), [
     (["--source-mask", "mask.png"], "--source-mask came without --fit"),
+    (["--proportions", "as-given"], "--proportions came without --fit"),
+    (["--source", "gone.png"], "gone.png is not there; expected a file"),
+    (["--pose", "gone.json"], "gone.json is not there; expected a file"),
     (["--fit", "--feather", "3"], "--feather came without --paste"),
     (["--fit", "--source-person", "3"], "person is 3, but the photo shows 1"),
     (["--fit", "--source-person", "-1"], "--source-person is -1; expected 0 or more"),

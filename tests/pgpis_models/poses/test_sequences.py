@@ -26,6 +26,7 @@ from pgpis_models.poses.tween import between as between_poses
 POSES = library(Path(__file__).resolve().parents[3] / "web" / "pose_library" / "poses.json")
 CANVAS = (480, 640)
 FRAMES = 22
+NEAR = 6       # frames before a change within which it has to be reported
 FRESH = range(1000, 1200)   # sequences that no weight of the tracking was chosen on; those below 200 were
 BONES = ((2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (11, 12), (12, 13))
 
@@ -90,11 +91,11 @@ def test_of_200_crossings_the_person_changes_in_two_percent_at_most_and_each_cha
         lost += sum(a is None and b is not None for a, b in zip(track.chosen, truth, strict=True))
         if wrong:
             changed += 1
-            if not any(number <= wrong[0] for number in track.unsure):
+            if not any(wrong[0] - NEAR <= number <= wrong[0] for number in track.unsure):
                 silent.append(seed)
     print(f"changed in {changed} of {len(FRESH)}, lost in {lost} frames, unsure in {flags} of {len(FRESH) * FRAMES}")
     assert changed <= 0.02 * len(FRESH) and silent == []
-    assert lost < 0.02 * len(FRESH) * FRAMES and flags < 0.5 * len(FRESH) * FRAMES
+    assert lost < 0.02 * len(FRESH) * FRAMES and flags < 0.2 * len(FRESH) * FRAMES
 
 
 def test_the_largest_or_the_first_of_each_frame_is_not_the_same_person():

@@ -38,9 +38,14 @@ def _pose_file(name: str) -> Path:
     files = _pose_files()
     if name not in files:
         raise ValueError(f"no pose file {name!r} in {folder_paths.get_input_directory()} or, with {SAVED} behind the name, "
-                         f"in {folder_paths.get_output_directory()}; expected one of {list(files)[:10]}. Upload it with "
+                         f"in {folder_paths.get_output_directory()}; expected {_listed(list(files))}. Upload it with "
                          "the node's button, or put it into ComfyUI's input folder and press R")
     return files[name]
+
+
+def _listed(names: list[str]) -> str:
+    """Pose files in words, ten at most."""
+    return f"one of {', '.join(names[:10])}" if names else "a pose file, and there is none yet"
 
 
 def poses_from_text(text: str, canvas: tuple[int, int] | None) -> list[dict]:

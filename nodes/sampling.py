@@ -7,21 +7,21 @@ import comfy.sample
 import comfy.samplers
 import comfy.utils
 import latent_preview
+import torch
 from comfy_api.latest import io
 
+from ..pgpis_models.garments.feathering import FADES, FEATHER, GROW, feathered, paste
 from ..pgpis_models.methods import guidance_modes
 from .applying import applied, around_inputs, bound, empty_latent, outputs, span_inputs
 from .binding.guider import ChainGuider
 from .binding.span import check_span
 from .inputs import as_image, matched, needed, resized, rgb
-from .masking import FADES, feathered, paste
+from .notice import notice
 from .schema import ADVANCED, aliases
 from .types import CondType
 
 SCALES = ("pose", "appearance", "biases", "prompt", "source", "fusion")
 METHODS_OWN = "default"
-FEATHER = 0.02    # of the shorter side: broader ones let what is kept shine through as blotches
-GROW = FEATHER    # so that the fade lies around the mask and no rim of the old garment stays
 
 
 class Apply(io.ComfyNode):
@@ -127,8 +127,8 @@ class MaskedSampler(io.ComfyNode):
             inputs=[io.Latent.Input("latent", tooltip="From Apply PGPIS or PGPIS Guider: size and number of the pictures."),
                     io.Vae.Input("vae", tooltip="Encodes the reference and decodes the result."),
                     io.Image.Input("reference", tooltip="Picture(s) to keep outside the mask, of any size."),
-                    io.Mask.Input("mask", tooltip="(B, H, W), white is made anew, black is kept. Garment Mask makes "
-                                  "one by name."),
+                    io.Mask.Input("mask", tooltip="(B, H, W), white is made anew, black is kept: all white is plain "
+                                  "sampling, all black gives the reference back. Garment Mask makes one by name."),
                     io.Float.Input("feather", default=FEATHER, min=0.0, max=0.5, step=0.005, tooltip="Breadth over which "
                                    "new fades into kept at the mask's edge, as a share of the reference's shorter side."),
                     io.Int.Input("seed", default=0, min=0, max=0xffffffffffffffff, control_after_generate=True,
@@ -167,6 +167,9 @@ class MaskedSampler(io.ComfyNode):
         soft = feathered(mask, tuple(kept.shape[-2:]), feather * side, grow * side, fade)
         soft = matched(count, soft, "the MASK")  # (B, 1, H, W)
         start = vae.encode(as_image(resized(kept, size)))
+        if not soft.any():
+            notice("The mask is black everywhere: the reference comes back as it is.")
+            return io.NodeOutput({**latent, "samples": start}, as_image(kept))
         if tuple(start.shape) != tuple(samples.shape):
             raise ValueError(f"the VAE made latents of {tuple(start.shape)}, the LATENT has {tuple(samples.shape)}; "
                              "expected the same. Connect the VAE of this MODEL")
@@ -174,6 +177,8 @@ class MaskedSampler(io.ComfyNode):
         model = guider.model_patcher
         sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler_name, scheduler, denoise,
                                          model.model_options).sigmas
+        if denoise == 1:   # under a white mask sampling is plain: nothing of the reference shines through the noise
+            start = torch.where((soft >= 1).flatten(1).all(1).to(start.device).view(-1, 1, 1, 1), 0, start)
         sampled = guider.sample(noise, start, comfy.samplers.sampler_object(sampler_name), sigmas, denoise_mask=soft,
                                 callback=latent_preview.prepare_callback(model, max(1, sigmas.shape[-1] - 1)),
                                 disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed)

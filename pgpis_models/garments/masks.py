@@ -38,6 +38,14 @@ def part_masks(photo: np.ndarray, densepose: IUV | None = None, pose: Keypoints 
     ground, or what GrabCut finds around the skeleton. Garments, hair and skin are told apart by place and colour (see
     labels.py), so garments of one colour part where the trunk does. Raises ValueError for other sizes and without both.
     """
+    labels, body, _, _ = sorted_pixels(photo, densepose, pose)
+    masks = {name: np.isin(labels, kinds) & (_is_face(body) if name == "face" else True) for name, kinds in PARTS.items()}
+    return {name: enlarged(mask, photo.shape[:2]) for name, mask in masks.items()}
+
+
+def sorted_pixels(photo: np.ndarray, densepose: IUV | None, pose: Keypoints | None):
+    """Labels (h, w) as of `labels_of`, cleaned, and the Body, densepose and pose of that size, no longer than LONGEST.
+    Arguments and errors as of `part_masks`."""
     height, width = photo.shape[:2]
     if densepose is None and pose is None:
         raise ValueError("a garment mask came without densepose and pose; expected one of them, of the same picture. "
@@ -50,9 +58,7 @@ def part_masks(photo: np.ndarray, densepose: IUV | None = None, pose: Keypoints 
                          "expected one shape. Take the pose of this very picture")
     photo, densepose, pose = _small(photo, densepose, pose)
     body = body_of(photo, densepose, pose)
-    labels = cleaned(labels_of(photo, body), body)
-    masks = {name: np.isin(labels, kinds) & (_is_face(body) if name == "face" else True) for name, kinds in PARTS.items()}
-    return {name: _enlarged(mask, (height, width)) for name, mask in masks.items()}
+    return cleaned(labels_of(photo, body), body), body, densepose, pose
 
 
 def _small(photo: np.ndarray, densepose: IUV | None, pose: Keypoints | None):
@@ -68,7 +74,8 @@ def _small(photo: np.ndarray, densepose: IUV | None, pose: Keypoints | None):
     return photo, densepose, None if pose is None else pose.scaled_to(photo.shape[:2])
 
 
-def _enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h, w) bool -> (*size) bool."""
     import cv2  # no cost when the host starts
     if mask.shape == size:
         return mask

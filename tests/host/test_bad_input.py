@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 
 @pytest.fixture(scope="module")
 def nodes(host):
-    return SimpleNamespace(**{name: host.pack(f"nodes.{name}") for name in
-                              ("loaders", "pose", "detecting", "appearance", "sampling", "image", "inputs", "masking")})
+    return SimpleNamespace(feathering=host.pack("pgpis_models.garments.feathering"), **{
+        name: host.pack(f"nodes.{name}") for name in
+        ("loaders", "pose", "detecting", "appearance", "sampling", "image", "inputs")})
 
 
 @pytest.fixture(scope="module")
@@ -330,4 +331,4 @@ def test_masked_sampler_needs_a_guider_or_a_whole_model(given, nodes):
 
 def test_a_mask_of_another_shape_is_refused(nodes):
     with pytest.raises(ValueError, match=r"\(1, 8, 8, 3\); expected \(batch, height, width\). Connect"):
-        nodes.masking.feathered(torch.zeros(1, 8, 8, 3), (8, 8), 2)
+        nodes.feathering.feathered(torch.zeros(1, 8, 8, 3), (8, 8), 2)

@@ -13,7 +13,7 @@ from tests.host.test_model_untouched import applied, sample
 @pytest.fixture(scope="module")
 def pack(host):
     return SimpleNamespace(binding=host.pack("nodes.binding.model"), injections=host.pack("pgpis_models.unet.injections"),
-                           masking=host.pack("nodes.masking"))
+                           feathering=host.pack("pgpis_models.garments.feathering"))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -36,4 +36,4 @@ def test_a_guidance_that_overflows_is_told_from_weights_that_do(pack, tiny):
 
 def test_a_mask_of_no_numbers_is_refused(pack):
     with pytest.raises(ValueError, match="MASK holds values that are not finite"):
-        pack.masking.feathered(torch.full((1, 8, 8), torch.nan), (8, 8), 0)
+        pack.feathering.feathered(torch.full((1, 8, 8), torch.nan), (8, 8), 0)

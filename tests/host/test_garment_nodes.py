@@ -48,11 +48,27 @@ def test_a_mask_that_cannot_be_made_names_the_picture(nodes, person):
         nodes.GarmentMask.execute(image.repeat(2, 1, 1, 1), "hair", densepose, pose * 3)
 
 
+def test_a_donor_widens_the_mask_to_what_its_garment_covers(host, nodes, person):
+    image, densepose, pose, _ = person
+    lender = drawn("pgpis_source.png")   # in a skirt and sleeves; the person has a tank top
+    donor = torch.from_numpy(lender.image)[None].float() / 255
+    iuv = (type(densepose[0])(lender.part, lender.u, lender.v),)
+    own = nodes.GarmentMask.execute(image, "upper garment", densepose, pose).result[0]
+    mask = nodes.GarmentMask.execute(image, "upper garment", densepose, pose, donor=donor, donor_densepose=iuv).result[0]
+    more = (mask - own)[0].bool()
+    upper_arms = torch.from_numpy(np.isin(densepose[0].part, (15, 16, 17, 18)))
+    assert (mask >= own).all() and (more & upper_arms).sum() > 0.4 * upper_arms.sum() > 100
+    with pytest.raises(ValueError, match="a donor and no donor; expected the donor's picture"):
+        nodes.GarmentMask.execute(image, "upper garment", densepose, pose, donor_densepose=iuv)
+    with pytest.raises(ValueError, match="1 pictures, 1 DENSEPOSE, 1 poses, 2 donors, 3 DENSEPOSE of donors"):
+        nodes.GarmentMask.execute(image, "hair", densepose, pose, donor=donor.repeat(2, 1, 1, 1), donor_densepose=iuv * 3)
+
+
 # --- Masked Sampler -----------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def masking(host):
-    return host.pack("nodes.masking")
+    return host.pack("pgpis_models.garments.feathering")
 
 
 def disc(radius: float, size: int = 81) -> torch.Tensor:
@@ -81,8 +97,9 @@ def test_a_feather_outside_leaves_all_of_the_mask_new(masking):
     assert torch.allclose(fall[:11], torch.linspace(1, 0, 11), atol=1e-6) and fall[11] == 0
 
 
-def test_masks_without_anything_in_them_say_so(masking):
-    with pytest.raises(ValueError, match="MASK of picture 2 of 2 is black everywhere; expected white.*Garment Mask"):
-        masking.feathered(torch.stack([torch.ones(8, 8), torch.zeros(8, 8)]), (8, 8), 1)
+def test_a_mask_that_is_black_stays_so_and_one_that_shrinks_to_nothing_says_so(masking):
+    soft = masking.feathered(torch.stack([torch.ones(8, 8), torch.zeros(8, 8)]), (8, 8), 1, 2, "outside")
+    assert (soft[0] == 1).all() and not soft[1].any()
+    assert not masking.feathered(torch.zeros(8, 8), (8, 8), 1, -3).any()
     with pytest.raises(ValueError, match="MASK of picture 1 of 1 shrinks to nothing.*Raise grow"):
         masking.feathered(disc(5), (81, 81), 1, -8)

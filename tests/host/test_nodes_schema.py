@@ -70,7 +70,7 @@ def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
                         "start_percent", "end_percent"],
         "PGPISMaskedSampler": ["latent", "vae", "reference", "mask", "feather", "seed", "steps", "cfg", "sampler_name",
                                "scheduler", "denoise", "guider", "model", "positive", "negative", "grow", "fade"],
-        "PGPISGarmentMask": ["image", "part", "densepose", "pose", "person"],
+        "PGPISGarmentMask": ["image", "part", "densepose", "pose", "person", "donor", "donor_densepose", "donor_pose"],
         "PGPISEstimateDensePose": ["image", "file", "person", "parts"],
         "PGPISReadIUV": ["image", "order", "parts"],
         "PGPISWarpTexture": ["image", "densepose", "layout", "mode", "fill"],

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FADES = ("inside", "outside")
+FEATHER = 0.02    # of the shorter side: broader ones let what is kept shine through as blotches
+GROW = FEATHER    # so that the fade lies around the mask and no rim of the old garment stays
 
 
 def feathered(mask: Tensor, size: tuple[int, int], feather: float, grow: float = 0.0, fade: str = FADES[0]) -> Tensor:
@@ -15,8 +17,9 @@ def feathered(mask: Tensor, size: tuple[int, int], feather: float, grow: float =
 
     fade "inside": rising from 0 at the mask's edge to 1 `feather` pixels inside, so that nothing outside changes; at the
     picture's border there is none. Where the mask is narrower than two feathers the fade is steeper, so that it reaches 1 in
-    the middle: no part of a mask vanishes. fade "outside": 1 in the whole mask, falling to 0 `feather` pixels beyond. Raises
-    ValueError for other shapes, for a feather below 0, and for a mask that is black or shrinks to nothing.
+    the middle: no part of a mask vanishes. fade "outside": 1 in the whole mask, falling to 0 `feather` pixels beyond. A mask
+    that is black everywhere stays so. Raises ValueError for other shapes, for a feather below 0, and for a mask that shrinks
+    to nothing.
     """
     if mask.ndim == 2:
         mask = mask[None]
@@ -35,8 +38,7 @@ def feathered(mask: Tensor, size: tuple[int, int], feather: float, grow: float =
 
 def _edged(mask: np.ndarray, feather: float, grow: float, fade: str, what: str) -> np.ndarray:
     if not mask.any():
-        raise ValueError(f"{what} is black everywhere; expected white where the picture is made anew. Connect a mask with "
-                         "something in it: Garment Mask makes one by name")
+        return mask
     if grow > 0:
         mask = np.maximum(mask, (_distance(mask < 0.5) <= grow).astype(np.float32))
     elif grow < 0:

@@ -5,7 +5,8 @@
     python -m pgpis_models.generate --checkpoint C --source PHOTOS/ --pose POSES/ --each 8 --out PICTURES/
     python -m pgpis_models.generate --checkpoint C --source A.png --pose VIDEO.npy --canvas 260x210 --sequence --out O.webp
 
---fit takes a photo of any size and shape, --paste puts the result back into it. With an MCLD checkpoint poses are IUV
+--fit takes a photo of any size and shape, --paste puts the result back into it. --donor is another person whose clothes are
+put on (--garment, --mask), or with whom the first is mixed (--blend). With an MCLD checkpoint poses are IUV
 pictures, and the person's own is given with --source-densepose. From any folder, and with a Python that does not look for
 packages in the folder that it runs in (ComfyUI's portable one):
 
@@ -28,7 +29,7 @@ import torch
 from tqdm import tqdm
 
 from .checkpoint import read_metadata
-from .command import mcld, person, poses, qen, sequence, sources
+from .command import edit, mcld, person, poses, qen, sequence, sources
 from .command.flags import check_counts, check_there, read_weight
 from .command.output import STILL, check_ending, save
 from .noise.samplers import SAMPLERS
@@ -51,6 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--vae", default="", help="autoencoder; default: that of the base")
     mcld.add_flags(parser)
     qen.add_flags(parser)
+    edit.add_flags(parser)
     parser.add_argument("--mode", default=None, help="guidance mode; default: the authors' of the method")
     parser.add_argument("--weight", action="append", default=[], metavar="TERM=W", help="guidance weight, repeatable")
     parser.add_argument("--lora", default="", help="LoRA of the base's UNet, such as one that training/train.py distilled")
@@ -71,6 +73,7 @@ def run(options: argparse.Namespace) -> None:
     sequence.check_flags(options)
     sources.check_flags(options)
     person.check_flags(options)
+    edit.check_flags(options)
     check_counts(options, ("steps", "batch", "each"))
     check_there(options, ("checkpoint", "source", "pose"))
     weights = dict(read_weight(item) for item in options.weight)
@@ -83,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
     if options.source.is_dir():
         return sources.run(options, method, choice, weights, control)
     folder, dense = options.pose.is_dir(), method == "mcld"
-    if not folder:
+    if not folder and not options.blend_steps:
         check_ending(options.out, STILL)
     listed = poses.picture_files if dense else poses.pose_files
     files = listed(options.pose) if folder else [options.pose]
@@ -103,18 +106,22 @@ def run(options: argparse.Namespace) -> None:
         print(shown.said)
     shown.warn(generator.picture_size)
     source = generator.prepare(shown.photo)
-    outputs = [options.out / f"{p.stem}.png" for p in files] if folder else [options.out]
+    edited = edit.edit_of(options, generator, shown, control) if options.donor else None
+    several = folder or options.blend_steps
+    outputs = edit.outputs_of([options.out / f"{p.stem}.png" for p in files] if several else [options.out], edited)
     outputs[0].parent.mkdir(parents=True, exist_ok=True)
     steps = options.steps or generator.defaults["steps"]
-    with tqdm(total=len(files) * steps, unit="step") as bar:
+    each, mask = (1, None) if edited is None else (edited.each, None if edited.mask is None else edited.mask[0, 0])
+    with tqdm(total=len(outputs) * steps, unit="step") as bar:
         for start in range(0, len(files), options.batch):
             chunk = slice(start, start + options.batch)
-            count, iuvs = len(targets[chunk]), {"densepose": targets[chunk]} if dense else {}
-            made = generator(source, targets[chunk], mode=options.mode, weights=weights, steps=steps,
-                             sampler=options.sampler, seed=options.seed, first=start, **extras, **iuvs,
-                             callback=lambda *_, n=count: bar.update(n))
-            for path, picture in zip(outputs[chunk], made, strict=True):
-                save(shown.finished(picture), path)
+            some, iuvs = targets[chunk], {"densepose": targets[chunk]} if dense else {}
+            sampling = {"mode": options.mode, "weights": weights, "steps": steps, "sampler": options.sampler,
+                        "seed": options.seed, "first": start, "callback": lambda *_, n=len(some): bar.update(n * each)}
+            made = generator(source, some, **sampling, **extras, **iuvs) if edited is None else \
+                edited.made(generator, source, some, extras, iuvs, **sampling)
+            for path, picture in zip(outputs[start * each:][:len(made)], made, strict=True):
+                save(shown.finished(picture, mask), path)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .checkpoint import load_checkpoint
 from .fewsteps import Sampling
+from .garments.feathering import paste
 from .methods import picture_encoder, sequence_encoders
 from .noise.carried import Carried
+from .noise.masked import Kept
 from .noise.samplers import sample_latents
 from .parts.pixels import resized
 from .pictures import as_rgb
 from .poses.keypoints import Keypoints
-from .unet.autoencoder import VAE_STRIDE, decode_latents, load_vae
+from .unet.autoencoder import VAE_STRIDE, decode_latents, encode_latents, load_vae
 from .unet.base import check_prediction, load_unet
 from .unet.diffusers_binding import DiffusersBinding, swap_weights
 from .unet.lora import lora_sampling, merge_lora
@@ -151,7 +154,8 @@ class Generator:
     def _sampled(self, encoded: Any, count: int, mode: str | None, weights: dict[str, float] | None, steps: int | None,
                  sampler: str | None, seed: int, callback: Callable | None, first_frame: float = 0.0,
                  **noise: Any) -> Tensor:
-        """Encoded pairs, `count` of them -> latents; see `__call__`. noise: which one, as of `sample_latents`."""
+        """Encoded pairs, `count` of them -> latents; see `__call__`. noise: which one, and what of a reference is kept,
+        as of `sample_latents`."""
         mode = mode or self.method.guidance_modes[0]
         usual = {name: self.defaults["weights"].get(name, 2.0) for name in self.method.guidance_scales(mode)}
         guidance = self.method.guidance(encoded, mode, **(usual | (weights or {})))
@@ -160,6 +164,37 @@ class Generator:
             self.binding.denoiser(guidance, count, first_frame), self.schedule, (count, 4, height, width),
             steps=steps or self.defaults["steps"], sampler=sampler or self.defaults["sampler"],
             spacing=self.defaults["spacing"], seed=seed, device=self.device, callback=callback, **noise)
+
+    @torch.no_grad()
+    def encoded(self, sources: Tensor, poses: Sequence[Keypoints], **extras: Any) -> Any:
+        """What the method's encoders make of people and poses, for `edited`. Arguments as in a call."""
+        return self.encode(self.method, sources, poses, self.device, **self.shared | extras)
+
+    @torch.no_grad()
+    def edited(self, encoded: Any, count: int, *, reference: Tensor | None = None, mask: Tensor | None = None, each: int = 1,
+               mode: str | None = None, weights: dict[str, float] | None = None, steps: int | None = None,
+               sampler: str | None = None, seed: int = 0, first: int = 0,
+               callback: Callable[[int, int, Tensor], None] | None = None) -> Tensor:
+        """`count` pictures of what `encoded` holds, such as two people blended -> (count, 3, h, w) in 0..1.
+
+        reference (1, 3, H, W) in 0..1 and mask (1, 1, H, W) in 0..1: masked sampling; the pictures then have the reference's
+        size and are equal to it, to the bit, where the mask is 0; where that is everywhere nothing is sampled. each: so many
+        pictures that follow each other start from one noise. Other arguments as in a call.
+        """
+        kept = None
+        if mask is not None and not mask.any():
+            return reference.expand(count, -1, -1, -1)
+        if reference is not None:
+            size = self.method.config.latent_size
+            small = shrunk(reference, self.picture_size).to(self.device)
+            kept = Kept(encode_latents(self.vae, small * 2 - 1).expand(count, -1, -1, -1),
+                        F.interpolate(mask, size, mode="bilinear").to(self.device).expand(count, -1, -1, -1))
+        made = self._decoded(self._sampled(encoded, count, mode, weights, steps, sampler, seed, callback, kept=kept,
+                                           numbers=[first + row // each for row in range(count)]))
+        if reference is None:
+            return made
+        made = shrunk(made.cpu().float(), tuple(reference.shape[-2:]))
+        return paste(made, reference.expand_as(made), mask.expand(count, -1, -1, -1))
 
     def prepare(self, image: np.ndarray) -> Tensor:
         """A photo (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16 -> (1, 3, h, w) in -1..1 at the size that the method
@@ -175,6 +210,13 @@ class Generator:
         """(height, width) in pixels of what is generated."""
         height, width = self.method.config.latent_size
         return height * VAE_STRIDE, width * VAE_STRIDE
+
+
+def shrunk(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, 3, H, W) in 0..1 -> (B, 3, *size), bicubic with antialiasing, as nodes resize pictures."""
+    if tuple(picture.shape[-2:]) == tuple(size):
+        return picture
+    return F.interpolate(picture, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
 def read_photo(image: np.ndarray, size: tuple[int, int]) -> Tensor:

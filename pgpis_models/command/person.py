@@ -98,11 +98,13 @@ class Person:
                                source_denseposes=iuv):
             print(f"note: {sentence}")
 
-    def finished(self, made: Tensor) -> Tensor:
-        """A made picture (3, h, w) in 0..1 as it is saved: with --paste in the photo."""
+    def finished(self, made: Tensor, mask: Tensor | None = None) -> Tensor:
+        """A made picture (3, h, w) in 0..1 as it is saved: with --paste in the photo; where the mask (h, w) is 0, the photo
+        stays."""
         if not self.paste or self.frame is None:
             return made
-        picture = pasted_picture(made.cpu().float(), self.frame, self.original, feather=self.feather)
+        picture = pasted_picture(made.cpu().float(), self.frame, self.original, feather=self.feather, mask=mask,
+                                 match=mask is None)
         return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .carried import Carried
+from .masked import Kept
 from .schedule import NoiseSchedule, ddim_step, ddpm_step, lcm_step, leading_timesteps, sample, trailing_timesteps
 
 # ddim: eta 0; ddpm: ancestral, the authors' choice for CFLD; lcm: for weights distilled to few steps
@@ -35,14 +36,15 @@ def numbered_noise(shape: tuple[int, ...], seed: int, numbers: Sequence[int]) ->
 def sample_latents(denoise: Callable[[Tensor, int], Tensor], schedule: NoiseSchedule, shape: tuple[int, ...], *,
                    steps: int = 20, seed: int = 0, first: int = 0, sampler: str = "ddim", spacing: str = "trailing",
                    device: torch.device | str = "cpu", numbers: Sequence[int] | None = None, carried: Carried | None = None,
+                   kept: Kept | None = None,
                    callback: Callable[[int, int, Tensor], None] | None = None) -> Tensor:
     """Samples latents of `shape` (B, 4, h, w).
 
     denoise: f(x, t) -> guided prediction of the schedule's kind. first: number of the first row, for pictures made in
     several batches: noise of start and steps depends on (seed, number) alone, not on the batch. numbers: (B,) those of the
     rows where they do not follow each other; equal ones have equal noise. carried: of these B rows, whose noise is then that
-    of row 0 as it is carried along, and numbers are not used. Raises ValueError for unknown samplers or spacings, and for
-    latents that are not finite at the end.
+    of row 0 as it is carried along, and numbers are not used. kept: what masked sampling leaves as it is. Raises ValueError
+    for unknown samplers or spacings, and for latents that are not finite at the end.
     """
     if sampler not in SAMPLERS or spacing not in SPACINGS:
         raise ValueError(f"sampler {sampler!r} with spacing {spacing!r}; expected one of {sorted(SAMPLERS)} with one of "
@@ -57,7 +59,10 @@ def sample_latents(denoise: Callable[[Tensor, int], Tensor], schedule: NoiseSche
         return carried.spread(plain, beside)
     start = drawn((), 0).to(device)
     step_noise = drawn((steps,), STEP_NOISE).transpose(0, 1) if sampler != "ddim" else None   # (steps, B, 4, h, w)
-    latents = sample(denoise, start, schedule, SPACINGS[spacing](steps, schedule.steps), SAMPLERS[sampler],
+    timesteps = SPACINGS[spacing](steps, schedule.steps)
+    if kept is not None:
+        denoise, start = kept.around(denoise, schedule, start), kept.start(start, schedule, int(timesteps[0]))
+    latents = sample(denoise, start, schedule, timesteps, SAMPLERS[sampler],
                      noise=step_noise, callback=callback)
     odd = [row for row, fine in zip(numbers, latents.isfinite().flatten(1).all(1).tolist(), strict=True) if not fine]
     if odd:

@@ -104,7 +104,7 @@ def test_guider_runs_under_sampler_custom_advanced(host, demo, source):
     assert not np.array_equal(results["uc_full"][0], results["uc_down_full"][0])
 
 
-def masked(host, guided, feather, denoise=1.0, reference="reference.png"):
+def masked(host, guided, feather, denoise=1.0, reference="reference.png", mask="mask.png"):
     inputs = {"guider": ["guider", 0], "latent": ["guider", 1]} if guided else \
         {"model": ["apply", 0], "positive": ["apply", 1], "negative": ["apply", 2], "latent": ["apply", 3]}
     return saved(host, host.run(graph(
@@ -112,7 +112,7 @@ def masked(host, guided, feather, denoise=1.0, reference="reference.png"):
         guider=("PGPISGuider", {"model": ["base", 0], "cond": ["cond", 0], "mode": "uc_full", "pose": 2.0, "appearance": 2.0,
                                 "biases": 2.0, "prompt": 2.0}),
         reference=("LoadImage", {"image": reference}),
-        mask=("LoadImageMask", {"image": "mask.png", "channel": "red"}),
+        mask=("LoadImageMask", {"image": mask, "channel": "red"}),
         sample=("PGPISMaskedSampler", {"vae": ["base", 1], "reference": ["reference", 0], "mask": ["mask", 0],
                                        "feather": feather, "seed": 3, "steps": 3, "cfg": 2.0, "sampler_name": "euler",
                                        "scheduler": "normal", "denoise": denoise, "grow": 0.0, **inputs}),
@@ -143,8 +143,56 @@ def test_masked_sampler_of_guider_and_of_equal_cfg_give_the_same(host, demo, ref
         assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
 
 
+def test_a_black_mask_gives_the_reference_back_and_a_white_one_samples_plainly(host, demo, reference):
+    for name, grey in (("black", 0), ("white", 255)):
+        Image.fromarray(np.full((200, 150, 3), grey, np.uint8)).save(host.base / "input" / f"{name}.png")
+    kept = masked(host, False, 0.05, mask="black.png")
+    assert len(kept) == 2 and all(np.array_equal(picture, reference[0]) for picture in kept)
+    h, w = demo.size
+    small = Image.fromarray(reference[0]).resize((w, h))
+    small.save(host.base / "input" / "small.png")
+    plain = saved(host, host.run(graph(
+        apply=("PGPISApply", {"model": ["base", 0], "cond": ["cond", 0]}),
+        sampler=("KSampler", {**ksampler(3)[1], "seed": 3}),
+        decode=("VAEDecode", {"samples": ["sampler", 0], "vae": ["base", 1]}),
+        save=("SaveImage", {"images": ["decode", 0], "filename_prefix": "w"}))))
+    for made, expected in zip(masked(host, False, 0.05, reference="small.png", mask="white.png"), plain, strict=True):
+        assert np.array_equal(made, expected)
+
+
+def test_the_command_line_edits_as_the_nodes_do(host, demo, reference):
+    """Masked, with the same noise: the host's euler on sgm_uniform, and DDIM on trailing timesteps on diffusers."""
+    other = np.random.default_rng(2).integers(0, 255, (*demo.size, 3), dtype=np.uint8)
+    Image.fromarray(other).save(host.base / "input" / "donor.png")
+    (host.base / "input" / "row.txt").write_text(ROW)
+    pose = {"file": "(the text below)", "text": ROW, "canvas_width": 176, "canvas_height": 256}
+    [made] = saved(host, host.run(graph(
+        pose=("PGPISLoadPose", pose), donor=("LoadImage", {"image": "donor.png"}), cond=embedding("donor", -1),
+        apply=("PGPISApply", {"model": ["base", 0], "cond": ["cond", 0]}),
+        reference=("LoadImage", {"image": "reference.png"}),
+        mask=("LoadImageMask", {"image": "mask.png", "channel": "red"}),
+        sample=("PGPISMaskedSampler", {
+            "model": ["apply", 0], "positive": ["apply", 1], "negative": ["apply", 2], "latent": ["apply", 3],
+            "vae": ["base", 1], "reference": ["reference", 0], "mask": ["mask", 0], "feather": 0.05, "seed": 3 * 1_000_003,
+            "steps": 4, "cfg": 2.0, "sampler_name": "euler", "scheduler": "sgm_uniform", "denoise": 1.0, "grow": 0.03}),
+        save=("SaveImage", {"images": ["sample", 1], "filename_prefix": "n"}))))
+    files, inputs = host.base / "models" / "pgpis", host.base / "input"
+    host.pack("pgpis_models.generate").main([
+        *(f"--{flag}={files / name}.safetensors" for flag, name in (("checkpoint", "cfld_tiny"), ("base", "demo_base"),
+                                                                    ("vae", "demo_vae"))),
+        *(f"--{flag}={inputs / name}" for flag, name in (("source", "reference.png"), ("donor", "donor.png"),
+                                                         ("mask", "mask.png"), ("pose", "row.txt"))),
+        "--canvas=256x176", "--mask-grow=0.03", "--mask-feather=0.05", "--seed=3", "--steps=4", "--sampler=ddim",
+        "--weight=pose=2", "--weight=appearance=2", f"--out={host.base / 'output' / 'edited.png'}", "--device=cpu"])
+    edited = np.asarray(Image.open(host.base / "output" / "edited.png"))
+    away = np.abs(made.astype(int) - edited)
+    print(f"differ by {away.max()} of 255 at most, {away.mean():.3f} on average")
+    assert away.max() <= 2
+    assert (np.abs(made.astype(int) - reference[0]).max(-1) > 20).mean() > 0.1
+
+
 def test_feather_fades_inside_the_mask_only(host):
-    masking = host.pack("nodes.masking")
+    masking = host.pack("pgpis_models.garments.feathering")
     mask = torch.zeros(1, 40, 60)
     mask[:, 10:30, 15:] = 1
     soft = masking.feathered(mask, (40, 60), 8)[0, 0]
@@ -164,13 +212,13 @@ def test_feather_leaves_narrow_masks_their_middle(host, width):
     mask = torch.zeros(1, 80, 80)
     mask[:, :, 20:20 + width] = 1
     mask[:, 30:50, 60:] = 0.5
-    soft = host.pack("nodes.masking").feathered(mask, (80, 80), 16)[0, 0]
+    soft = host.pack("pgpis_models.garments.feathering").feathered(mask, (80, 80), 16)[0, 0]
     across, middle = soft[5], 20 + width // 2
     assert across[middle] == 1 and not across[:20].any() and not across[20 + width:60].any()
     inside = across[20:20 + width]
     assert (inside[:(width + 1) // 2].diff() > 0).all() and torch.equal(inside, inside.flip(0))
     assert soft.max() == 1 and soft[30:50, 60:].max() == 0.5, "a soft mask stays as soft as it was"
-    everything = host.pack("nodes.masking").feathered(torch.ones(1, 8, 8), (8, 8), 16)
+    everything = host.pack("pgpis_models.garments.feathering").feathered(torch.ones(1, 8, 8), (8, 8), 16)
     assert (everything == 1).all()
 
 

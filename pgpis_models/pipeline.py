@@ -93,7 +93,8 @@ class Generator:
         mode: guidance mode, the method's own when None. weights: guidance weight per scale of the mode; those not given,
         and steps and sampler, default to what suits the base. first: number of the first picture, so that a seed gives
         the same picture whatever batches it is made in; numbers: those of all, where they do not follow each other.
-        extras: what the method needs beside photo and pose (see `encode_pictures` in its inputs file).
+        extras: what the method needs beside photo and pose (see `encode_pictures` in its inputs file), and where the sources
+        are N photos of one person `one_person`, their weights (`surface.facing.weights_of`).
         """
         return self._decoded(self.latents(
             sources, poses, mode=mode, weights=weights, steps=steps, sampler=sampler, seed=seed, first=first,
@@ -106,7 +107,8 @@ class Generator:
                 callback: Callable[[int, int, Tensor], None] | None = None, **extras: Any) -> Tensor:
         """What a call decodes: latents (B, 4, h / 8, w / 8) of unit scale. Arguments as in a call."""
         encoded = self.encode(self.method, sources, poses, self.device, **self.shared | extras)
-        return self._sampled(encoded, max(len(poses), sources.shape[0]), mode, weights, steps, sampler, seed, callback,
+        people = 1 if extras.get("one_person") is not None else sources.shape[0]
+        return self._sampled(encoded, max(len(poses), people), mode, weights, steps, sampler, seed, callback,
                              first=first, numbers=numbers)
 
     @torch.no_grad()

@@ -12,9 +12,14 @@ from ..poses.keypoints import Keypoints
 from .model import CFLD, Appearance, Encoded
 
 
-def encode_pictures(method: CFLD, sources: Tensor, poses: Sequence[Keypoints], device: torch.device) -> Encoded:
-    """sources (B or 1, 3, H, W) in -1..1 at the method's image size, B or 1 poses -> Encoded, on the device."""
-    return encode_poses(method, encode_source(method, sources, device), poses, device)
+def encode_pictures(method: CFLD, sources: Tensor, poses: Sequence[Keypoints], device: torch.device,
+                    one_person: Tensor | None = None) -> Encoded:
+    """sources (B or 1, 3, H, W) in -1..1 at the method's image size, B or 1 poses -> Encoded, on the device.
+
+    one_person: weights (B or 1, N) of `surface.facing` where the sources are N photos of one person.
+    """
+    source = encode_source(method, sources, device)
+    return encode_poses(method, source if one_person is None else method.joined(source, one_person), poses, device)
 
 
 def encode_source(method: CFLD, sources: Tensor, device: torch.device) -> Appearance:

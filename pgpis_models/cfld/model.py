@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from ..parts.joining import one_row, weighted
 from ..parts.mixing import Mixing
 from ..parts.perception_decoder import PerceptionRefinedDecoder
 from ..parts.pose_adapter import PoseAdapter
@@ -123,6 +124,13 @@ class CFLD(nn.Module):
                        query_bias={site: mix.linear(bias, second.query_bias[site])
                                    for site, bias in first.query_bias.items()},
                        pose_maps=tuple(mix.kept(pose) for pose in first.pose_maps))
+
+    @staticmethod
+    def joined(several: Appearance, weights: Tensor) -> Appearance:
+        """N photos of one person -> one: attention over the prompt tokens of all of them, the mean of their query biases by
+        weights (B, N), for B poses or for all (1, N), that sum to 1. Ours, not the paper's."""
+        return Appearance(one_row(several.prompt), {site: weighted(bias, weights) for site, bias in
+                                                    several.query_bias.items()}, several.null_prompt)
 
     def attention_maps(self, source: Tensor) -> Tensor:
         """What each prompt token looks at: (B, blocks, heads, N, h, w), summing to 1 over the grid of the last map.

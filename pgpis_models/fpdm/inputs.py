@@ -26,17 +26,23 @@ def encode_source(method: FPDM, sources: Tensor, device: torch.device) -> Source
                                 clip_pixels(photos, config.fusion.image).to(device))
 
 
-def encode_poses(method: FPDM, source: Source, poses: Sequence[Keypoints], device: torch.device) -> Encoded:
-    """A Source with poses, drawn as in the training of stage 2: one source with B poses, B with one, or B with B."""
+def encode_poses(method: FPDM, source: Source, poses: Sequence[Keypoints], device: torch.device,
+                 one_person: Tensor | None = None) -> Encoded:
+    """A Source with poses, drawn as in the training of stage 2: one source with B poses, B with one, or B with B.
+    one_person: as of `FPDM.encode`."""
     config = method.config
     pictures = draw_poses(poses, config.pose_canvas, config.fusion)
     return method.encode(source, unit_tensor(pictures, config.image_size).to(device),
-                         clip_pixels(pictures, config.fusion.image).to(device))
+                         clip_pixels(pictures, config.fusion.image).to(device), one_person)
 
 
-def encode_pictures(method: FPDM, sources: Tensor, poses: Sequence[Keypoints], device: torch.device) -> Encoded:
-    """sources (B or 1, 3, H, W) in -1..1 at the method's photo_size, B or 1 poses -> Encoded, on the device."""
-    return encode_poses(method, encode_source(method, sources, device), poses, device)
+def encode_pictures(method: FPDM, sources: Tensor, poses: Sequence[Keypoints], device: torch.device,
+                    one_person: Tensor | None = None) -> Encoded:
+    """sources (B or 1, 3, H, W) in -1..1 at the method's photo_size, B or 1 poses -> Encoded, on the device.
+
+    one_person: weights (B or 1, N) of `surface.facing` where the sources are N photos of one person.
+    """
+    return encode_poses(method, encode_source(method, sources, device), poses, device, one_person)
 
 
 def embed_photos(model: FusionModel, photos: Tensor, device: torch.device) -> Tensor:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..parts.joining import mean_direction, one_row
 from ..parts.mixing import Mixing
 from ..parts.pose_guider import PoseGuider
 from ..parts.swin_tower import SwinTower
@@ -83,19 +84,28 @@ class FPDM(nn.Module):
                              f"{expected[2]}): draw them on the canvas {self.config.pose_canvas} and resize them")
         return self.pose_guider(pose)
 
-    def encode(self, source: Source, pose: Tensor, clip_pose: Tensor) -> Encoded:
+    def encode(self, source: Source, pose: Tensor, clip_pose: Tensor, one_person: Tensor | None = None) -> Encoded:
         """Joins a source with poses, `pixels.unit_tensor` and `pixels.clip_pixels` of the same pose pictures. One
-        source with N poses, N with one, or N with N. Raises ValueError for other numbers."""
-        sources, poses = len(source.tokens), len(pose)
+        source with N poses, N with one, or N with N. Raises ValueError for other numbers.
+
+        one_person: weights (B, N), or (1, N) for all poses, that sum to 1 in each row: the sources are N photos of one
+        person, of whom B poses are made. Attention over the tokens of all of them, and the mean direction of their fusion
+        embeddings; ours, not the paper's.
+        """
+        sources, poses = len(source.tokens) if one_person is None else 1, len(pose)
         if len(clip_pose) != poses:
             raise ValueError(f"{poses} pose pictures for the stem and {len(clip_pose)} for the fusion model; expected the "
                              "same poses")
         if sources != poses and 1 not in (sources, poses):
             raise ValueError(f"{sources} sources and {poses} poses; expected equal numbers, or one of either")
-        embedding, pose_embedding = source.embedding, self.fusion.embed(clip_pose)
-        rows = max(sources, poses)  # the combiner concatenates, so one row has to become many
-        fusion = self.fusion.combiner(embedding.expand(rows, -1), pose_embedding.expand(rows, -1))
-        return Encoded(source.tokens, self.encode_pose(pose), fusion, self.class_mlp(fusion),
+        embedding, pose_embedding, tokens = source.embedding, self.fusion.embed(clip_pose), source.tokens
+        if one_person is None:
+            rows = max(sources, poses)  # the combiner concatenates, so one row has to become many
+            fusion = self.fusion.combiner(embedding.expand(rows, -1), pose_embedding.expand(rows, -1))
+        else:
+            pairs = [self.fusion.combiner(one.expand(poses, -1), pose_embedding) for one in embedding]
+            fusion, tokens = mean_direction(torch.stack(pairs, 1), one_person), one_row(tokens)
+        return Encoded(tokens, self.encode_pose(pose), fusion, self.class_mlp(fusion),
                        self.class_mlp(torch.zeros_like(fusion[:1])))
 
     def blended(self, first: Encoded, second: Encoded, weights: Tensor) -> Encoded:

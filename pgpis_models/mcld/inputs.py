@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from torch import Tensor, nn
 
 from ..surface.densepose import IUV, PARTS, pose_pictures
 from ..surface.face import expanded_box
+from ..surface.facing import front_share
 from ..surface.layout import LAYOUTS, TILE, layout_of
+from ..surface.merging import merge
 from ..surface.texture import warp
 from ..unet.autoencoder import encode_latents
 from .config import FACE_WEIGHT, MCLDConfig
+from .joining import appearance_of_one, mean_face
 from .model import MCLD, Appearance, Encoded
 from .pixels import clip_pixels
 from .reference import ReferenceNetwork, ReferenceWriter
@@ -39,6 +43,23 @@ def texture_maps(config: MCLDConfig, photos: np.ndarray, iuvs: Sequence[IUV]) ->
     if config.texture_layout == "smpl":
         return warp(photos, iuvs, "smpl", "exact").picture
     return warp(photos, iuvs, "atlas", "fast", "all", region=np.ones((PARTS, TILE, TILE), bool)).picture
+
+
+def merged_texture(config: MCLDConfig, photos: Sequence[np.ndarray], iuvs: Sequence[IUV]) -> np.ndarray:
+    """N photos (H, W, 3) uint8 of one person, of any sizes, and their DensePose -> one texture map (1, h, w, 3) uint8 as
+    of `texture_maps`, joined as by `surface.merging`. One photo N times is as that photo alone."""
+    one = all(np.array_equal(photo, photos[0]) for photo in photos) and all(
+        np.array_equal(getattr(iuv, name), getattr(iuvs[0], name)) for iuv in iuvs for name in ("part", "u", "v"))
+    if one:
+        return texture_maps(config, np.stack(photos[:1]), iuvs[:1])
+    if config.texture_layout == "smpl":
+        return merge(photos, iuvs, "smpl", "exact").texture.picture[None]
+    return merge(photos, iuvs, "atlas", "fast", "all", np.ones((PARTS, TILE, TILE), bool)).texture.picture[None]
+
+
+def face_quality(iuvs: Sequence[IUV]) -> Tensor:
+    """(N,): how large N photos of one person show the face, in pixels; the head of one seen from behind shows none."""
+    return torch.tensor([float(iuv.part_mask("head").sum()) * front_share(iuv) for iuv in iuvs])
 
 
 def squashed_textures(config: MCLDConfig, textures: np.ndarray) -> np.ndarray:
@@ -147,13 +168,18 @@ def image_tokens(method: MCLD, pictures: Tensor, clip: Clip | None = None) -> Te
 def encode_source(method: MCLD, sources: Tensor, device: torch.device, *, vae: nn.Module | None = None,
                   source_densepose: Sequence[IUV] | None = None, textures: np.ndarray | None = None,
                   faces: Tensor | None = None, clip: Clip | None = None, face_weight: float = FACE_WEIGHT,
-                  reference: ReferenceNetwork | None = None) -> Appearance:
+                  reference: ReferenceNetwork | None = None, one_person: Tensor | None = None) -> Appearance:
     """sources (B, 3, H, W) in -1..1 at the method's image size -> Appearance, on the device; once for many poses. The rest
-    as in `encode_pictures`."""
+    as in `encode_pictures`.
+
+    one_person: weights where the sources are N photos of one person, as other methods take them, for an Appearance of batch
+    1; here visibility joins the texture maps (1, or N that are given), and the size of the face the faces.
+    """
     config = method.config
     sources = sources.to(device)
     if source_densepose is not None and textures is None:
-        textures = texture_maps(config, as_pixels(sources), source_densepose)
+        made = texture_maps if one_person is None else merged_texture
+        textures = made(config, as_pixels(sources), source_densepose)
     if source_densepose is not None and faces is None and config.own_vision:
         crops, found = face_crops(sources, source_densepose, config.face_pixels)
         faces = encode_faces(method, crops, found)
@@ -168,8 +194,12 @@ def encode_source(method: MCLD, sources: Tensor, device: torch.device, *, vae: n
             raise ValueError("the reference network reads the texture map through the autoencoder, which was not given")
         latent = encode_latents(vae, read)
         reference = reference or ReferenceWriter(method.reference().to(device).train(False))
-    appearance = method.encode_appearance(image, texture, latent, None if faces is None else faces.to(device), reference)
-    return replace(appearance, face_weight=face_weight)
+    faces, read_person = None if faces is None else faces.to(device), method.encode_appearance
+    if one_person is not None:
+        read_person = partial(appearance_of_one, method)
+        if faces is not None:
+            faces = mean_face(faces, face_quality(source_densepose) if source_densepose and len(faces) > 1 else None)
+    return replace(read_person(image, texture, latent, faces, reference), face_weight=face_weight)
 
 
 def encode_poses(method: MCLD, source: Appearance, poses: Sequence[IUV], device: torch.device) -> Encoded:

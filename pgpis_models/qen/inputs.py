@@ -38,10 +38,14 @@ def encode_poses(method: QEN, source: Appearance, poses: Sequence[Keypoints], de
 
 
 def encode_pictures(method: QEN, sources: Tensor, poses: Sequence[Keypoints], device: torch.device,
-                    mask: Tensor | None = None, strength: float = 1.0, start: float = 0.0, end: float = 1.0) -> Encoded:
+                    mask: Tensor | None = None, strength: float = 1.0, start: float = 0.0, end: float = 1.0,
+                    one_person: Tensor | None = None) -> Encoded:
     """sources (B or 1, 3, H, W) in -1..1 at the method's image size, B or 1 poses -> Encoded, on the device.
 
     mask: pose regions (B or 1, 1, any, any) in place of those that the poses give. strength, start, end: of the control
-    branch, as of any ControlNet.
+    branch, as of any ControlNet. one_person: weights (B or 1, N) of `surface.facing` where the sources are N photos of one
+    person.
     """
-    return encode_poses(method, encode_source(method, sources, device), poses, device, mask, strength, start, end)
+    source = encode_source(method, sources, device)
+    source = source if one_person is None else method.joined(source, one_person)
+    return encode_poses(method, source, poses, device, mask, strength, start, end)

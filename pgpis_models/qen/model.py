@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from ..parts.joining import one_row, weighted
 from ..parts.mixing import Mixing
 from ..parts.pose_adapter import PoseAdapter
 from ..parts.pose_guider import PoseGuider
@@ -29,10 +30,13 @@ from .config import QENConfig
 
 @dataclass(frozen=True)
 class Appearance:
-    """What QEN knows of a source person: tokens (B, N, C), local ones first; null_tokens (1, N, C), of nobody."""
+    """What QEN knows of a source person: tokens (B, N, C), local ones first; null_tokens (1, N, C), of nobody.
+
+    branch: (B, N, C), what the control branch sees of the person; the tokens where None."""
 
     tokens: Tensor
     null_tokens: Tensor
+    branch: Tensor | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -140,16 +144,26 @@ class QEN(nn.Module):
         if len(batches) > 1:
             raise ValueError(f"{len(appearance.tokens)} sources, {pose.shape[0]} poses and {region.shape[0]} masks; "
                              "expected equal numbers, or one of each that differs")
-        return Encoded(appearance.tokens, appearance.null_tokens, inputs, region, float(strength), float(start), float(end))
+        return Encoded(appearance.tokens, appearance.null_tokens, inputs, region, float(strength), float(start), float(end),
+                       branch=appearance.branch)
 
     @staticmethod
     def blended(first: Encoded, second: Encoded, weights: Tensor) -> Encoded:
         """Two people's tokens, linearly, in the first one's pose; ours, not the paper's. weights: (N,); the row of each pair
         stands together. See `parts.mixing.Mixing` for numbers and errors."""
         poses = max(len(first.region), *(len(value) for value in first.pose.values()))
-        mix = Mixing.of(weights, first.tokens, second.tokens, poses)
-        return replace(first, tokens=mix.linear(first.tokens, second.tokens), region=mix.kept(first.region),
+        mix, branch = Mixing.of(weights, first.tokens, second.tokens, poses), None
+        if first.branch is not None or second.branch is not None:
+            branch = mix.linear(*(one.tokens if one.branch is None else one.branch for one in (first, second)))
+        return replace(first, tokens=mix.linear(first.tokens, second.tokens), region=mix.kept(first.region), branch=branch,
                        pose={name: mix.kept(value) for name, value in first.pose.items()})
+
+    @staticmethod
+    def joined(several: Appearance, weights: Tensor) -> Appearance:
+        """N photos of one person -> one: the UNet attends to the tokens of all of them; the control branch, whose mask
+        counts its local queries, to their mean by weights (B, N), for B poses or for all (1, N), that sum to 1. Ours, not
+        the paper's."""
+        return Appearance(one_row(several.tokens), several.null_tokens, branch=weighted(several.tokens, weights))
 
     def attention_maps(self, source: Tensor) -> Tensor:
         """What each query looks at: (B, blocks, N, h, w) on the finest grid of the backbone, local queries first; each map
@@ -180,7 +194,8 @@ class QEN(nn.Module):
         terms = []
         for index, link in enumerate(GUIDANCE_MODES[mode]):
             tokens = encoded.tokens if link.prompt else encoded.null_tokens
-            control = self._control(tokens, encoded) if link.pose else None
+            seen = tokens if encoded.branch is None or not link.prompt else encoded.branch
+            control = self._control(seen, encoded) if link.pose else None
             terms.append(Term(link.term, Injections(context=everywhere(tokens), control=control),
                               scales.get(link.scale, 2.0) if index else 1.0))
         return Guidance(tuple(terms))

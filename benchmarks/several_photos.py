@@ -1,0 +1,116 @@
+"""What a photo from behind adds to one from the front: texel error of one and of both photos, by method.
+
+    python benchmarks/several_photos.py [--people 16] [--steps 8] [--methods mcld qen cfld fpdm] [--json FILE]
+
+Drawn people never trained on, each from the front, from behind, and in a target pose that is turned away from the first
+photo by 70 to 180 degrees, with the demo's weights. hidden: mean colour error at the target's true IUV over texels that the
+first photo hides, with that photo alone and with both; ratio: the second over the first. seen: the same over texels that the
+first photo shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pgpis_models.mcld.inputs import as_input  # noqa: E402
+from pgpis_models.metrics import texel_error  # noqa: E402
+from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
+from pgpis_models.poses.keypoints import Keypoints  # noqa: E402
+from pgpis_models.surface.densepose import IUV  # noqa: E402
+from pgpis_models.surface.facing import weights_of  # noqa: E402
+from training.world.bank import HELD_OUT, pose_seed  # noqa: E402
+from training.world.drawing import Rendering, render  # noqa: E402
+from training.world.poses import sample_pose  # noqa: E402
+from training.world.wardrobe import sample_identity  # noqa: E402
+
+SIZE, METHODS = (256, 192), ("mcld", "qen", "cfld", "fpdm")
+FRONT, BACK, TARGET = 0, 1, 2
+TURNED = (70.0, 180.0)   # degrees by which a target is turned away, at least and at most; every other one to the left
+
+
+def views(number: int, people: int) -> list[Rendering]:
+    """Front, back and target of a held-out person, full figures in three poses."""
+    seed, share = HELD_OUT + number, number / max(people - 1, 1)
+    full = [pose for pose in (sample_pose(pose_seed(seed, view)) for view in range(12)) if pose.zoom == 1][:3]
+    headings = (0.0, 180.0, (TURNED[0] + share * (TURNED[1] - TURNED[0])) * (-1) ** number)
+    return [render(sample_identity(seed), dataclasses.replace(pose, heading=math.radians(heading), head_turn=0.0), SIZE)
+            for pose, heading in zip(full, headings, strict=True)]
+
+
+def made(generator: Generator, drawn: list[Rendering], count: int, number: int, steps: int) -> Tensor:
+    """The target from the first `count` photos, (1, 3, H, W) in 0..1."""
+    poses = [Keypoints(view.keypoints, view.detected, SIZE) for view in drawn]
+    iuvs = [IUV.from_picture(view.iuv()) for view in drawn]
+    more = {"densepose": iuvs[TARGET:], "source_densepose": iuvs[:count]} if generator.meta.method == "mcld" else {}
+    if count > 1:
+        more["one_person"] = weights_of(count, poses[TARGET:], poses[:count])
+    sources = as_input(np.stack([view.image for view in drawn[:count]]))
+    return generator(sources, poses[TARGET:], steps=steps, first=number, **more)
+
+
+def errors(pictures: Tensor, people: list[list[Rendering]]) -> tuple[float, float]:
+    """(seen, hidden) of pictures (N, 3, H, W) in 0..1 against the targets, apart by what the first photo shows."""
+    target = torch.stack([as_input(drawn[TARGET].image[None])[0] for drawn in people]) / 2 + 0.5
+
+    def maps(view: int) -> tuple[Tensor, ...]:
+        found = [IUV.from_picture(drawn[view].iuv()) for drawn in people]
+        part = torch.from_numpy(np.stack([iuv.part.astype(np.int64) for iuv in found]))
+        return part, *(torch.from_numpy(np.stack([getattr(iuv, name) for iuv in found])).double() for name in "uv")
+    return texel_error(pictures, target, *maps(TARGET), *maps(FRONT))
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--people", type=int, default=16, help="how many, from the first held-out one on")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--pictures", type=Path, help="also write a strip for each method: photos, one, both, target")
+    options = parser.parse_args()
+    people = [views(number, options.people) for number in range(options.people)]
+    settings = {"people": options.people, "steps": options.steps, "size": list(SIZE), "turned": list(TURNED)}
+    versions, rows = {"torch": torch.__version__, "python": platform.python_version()}, []
+    print(f"{'':6}{'hidden, one':>13}{'both':>8}{'ratio':>8}{'seen, one':>12}{'both':>8}{'ratio':>8}", flush=True)
+    for method in options.methods:
+        path = DEMO_FOLDER / f"demo_{method}.safetensors"
+        if not path.is_file():
+            print(f"{method}: no {path}")
+            continue
+        generator = Generator(path)
+        one, both = (torch.cat([made(generator, drawn, count, number, options.steps) for number, drawn in enumerate(people)])
+                     for count in (1, 2))
+        (seen, hidden), (seen_both, hidden_both) = errors(one, people), errors(both, people)
+        found = {"hidden, one": hidden, "hidden, both": hidden_both, "hidden, ratio": hidden_both / hidden,
+                 "seen, one": seen, "seen, both": seen_both, "seen, ratio": seen_both / seen}
+        rows += [{"name": f"{method} {name}", "value": value, "unit": "", "settings": settings, "versions": versions}
+                 for name, value in found.items()]
+        print(f"{method:6}{hidden:13.3f}{hidden_both:8.3f}{found['hidden, ratio']:8.2f}{seen:12.3f}{seen_both:8.3f}"
+              f"{found['seen, ratio']:8.2f}", flush=True)
+        if options.pictures:
+            options.pictures.mkdir(parents=True, exist_ok=True)
+            lines = [torch.cat([*(as_input(view.image[None])[0] / 2 + 0.5 for view in drawn[:2]), one[number].cpu(),
+                                both[number].cpu(), as_input(drawn[TARGET].image[None])[0] / 2 + 0.5], 2)
+                     for number, drawn in enumerate(people)]
+            sheet = (torch.cat(lines, 1).permute(1, 2, 0) * 255).round().byte().numpy()
+            Image.fromarray(sheet).save(options.pictures / f"{method}.png")
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -111,7 +111,8 @@ def test_a_checkpoint_of_133_points_sees_hands_and_face(host, nodes, tiny_method
     assert not torch.allclose(seen[0].encoded.fusion, bare[0].encoded.fusion, atol=1e-4)
     fit = host.pack("nodes.framing").FitPerson
     for proportions in ("as given", "of the person"):
-        [frame] = fit.execute(method, photo, pose=without, target_pose=with_hands, proportions=proportions).result[4]
+        [frame] = fit.execute(method, photo[:, :128, :96], pose=without, target_pose=with_hands,
+                              proportions=proportions).result[4]
         hand = np.array(frame["people"][0]["hand_left_keypoints_2d"]).reshape(21, 3)
         body = np.array(frame["people"][0]["pose_keypoints_2d"]).reshape(18, 3)
         assert hand[:, 2].all()

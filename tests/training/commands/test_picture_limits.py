@@ -23,8 +23,9 @@ def test_a_strip_is_made_and_the_page_shows_each(tmp_path, monkeypatch, capsys):
     strip = np.asarray(Image.open(path))
     assert path.name == "hands.webp" and strip.shape[1] > 4 * 192 and strip.std() > 10
     text = PAGE.read_text(encoding="utf-8")
-    assert set(re.findall(r"pictures/limits/(\w+)\.webp", text)) == set(PICTURES)
-    assert all((PAGE.parent / "pictures" / "limits" / f"{name}.webp").is_file() for name in PICTURES)
+    shown = set(re.findall(r"pictures/limits/(\w+)\.webp", text))
+    assert shown | set(re.findall(r"picture_limits.py (\w+)`", text)) == set(PICTURES)   # each shown, or its command
+    assert all((PAGE.parent / "pictures" / "limits" / f"{name}.webp").is_file() for name in shown)
     with pytest.raises(SystemExit):
         main(["feet"])
     assert "feet: expected names of wrong_pose" in capsys.readouterr().err

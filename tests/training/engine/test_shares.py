@@ -94,9 +94,12 @@ def test_gradients_of_two_shares_average_to_those_of_the_whole(name, folder, fil
             with GlobalDraws(context, rows_of(batch)):
                 task.model(batch)[0].backward()
         found.append({key: value.grad.clone() for key, value in task.model.named_parameters() if value.grad is not None})
-    for key, expected in found[0].items():
-        mean = (found[1][key] + found[2][key]) / 2
-        assert torch.allclose(mean, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max() + 1e-3)), key
+    whole, first, second = (torch.cat([value.flatten().double() for value in one.values()]) for one in found)
+    # Sums in float32 and MCLD's features in half precision round otherwise in another batch, by up to 2e-4 of a weight's
+    # gradient. Noise of other rows, or the same in both shares, is off by as much as the gradient.
+    assert found[0].keys() == found[1].keys() == found[2].keys()
+    assert float(((first + second) / 2 - whole).norm()) < 1e-3 * float(whole.norm())
+    assert float((first - second).norm()) > 0.1 * float(whole.norm())
 
 
 def test_batches_of_the_other_tasks_divide_into_rows(folder, files):

@@ -97,10 +97,9 @@ def test_noise_that_follows_the_body_and_a_held_first_frame_do_not_depend_on_the
     assert counted == [2, 2, 2, 2, 1, 1]   # frames, and not the first one again
     plain = sequence(generator, frames, chunk=8, sampler="ddpm")
     assert (whole[0] - plain[0]).abs().max() < 1e-4   # the first frame is as it was
-    for name in ("carried", "first_frame"):
-        other = sequence(generator, frames, chunk=8, **settings | {name: None if name == "carried" else 0.0})
-        changed = (other[1:] - whole[1:]).abs().amax((1, 2, 3))   # little, in a random network, but more than rounding
-        assert (other[0] - whole[0]).abs().max() < 1e-4 and changed.min() > 10 * rounding, (name, changed, rounding)
+    other = sequence(generator, frames, chunk=8, **settings | {"carried": None})
+    changed = (other[1:] - whole[1:]).abs().amax((1, 2, 3))   # the first frame's effect: in the binding's tests
+    assert (other[0] - whole[0]).abs().max() < 1e-4 and changed.min() > 10 * rounding, (changed, rounding)
     with pytest.raises(ValueError, match="carried along 5 frames, the poses are 4"):
         sequence(generator, frames[:4], carried=carried)
     with pytest.raises(ValueError, match="strength is 1.5; expected 0 to 1"):

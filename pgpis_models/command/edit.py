@@ -61,8 +61,10 @@ def check_flags(options: argparse.Namespace) -> None:
         raise ValueError(f"{masks if options.mask and options.garment else blends} came together; expected one of them")
     if not masks:
         refuse(options, OF_MASKS, "came without --mask and --garment, which they are about. Add one, or leave them out")
-    if options.sequence or (masks and options.pose.is_dir()):
-        raise ValueError(f"--donor came with {'--sequence' if options.sequence else 'a folder of poses and a mask'}; "
+    if options.sequence or options.source.is_dir() or (masks and options.pose.is_dir()):
+        came = "--sequence" if options.sequence else "a folder of photos" if options.source.is_dir() else \
+            "a folder of poses and a mask"
+        raise ValueError(f"--donor came with {came}; "
                          "expected the one pose of the photo, or poses without --sequence to blend in")
     if options.mask and (options.fit or options.paste):
         raise ValueError("--mask came with --fit or --paste, which move the photo away from under it; expected --garment, "

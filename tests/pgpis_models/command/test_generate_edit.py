@@ -25,7 +25,7 @@ def people(folder):  # noqa: F811
 
 
 def edited(folder, *flags, **files):  # noqa: F811
-    command(folder, "--steps", "1", *(str(folder / flag) if (folder / flag).is_file() else flag for flag in flags), **files)
+    command(folder, "--steps", "1", *(str(folder / flag) if (folder / flag).exists() else flag for flag in flags), **files)
 
 
 def test_a_garment_changes_old_and_new_outline_and_nothing_else(people):
@@ -79,6 +79,7 @@ def test_a_row_starts_and_ends_with_the_two_people(people):
     (("--donor", "other.png", "--mask", "other.png", "--mask-feather", "-1"), "--mask-feather is -1.0; expected a share"),
     (("--donor", "other.png", "--mask", "other.png", "--fit"), "--mask came with --fit or --paste"),
     (("--donor", "other.png", "--blend", "0.5", "--sequence"), "--donor came with --sequence; expected the one pose"),
+    (("--donor", "other.png", "--blend", "0.5", "--source", "poses"), "--donor came with a folder of photos; expected"),
     (("--donor", "nobody.png", "--blend", "0.5"), "nobody.png"),
     (("--donor", "other.png", "--garment", "all"), "the donor: a garment mask came without densepose and pose"),
     (("--donor", "other.png", "--mask", "wide.png"), "wide.png is 90x30 pixels and the photo 60x80; expected one shape"),

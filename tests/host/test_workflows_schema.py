@@ -59,7 +59,7 @@ def test_there_is_a_workflow_for_each_use():
     assert {path.stem for path in workflow_files()} >= {
         "00_start_here", "cfld_pose_transfer", "cfld_sd15", "mcld_sd15", "fpdm_sd21", "hires_second_pass",
         "masked_sampling", "mcld_pose_transfer", "mcld_garment_swap", "mcld_identity_swap", "mcld_walk_around",
-        "fpdm_pose_transfer", "fpdm_sequence", "qen_pose_transfer", "qen_attention", "best_of_eight", "walk_still",
+        "fpdm_pose_transfer", "fpdm_sequence", "qen_pose_transfer", "qen_attention", "best_of_eight",
         "garment_transfer", "pose_style_grid"}
 
 

@@ -20,8 +20,8 @@ from comfy_api.latest import io
 from torch import nn
 
 from ..pgpis_models.checkpoint import load_checkpoint
-from ..pgpis_models.presets import RELEASES
-from ..pgpis_models.published import ENDINGS, listed, published_set
+from ..pgpis_models.files.presets import RELEASES
+from ..pgpis_models.files.published import ENDINGS, listed, published_set
 from ..pgpis_models.unet.base import BaseSizes, read_sizes
 from ..pgpis_models.unet.control_branch import ControlBranch
 from ..pgpis_models.unet.weights import difference, read_floats, shapes_of

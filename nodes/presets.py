@@ -10,7 +10,7 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..pgpis_models.presets import PRESETS, Found, base_of, find, pages
+from ..pgpis_models.files.presets import PRESETS, Found, base_of, find, pages
 from .loaders import DEMO_FOLDER, FOLDER, load_method, native_unet, native_vae, own_file
 from .schema import aliases, extra
 from .types import MethodType

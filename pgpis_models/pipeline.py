@@ -14,13 +14,13 @@ from torch import Tensor
 
 from .checkpoint import load_checkpoint
 from .fewsteps import Sampling
+from .files.pictures import as_rgb
 from .garments.feathering import paste
 from .methods import picture_encoder, sequence_encoders
 from .noise.carried import Carried
 from .noise.masked import Kept
 from .noise.samplers import sample_latents
 from .parts.pixels import resized
-from .pictures import as_rgb
 from .poses.keypoints import Keypoints
 from .unet.autoencoder import VAE_STRIDE, decode_latents, encode_latents, load_vae
 from .unet.base import check_prediction, load_unet

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pgpis_models.files.presets import PRESETS, pages
 from pgpis_models.methods import METHODS, guidance_modes, method_classes
 from pgpis_models.poses.files import POSE_SUFFIXES
-from pgpis_models.presets import PRESETS, pages
 
 PACK = Path(__file__).resolve().parents[1]
 SCRIPT = """

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from pgpis_models.pictures import open_rgb  # noqa: E402
+from pgpis_models.files.pictures import open_rgb  # noqa: E402
 from pgpis_models.poses.detection import DETECTORS, FOLDER  # noqa: E402
 from pgpis_models.poses.keypoints import Keypoints  # noqa: E402
 from pgpis_models.poses.wholebody import WholeBody  # noqa: E402

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pgpis_models.files.reading import read_numbers
 from pgpis_models.poses.wholebody import POINTS, WholeBody
-from pgpis_models.reading import read_numbers
 from training.data.deepfashion import DeepFashion, open_picture
 from training.data.fitting import upright_size
 from training.data.people import annotation_row, listed

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..files.pictures import as_rgb, open_mask, open_photo
 from ..framing.boxes import layout_of
 from ..framing.fitting import fit_person
 from ..garments.feathering import FADES, FEATHER, GROW, feathered
 from ..garments.masks import SHAPE
 from ..garments.outline import CLOTHES, transfer_mask
-from ..pictures import as_rgb, open_mask, open_photo
 from ..pipeline import Generator
 from . import mcld
 from .flags import given, refuse

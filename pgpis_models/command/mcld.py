@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..files.pictures import as_rgb, open_rgb
 from ..mcld.inputs import ClipEncoder, as_input, encode_faces, face_crops, texture_maps
-from ..pictures import as_rgb, open_rgb
 from ..pipeline import Generator
 from ..surface.densepose import IUV
 from ..surface.face import load_embedding

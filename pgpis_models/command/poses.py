@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..pictures import ENDINGS, open_rgb
+from ..files.pictures import ENDINGS, open_rgb
 from ..poses.files import POSE_SUFFIXES, load_poses, on_canvas
 from ..poses.formats import MIN_CONFIDENCE, NOBODY, from_pose_keypoint
 from ..poses.keypoints import Keypoints, read_size

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..pictures import open_mask
+from ..files.pictures import open_mask
 from .flags import refuse
 
 FLAGS = ("strength", "start", "end", "mask")

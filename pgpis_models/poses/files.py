@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..reading import read_text
+from ..files.reading import read_text
 from .formats import (
     MIN_CONFIDENCE,
     from_pose_keypoint,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..reading import read_json
+from ..files.reading import read_json
 from .keypoints import Keypoints, checked_size
 from .wholebody import WholeBody, whole_body
 

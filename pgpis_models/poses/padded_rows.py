@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..reading import read_text
+from ..files.reading import read_text
 from .keypoints import Keypoints
 
 FRAME = (256, 176)            # (H, W) of the pictures that the authors' keypoints refer to

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..reading import read_json, read_numbers, read_text
+from ..files.reading import read_json, read_numbers, read_text
 from .keypoints import Keypoints, checked_size
 
 POINTS = 133

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..reading import read_numbers
+from ..files.reading import read_numbers
 from .densepose import check_picture
 
 LENGTH = 512

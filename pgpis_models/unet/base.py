@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..files.reading import read_json
 from ..noise.schedule import NoiseSchedule
-from ..reading import read_json
 from ..settings import build
 from .limits import check_limits
 from .weights import check_finite, difference, open_safetensors, read_floats, shapes_of, write_atomically

@@ -90,7 +90,7 @@ def test_pose_transfer_says_what_a_distilled_file_is_made_for_and_presets_prefer
         method = host.pack("nodes.loaders").LoadCheckpoint.execute(path.name).result[0]
         said = host.pack("nodes.transfer").advice(method)
         assert said == (f"{path.name} (cfld on base demo): made for 6 steps, sampler lcm, scheduler simple, cfg 1.")
-        find = host.pack("pgpis_models.presets").find
+        find = host.pack("pgpis_models.files.presets").find
         files = [path, demo.folder / "cfld_tiny.safetensors", demo.folder / "demo_base.safetensors"]
         assert find("Demo CFLD", files, []).files["method"].name == "cfld_tiny.safetensors"
         assert find("Demo CFLD", [files[0], files[2]], []).files["method"] == path

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgpis_models.body.state import from_text
+from pgpis_models.files.reading import LARGEST
 from pgpis_models.poses.by_hand import edited_frames
 from pgpis_models.poses.files import load_poses
 from pgpis_models.poses.formats import from_pose_keypoint
 from pgpis_models.poses.padded_rows import load_fpdm_txt
-from pgpis_models.reading import LARGEST
 from pgpis_models.surface.face import LENGTH, load_embedding
 from pgpis_models.unet.base import load_unet
 from tests.helpers.bounds import bounded

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pgpis_models.pictures import open_rgb
+from pgpis_models.files.pictures import open_rgb
 from pgpis_models.poses.drawing import cfld_raster
 from pgpis_models.poses.formats import parse_cfld_annotation
 from pgpis_models.poses.keypoints import Keypoints

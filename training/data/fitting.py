@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pgpis_models.pictures import orientation
+from pgpis_models.files.pictures import orientation
 from pgpis_models.poses.drawing import draw_openpose
 from pgpis_models.poses.keypoints import Keypoints
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from pgpis_models.pictures import open_rgb, orientation, readable_endings
+from pgpis_models.files.pictures import open_rgb, orientation, readable_endings
 from pgpis_models.poses.files import load_poses
 from pgpis_models.poses.formats import CFLD_FRAME, from_pose_keypoint, with_canvas
 from pgpis_models.poses.keypoints import Keypoints

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgpis_models.pictures import ENDINGS
+from pgpis_models.files.pictures import ENDINGS
 
 NEEDED = ("person", "picture")   # columns of a CSV; `pose` and `split` may stand beside
 SPLITS = ("train", "test")

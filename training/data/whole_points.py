@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pgpis_models.files.reading import read_numbers
 from pgpis_models.poses.wholebody import POINTS, WholeBody
-from pgpis_models.reading import read_numbers
 from training.data.placing import whole
 
 FOLDER = "{}_wholebody"   # of a split

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgpis_models.pictures import ENDINGS
+from pgpis_models.files.pictures import ENDINGS
 
 BETWEEN = ("_to_", "_2_")   # source and target in a generated picture's name: CFLD's, MCLD's and ours; FPDM's
 COLUMNS = ("generated", "target")   # of a CSV; `source` may stand beside

@@ -22,8 +22,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pgpis_models.files.pictures import open_rgb
 from pgpis_models.metrics import mae_ratio, mean_error, papers_resize_quantise, psnr, ssim_gauss, ssim_win51
-from pgpis_models.pictures import open_rgb
 
 Measure = Callable[[Tensor, Tensor], Tensor]   # generated, target (B, 3, H, W) in 0..1 -> (B,)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pgpis_models.pictures import open_rgb
+from pgpis_models.files.pictures import open_rgb
 from training.evaluation.pairing import by_stem
 
 REAL = "real"   # the method of real pictures in the key

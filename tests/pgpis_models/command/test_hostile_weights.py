@@ -16,9 +16,9 @@ from pgpis_models.cfld.convert import convert as convert_cfld
 from pgpis_models.command.torch_archive import LARGEST_DIRECTORY, LARGEST_TABLE
 from pgpis_models.command.torch_files import read_torch_file, read_weights
 from pgpis_models.command.torch_table import MOST_OPERATIONS
+from pgpis_models.files.published import kind_of
 from pgpis_models.fpdm.convert import convert as convert_fpdm
 from pgpis_models.mcld.convert import convert as convert_mcld
-from pgpis_models.published import kind_of
 from tests.helpers.bounds import bounded
 
 STATE = {"decoder.a": torch.arange(6.0).reshape(2, 3), "b": torch.arange(5).short(), "c": torch.randn(3, 2).T.half()}

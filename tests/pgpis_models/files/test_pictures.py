@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pgpis_models import pictures
 from pgpis_models.command.output import ANIMATED, STILL, check_ending, save
-from pgpis_models.pictures import ORIENTATION, as_rgb, open_mask, open_photo, open_rgb
+from pgpis_models.files import pictures
+from pgpis_models.files.pictures import ORIENTATION, as_rgb, open_mask, open_photo, open_rgb
 from pgpis_models.unet import weights
 
 RGB = np.random.default_rng(0).integers(0, 4, (5, 3, 3), dtype=np.uint8) * 80

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from .checkpoint import Metadata, read_metadata
+from ..checkpoint import Metadata, read_metadata
+from ..unet.weights import open_safetensors
 from .published import KINDS, OWN, kind_of, published_set
-from .unet.weights import open_safetensors
 
 RELEASES = "https://github.com/comfyui-pgpis/comfyui-pgpis/releases"
 VELOCITY = 0.09   # deviation of one bias by which hosts tell Stable Diffusion 2.1 (768, v-prediction) from its base variant

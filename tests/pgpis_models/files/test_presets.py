@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pgpis_models.files.presets import DIFFUSERS, FIRST, LAST_BIAS, NATIVE, PRESETS, BaseFile, base_of, find, is_clip, is_vae
 from pgpis_models.pipeline import DEMO_FOLDER
-from pgpis_models.presets import DIFFUSERS, FIRST, LAST_BIAS, NATIVE, PRESETS, BaseFile, base_of, find, is_clip, is_vae
 from tests.helpers.published import as_torch, cfld_states, mcld_states, tiny_converters
 
 DEMO = sorted(DEMO_FOLDER.glob("*.safetensors"))

@@ -12,10 +12,10 @@ from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 
-from .checkpoint import read_metadata
-from .command.torch_archive import TorchArchive
-from .command.torch_files import COMPILED, is_safetensors
-from .unet.weights import open_safetensors
+from ..checkpoint import read_metadata
+from ..command.torch_archive import TorchArchive
+from ..command.torch_files import COMPILED, is_safetensors
+from ..unet.weights import open_safetensors
 
 TORCH_ENDINGS = (".bin", ".ckpt", ".pt", ".pth")
 ENDINGS = (".safetensors", *TORCH_ENDINGS)
@@ -125,7 +125,7 @@ class Published:
     def convert(self) -> str:
         """Writes the checkpoint, whole or not at all; the originals stay. Returns a sentence about it."""
         name = self.method.removesuffix("_fusion")
-        return import_module(f".{name}.convert", __package__).convert(list(self.files), self.output)
+        return import_module(f"..{name}.convert", __package__).convert(list(self.files), self.output)
 
 
 def published_set(path: Path, beside: Iterable[Path] | None = None) -> Published | None:

@@ -110,6 +110,7 @@ def test_photos_of_other_kinds_are_read(folder):
     ([], {"target": "walk.json"}, "walk.json has 3 frames; expected one pose. Add --sequence"),
 ])
 def test_what_cannot_be_done_is_said_in_one_line(folder, capsys, monkeypatch, arguments, files, message):
+    (folder / "person.doc").touch()
     monkeypatch.setitem(sys.modules, "controlnet_aux", None)
     with pytest.raises(SystemExit) as stopped:
         command(folder, *arguments, **files)

@@ -66,7 +66,7 @@ class PoseScore(io.ComfyNode):
                 person=-1) -> io.NodeOutput:
         goals = shown_poses(wanted, person)
         if found is None and choose_by == BY_POSE:
-            raise ValueError(f"choose_by is {BY_POSE!r} but found came empty; expected the POSE_KEYPOINT of the results. "
+            raise ValueError(f"choose_by is 'pose' but found came empty; expected the POSE_KEYPOINT of the results. "
                              f"Connect Extract Pose, or choose by {BY_FACE!r}")
         people = [[]] if found is None else _people(found)
         pictures = None if image is None else pixels(image, "the IMAGE")
@@ -104,7 +104,7 @@ def _cosines(face, result_face, count: int, choose_by: str) -> np.ndarray | None
     if face is None or result_face is None:
         if choose_by == BY_FACE:
             lacking = " and ".join(name for name, one in (("face", face), ("result_face", result_face)) if one is None)
-            raise ValueError(f"choose_by is {BY_FACE!r} but {lacking} came empty; expected FACE_EMBEDS of the person's "
+            raise ValueError(f"choose_by is 'face' but {lacking} came empty; expected FACE_EMBEDS of the person's "
                              f"photo and of the results. Connect Face Embedding, or choose by {BY_POSE!r}")
         return None
     length = getattr(getattr(face, "vectors", None), "shape", (0, 0))[-1]

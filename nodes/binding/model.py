@@ -163,7 +163,11 @@ def _reference_rows(rows: dict[str, Tensor]) -> list[int] | None:
 
 def _reference_parts(rows: dict[str, Tensor]) -> int:
     on = rows.get("self_reference_on")
-    return 1 if on is None else max(int(on.max()), 1)
+    found = [1] if on is None else on[on > 0].unique().tolist() or [1]
+    if len(found) > 1:
+        raise ValueError(f"reference features of {' and '.join(map(str, found))} photos in one call; expected one number "
+                         "for all CONDITIONING that is sampled together. Take as many photos for each of them")
+    return found[0]
 
 
 def _add_to_input_block(h: Tensor, transformer_options: dict) -> Tensor:

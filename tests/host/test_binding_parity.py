@@ -83,7 +83,7 @@ def terms_of(field, pack, tiny, batch=B):
             s: noise(g, batch, tokens[s], width[s], scale=2.0) for s in ups}},
         "self_reference everywhere": lambda k: {"context": plain, "self_reference": {
             s: noise(g, batch, tokens[s], width[s], scale=2.0) for s in sites}},
-        "self_reference of two": lambda k: {"context": plain, "self_reference_parts": 2 - k % 2, "self_reference": {
+        "self_reference of two": lambda k: {"context": plain, "self_reference_parts": 2, "self_reference": {
             s: noise(g, batch, 2 * tokens[s], width[s], scale=2.0) for s in sites} if k else {}},
         "stem": lambda k: {"context": plain, "stem": None if k == 0 else noise(g, batch, tiny.width, h, w)},
         "down_residuals": lambda k: {"context": plain, "down_residuals": () if k == 0 else tuple(
@@ -320,6 +320,13 @@ def test_cfg_of_the_last_term_against_the_first_equals_the_chain_with_equal_weig
             results.append(one.sample(start, torch.zeros_like(start), comfy.samplers.sampler_object("euler"), sigmas,
                                       disable_pbar=True))
     assert relative(*results) < TOLERANCE
+
+
+def test_references_of_unequal_numbers_of_photos_are_not_mixed(pack, tiny, models, start):
+    i, terms = pack.injections, terms_of("self_reference of two", pack, tiny)
+    terms[1] = i.Injections(context=terms[1].context, self_reference=terms[1].self_reference)
+    with pytest.raises(ValueError, match="reference features of 1 and 2 photos in one call"):
+        native_predictions(pack, models.model, i.harmonise(terms, B), *start, tiny.latent)
 
 
 @pytest.mark.parametrize("field, strength, separate, order", [

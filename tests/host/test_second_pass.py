@@ -1,5 +1,4 @@
-"""The shipped demo's QEN, the workflow's method, at one and a half times its size: a second pass on the enlarged pictures of
-three mannequins.
+"""The shipped demo's CFLD at one and a half times its size: a second pass on the enlarged pictures of three mannequins.
 
 Sixteen, with the workflow's own settings: benchmarks/second_pass.py.
 """
@@ -23,7 +22,7 @@ def passes(host):
     folder = loaders.DEMO_FOLDER
     patch = pytest.MonkeyPatch()
     patch.setattr(loaders, "_path_of", lambda name: folder / name)   # whatever other tests put before the shipped files
-    method, = loaders.LoadCheckpoint.execute("demo_qen.safetensors").result
+    method, = loaders.LoadCheckpoint.execute("demo_cfld.safetensors").result
     model, vae = loaders.LoadDemoBase.execute().result
     patch.undo()
     sources = torch.stack([as_tensor(view(n, SOURCE).image) for n in PEOPLE]).movedim(1, -1)

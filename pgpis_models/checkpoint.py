@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .fewsteps import Sampling, read_sampling
 from .methods import method_classes, method_name
-from .settings import build
+from .settings import as_written, build
 from .unet.limits import FLOATS, check_limits
 from .unet.weights import LISTED, check_digest, check_finite, difference, open_safetensors, shapes_of, write_atomically
 
@@ -67,7 +67,7 @@ def save_checkpoint(path: str | Path, method_module: nn.Module, unet_weights: Ma
     if lacking:
         raise ValueError(f"the UNet weights of {name} do not fit: {lacking}; give them by diffusers parameter name")
     write_checkpoint(path, method_module.state_dict(), unet_weights, dtype=dtype, meta=Metadata(
-        name, asdict(method_module.config), base, step, data, licence, sampling=sampling))
+        name, as_written(method_module.config), base, step, data, licence, sampling=sampling))
 
 
 def write_checkpoint(path: str | Path, method_state: Mapping[str, Tensor], unet_weights: Mapping[str, Tensor], *,

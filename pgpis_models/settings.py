@@ -10,7 +10,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, field, fields, is_dataclass
 from typing import Any
 
 # what is expected -> its test; of tuples every item counts, and nothing that is not finite is within any
@@ -31,6 +31,27 @@ def within(default: Any, expected: str) -> Any:
 def one_of(default: str, *options: str) -> Any:
     """A dataclass field with a default and the values that it may have."""
     return field(default=default, metadata={"options": options})
+
+
+def later(default: Any) -> Any:
+    """A dataclass field that came when files of its class were about: `as_written` leaves its default out of them, so that
+    older versions of the pack read what they can use."""
+    return field(default=default, metadata={"later": True})
+
+
+def as_written(settings: Any) -> dict[str, Any]:
+    """`dataclasses.asdict` without what is `later` and at its default."""
+    values = asdict(settings)
+
+    def prune(one: Any, tree: dict[str, Any]) -> None:
+        for item in fields(one):
+            value = getattr(one, item.name)
+            if is_dataclass(value):
+                prune(value, tree[item.name])
+            elif item.metadata.get("later") and value == item.default:
+                del tree[item.name]
+    prune(settings, values)
+    return values
 
 
 def check_ranges(settings: Any, where: str = "") -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..parts.swin_tower import SwinSizes
 from ..parts.vision_tower import TowerSizes
+from ..settings import later
 
 JOINTS, WHOLE = 18, 133   # points of a pose that is drawn
 
@@ -29,7 +30,7 @@ class FusionConfig:
     swin: SwinSizes | None = None
     dropout: float = 0.5
     crop: bool = True
-    points: int = JOINTS
+    points: int = later(JOINTS)
 
     def __post_init__(self) -> None:
         if self.points not in (JOINTS, WHOLE):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from ..checkpoint import Metadata, write_checkpoint
 from ..command.torch_files import is_safetensors, plain_names, read_torch_file, read_weights
 from ..parts.vision_tower import DINOV2_UNUSED, published_tower_name, published_tower_shape
 from ..poses.keypoints import checked_size, read_size
+from ..settings import as_written
 from ..unet.weights import difference, shapes_of
 from .config import CONFIGS, FUSION_CONFIGS, FPDMConfig, FusionConfig
 from .drawing import CANVAS, PHOTO_CANVAS
@@ -121,7 +122,7 @@ def convert(inputs: Sequence[str | Path], output: str | Path, *, dtype: torch.dt
     ours = {name: state[key].reshape(shapes[name]) for name, (key, _) in names.items()}
     unet = {} if method == "fpdm_fusion" else {key.removeprefix("unet."): state[key] for key in required
                                                if key.startswith("unet.") and "class_embedding" not in key}
-    meta = Metadata(method, asdict(sizes), base="sd21", step=step, data="deepfashion", licence=LICENCE)
+    meta = Metadata(method, as_written(sizes), base="sd21", step=step, data="deepfashion", licence=LICENCE)
     write_checkpoint(output, ours, unet, meta=meta, dtype=dtype)
     more = f"; left out {len(left)} keys that the released code does not have: {', '.join(left[:10])}" if left else ""
     return (f"{output}: {len(ours)} parameters of {method} and {len(unet)} UNet weights, "

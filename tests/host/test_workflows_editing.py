@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from tests.helpers.drawn_parts import drawn_parts, grown
+from tests.helpers.drawn_parts import grown
 from tests.helpers.dressed import dressed
 from tests.helpers.workflows import is_a_picture, of_node, only, showing, workflow
 from tests.host.http_host import demo_is_trained
@@ -20,16 +22,17 @@ def test_a_garment_goes_to_another_person_and_nothing_else_changes(server):
     """The truth is drawn: the person in the donor's clothes. Inside, what is made is nearer to it than to the old ones."""
     prompt = to_api(workflow("garment_transfer"), server.object_info)
     assert prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"] == pose_text("pgpis_person.png")
-    outputs = server.run(prompt)
     sampler = only(prompt, "PGPISMaskedSampler")
-    [made] = of_node(server, outputs, showing(prompt, "SaveImage", sampler, 1))
+    prompt["white"] = {"class_type": "MaskToImage", "inputs": {"mask": prompt[sampler]["inputs"]["mask"]}}
+    prompt["mask"] = {"class_type": "SaveImage", "inputs": {"images": ["white", 0], "filename_prefix": "mask"}}
+    outputs = server.run(prompt)
+    [made], [mask] = of_node(server, outputs, showing(prompt, "SaveImage", sampler, 1)), of_node(server, outputs, "mask")
     person, donor = (drawn(name) for name in ("pgpis_person.png", "pgpis_source.png"))
     identity = dressed(sample_identity(person.identity), sample_identity(donor.identity))
     truth = render(identity, sample_pose(pose_seed(HELD_OUT + PLAIN, VIEWS["pgpis_person.png"][1])), SIZE).image
-    room = 2 * prompt[sampler]["inputs"]["grow"] * min(SIZE) + 4
     changes = np.abs(truth.astype(int) - person.image).max(-1) > 24
-    outside = ~grown(changes | drawn_parts(sample_identity(person.identity), person)["all clothes"], round(room))
-    assert outside.mean() > 0.3 and np.array_equal(made[outside], person.image[outside])
+    outside = ~grown(mask[..., 0] > 0, math.ceil(prompt[sampler]["inputs"]["grow"] * min(SIZE)) + 1)
+    assert outside.mean() > 0.5 and np.array_equal(made[outside], person.image[outside])
     if not demo_is_trained():
         return
     donors, old = (np.abs(made.astype(int) - each).mean(-1)[changes].mean() / 255 for each in (truth, person.image))
@@ -46,4 +49,5 @@ def test_a_grid_of_poses_and_people_has_a_column_for_each_pose(server):
     [grid] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISCompareGrid")))
     is_a_picture(grid, (8 + 5 * (SIZE[0] + 18 + 8), 8 + 3 * (SIZE[1] + 8)))
     first = grid[8 + 18:][:SIZE[0], 8 + SIZE[1] + 8:][:, :SIZE[1]]
-    assert np.array_equal(first, made[5]), "the second pose's row of people starts the second column"
+    # the grid rounds to 8 bit, Save Image truncates
+    assert np.abs(first.astype(int) - made[5]).max() <= 1, "the second pose's row of people starts the second column"

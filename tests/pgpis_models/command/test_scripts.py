@@ -13,7 +13,8 @@ CONVERT = ["fpdm", "absent.ckpt", "out.safetensors"]
 
 
 @pytest.mark.parametrize(("name", "arguments", "said"), [
-    ("generate", GENERATE, "python -m pgpis_models.generate: no file absent.safetensors"),
+    ("generate", GENERATE, "python -m pgpis_models.generate: --checkpoint absent.safetensors is not there; expected a file or "
+     "a folder. Give the path from the folder that the command runs in, or a whole one"),
     ("convert", CONVERT, "error: no file absent.ckpt")])
 @pytest.mark.parametrize("isolated", [True, False])
 def test_files_run_from_any_folder(tmp_path, name, arguments, said, isolated):
@@ -23,7 +24,7 @@ def test_files_run_from_any_folder(tmp_path, name, arguments, said, isolated):
 
 
 @pytest.mark.parametrize(("name", "arguments", "said"), [
-    ("generate", GENERATE, "no file absent.safetensors"), ("convert", CONVERT, "no file absent.ckpt")])
+    ("generate", GENERATE, "--checkpoint absent.safetensors is not there"), ("convert", CONVERT, "no file absent.ckpt")])
 def test_modules_run_from_the_packs_folder(name, arguments, said):
     ran = subprocess.run([sys.executable, "-m", f"pgpis_models.{name}", *arguments], cwd=PACK, capture_output=True,
                          text=True)

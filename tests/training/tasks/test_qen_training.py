@@ -173,7 +173,7 @@ def test_what_does_not_fit_together_is_refused_before_the_first_step(folder, fil
 
 def test_a_method_that_reads_the_drawing_alone_gets_no_heat_maps():
     class Some:
-        def batch(self, rng, size):
+        def batch(self, rng, size, share):
             return {"source_pose": torch.rand(size, 21, 8, 8), "source_latents": torch.rand(size, 4, 2, 2)}
     batch = draw_pairs(Some(), 2, 3, np.random.default_rng(0), 4)
     assert batch["source_pose"].shape == (2, 3, 8, 8) and batch["source_latents"].shape == (2, 4, 2, 2)

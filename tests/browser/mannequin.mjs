@@ -44,7 +44,12 @@ try {
   })
   const canvas = page.locator('.pgpis-mannequin canvas')
   await page.waitForFunction(() => document.querySelector('.pgpis-mannequin canvas')?.getBoundingClientRect().height > 100)
-  await page.waitForTimeout(500)
+  await page.waitForFunction(joint => { // the page has settled: the wrist stays where it is, and nothing lies over it
+    const one = window.app.graph._nodes[0].pgpisMannequin, [x, y] = one?.handle(joint) ?? [NaN, NaN]
+    const [before, above] = window.wristWas ?? [NaN, NaN]
+    window.wristWas = [x, y]
+    return Math.hypot(x - before, y - above) < 0.5 && !!document.elementFromPoint(x, y)?.closest('.pgpis-mannequin')
+  }, WRIST, { polling: 500 })
   const text = () => page.evaluate(() => window.app.graph._nodes[0].widgets.find(one => one.name === 'state').value)
   const place = joint => page.evaluate(number => window.app.graph._nodes[0].pgpisMannequin.handle(number), joint)
   report.before = await text()

@@ -17,7 +17,19 @@ function place([large, joint, at]) {
            y: box.top + grown * ((element.clientHeight - fit * session.height) / 2 + fit * y) }
 }
 
+// The page has settled: the joint stays where it is, and nothing lies over it.
+async function settle(page, large, joint) {
+  for (let was = null, i = 0; i < 60; i++) {
+    const { x, y } = await page.evaluate(place, [large, joint])
+    const free = await page.evaluate(([x, y]) => !!document.elementFromPoint(x, y)?.closest(".pgpis-pose-view"), [x, y])
+    if (free && was && Math.hypot(x - was.x, y - was.y) < 0.5) return
+    was = { x, y }
+    await page.waitForTimeout(300)
+  }
+}
+
 async function drag(page, large, joint, at) {
+  await settle(page, large, joint)
   const from = await page.evaluate(place, [large, joint]), to = await page.evaluate(place, [large, joint, at])
   await page.mouse.move(from.x, from.y)
   await page.mouse.down()

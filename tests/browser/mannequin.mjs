@@ -48,7 +48,9 @@ try {
     const one = window.app.graph._nodes[0].pgpisMannequin, [x, y] = one?.handle(joint) ?? [NaN, NaN]
     const [before, above] = window.wristWas ?? [NaN, NaN]
     window.wristWas = [x, y]
-    return Math.hypot(x - before, y - above) < 0.5 && !!document.elementFromPoint(x, y)?.closest('.pgpis-mannequin')
+    const still = Math.hypot(x - before, y - above) < 0.5 && document.elementFromPoint(x, y)?.closest('.pgpis-mannequin')
+    window.stillFor = still ? (window.stillFor ?? 0) + 1 : 0
+    return window.stillFor > 4
   }, WRIST, { polling: 500 })
   const text = () => page.evaluate(() => window.app.graph._nodes[0].widgets.find(one => one.name === 'state').value)
   const place = joint => page.evaluate(number => window.app.graph._nodes[0].pgpisMannequin.handle(number), joint)

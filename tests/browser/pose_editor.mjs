@@ -19,10 +19,10 @@ function place([large, joint, at]) {
 
 // The page has settled: the joint stays where it is, and nothing lies over it.
 async function settle(page, large, joint) {
-  for (let was = null, i = 0; i < 60; i++) {
+  for (let was = null, still = 0, i = 0; i < 60 && still < 5; i++) {
     const { x, y } = await page.evaluate(place, [large, joint])
     const free = await page.evaluate(([x, y]) => !!document.elementFromPoint(x, y)?.closest(".pgpis-pose-view"), [x, y])
-    if (free && was && Math.hypot(x - was.x, y - was.y) < 0.5) return
+    still = free && was && Math.hypot(x - was.x, y - was.y) < 0.5 ? still + 1 : 0
     was = { x, y }
     await page.waitForTimeout(300)
   }

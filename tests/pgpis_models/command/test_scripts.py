@@ -13,8 +13,8 @@ CONVERT = ["fpdm", "absent.ckpt", "out.safetensors"]
 
 
 @pytest.mark.parametrize(("name", "arguments", "said"), [
-    ("generate", GENERATE, "python -m pgpis_models.generate: --checkpoint absent.safetensors is not there; expected a file or "
-     "a folder. Give the path from the folder that the command runs in, or a whole one"),
+    ("generate", GENERATE, "python -m pgpis_models.generate: --checkpoint absent.safetensors is not there; expected a file "
+     "or a folder. Give the path from the folder that the command runs in, or a whole one"),
     ("convert", CONVERT, "error: no file absent.ckpt")])
 @pytest.mark.parametrize("isolated", [True, False])
 def test_files_run_from_any_folder(tmp_path, name, arguments, said, isolated):

@@ -14,8 +14,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor, nn
 
+from ..pgpis_models.surface.coloured_parts import looks_coloured, read_coloured_parts
 from ..pgpis_models.surface.densepose import GROUPS, IUV, ORDERS, PARTS, NobodyFound, estimate, load_model, part_numbers
-from ..pgpis_models.surface.part_colours import looks_coloured, read_part_colours
 from .inputs import pixels
 from .schema import aliases
 from .types import DenseposeType
@@ -160,7 +160,7 @@ class ReadIUV(io.ComfyNode):
         for number, picture in enumerate(pictures, start=1):
             where = f"picture {number} of {len(pictures)}: "
             try:
-                found.append(read_part_colours(picture) if order == COLOURS else IUV.from_picture(picture, order))
+                found.append(read_coloured_parts(picture) if order == COLOURS else IUV.from_picture(picture, order))
             except ValueError as error:
                 hint = f" It looks like controlnet_aux's coloured picture: set order to {COLOURS}." \
                     if order != COLOURS and looks_coloured(picture) else ""

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..pgpis_models.surface.coloured_parts import has_charts
 from ..pgpis_models.surface.densepose import IUV
-from ..pgpis_models.surface.part_colours import has_charts
 
 # Resizing may leave 0..1: the host's bicubic by 0.1 to 0.3 at hard edges. Other ranges (-1..1, 0..255) go farther.
 RANGE_SLACK = 0.5

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .fewsteps import Sampling, read_sampling
 from .methods import method_classes, method_name
+from .noise.few_steps import Sampling, read_sampling
 from .settings import as_written, build
 from .unet.limits import FLOATS, check_limits
 from .unet.weights import LISTED, check_digest, check_finite, difference, open_safetensors, shapes_of, write_atomically

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from .poses.heading import Heading, eyes_apart, heading_of
 from .poses.keypoints import Keypoints
+from .surface.coloured_parts import has_charts
 from .surface.densepose import IUV
-from .surface.part_colours import has_charts
 from .surface.unseen import share_seen
 from .unet.autoencoder import VAE_STRIDE
 

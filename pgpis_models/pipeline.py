@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checkpoint import load_checkpoint
-from .fewsteps import Sampling
 from .files.pictures import as_rgb
 from .garments.feathering import paste
 from .methods import picture_encoder, sequence_encoders
 from .noise.carried import Carried
+from .noise.few_steps import Sampling
 from .noise.masked import Kept
 from .noise.samplers import sample_latents
 from .parts.pixels import resized

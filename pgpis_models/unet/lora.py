@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..fewsteps import Sampling, read_sampling
+from ..noise.few_steps import Sampling, read_sampling
 from .weights import LISTED, check_digest, check_finite, open_safetensors, write_atomically
 
 PREFIX = "lora_unet_"

@@ -11,8 +11,8 @@ import torch
 
 @pytest.fixture(scope="module")
 def parts(host):
-    return {name: host.pack(f"pgpis_models.{name}") for name in ("noise.samplers", "noise.schedule", "unet.lora", "fewsteps",
-                                                                 "checkpoint")}
+    names = ("noise.samplers", "noise.schedule", "noise.few_steps", "unet.lora", "checkpoint")
+    return {name: host.pack(f"pgpis_models.{name}") for name in names}
 
 
 @pytest.mark.hosts
@@ -66,8 +66,8 @@ def test_a_lora_file_is_merged_as_the_host_does_it(host, parts, tiny, tmp_path):
         layers[name] = (0.1 * torch.randn(3, *weight.shape[1:], generator=generator),
                         0.1 * torch.randn(len(weight), 3, *(1 for _ in weight.shape[2:]), generator=generator))
     path = tmp_path / "lora.safetensors"
-    lora.write_lora(path, layers, {"sampling": dataclasses.asdict(parts["fewsteps"].Sampling())}, torch.float32)
-    assert lora.lora_sampling(path) == parts["fewsteps"].Sampling()
+    lora.write_lora(path, layers, {"sampling": dataclasses.asdict(parts["noise.few_steps"].Sampling())}, torch.float32)
+    assert lora.lora_sampling(path) == parts["noise.few_steps"].Sampling()
     lora.merge_lora(unet, path)
     patched, _ = comfy.sd.load_lora_for_models(model, None, comfy.utils.load_torch_file(str(path)), 1.0, 0.0)
     assert len(patched.patches) == len(layers) > 200
@@ -82,7 +82,7 @@ def test_a_lora_file_is_merged_as_the_host_does_it(host, parts, tiny, tmp_path):
 
 @pytest.mark.hosts
 def test_pose_transfer_says_what_a_distilled_file_is_made_for_and_presets_prefer_others(host, parts, demo):
-    checkpoint, sampling = parts["checkpoint"], parts["fewsteps"].Sampling(6)
+    checkpoint, sampling = parts["checkpoint"], parts["noise.few_steps"].Sampling(6)
     path = demo.folder / "a_few_steps.safetensors"   # before cfld_tiny by name
     checkpoint.save_checkpoint(path, demo.method, demo.weights, base="demo", step=0, data="none", licence="none",
                                sampling=sampling)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pgpis_models.checkpoint import save_checkpoint
-from pgpis_models.fewsteps import Sampling
+from pgpis_models.noise.few_steps import Sampling
 from pgpis_models.noise.schedule import NoiseSchedule
 from pgpis_models.unet.guidance import Guidance
 from pgpis_models.unet.injections import harmonise

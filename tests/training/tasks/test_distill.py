@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pgpis_models.checkpoint import load_checkpoint
-from pgpis_models.fewsteps import Sampling
+from pgpis_models.noise.few_steps import Sampling
 from pgpis_models.noise.schedule import NoiseSchedule
 from pgpis_models.pipeline import Generator
 from pgpis_models.unet.lora import change, layers_of, read_lora

@@ -27,7 +27,7 @@ def colours_of(name: str) -> np.ndarray:
     return table
 
 
-def read_part_colours(picture: np.ndarray) -> IUV:
+def read_coloured_parts(picture: np.ndarray) -> IUV:
     """Coloured picture (H, W, 3) uint8 RGB of either map -> IUV whose U and V are 0 everywhere.
 
     Raises ValueError for a picture of other colours.
@@ -47,9 +47,9 @@ def read_part_colours(picture: np.ndarray) -> IUV:
 
 
 def looks_coloured(picture: np.ndarray) -> bool:
-    """Whether `read_part_colours` would read it."""
+    """Whether `read_coloured_parts` would read it."""
     try:
-        return bool(read_part_colours(picture).part.any())
+        return bool(read_coloured_parts(picture).part.any())
     except ValueError:
         return False
 

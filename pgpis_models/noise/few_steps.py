@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .noise.samplers import SAMPLERS
-from .settings import build
+from ..settings import build
+from .samplers import SAMPLERS
 
 # the host's scheduler -> our spacing: simple to the timestep, sgm_uniform but for fractions of one
 SCHEDULERS = {"simple": "trailing", "sgm_uniform": "trailing"}

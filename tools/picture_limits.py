@@ -137,22 +137,22 @@ def hands(make: Maker) -> np.ndarray:
     up = Arm(2.2, 0.3, 1.4, (-0.5, 0.6, 0.6))
     pose = turned(STANDING, 0, arms=(STANDING.arms[0], up), zoom=1.7, y=0.16)
     source, target = seen(17, turned(STANDING, 10, **CLOSE)), seen(17, pose)
-    made = make("fpdm", source.image, [keypoints(target)])[0]
+    made = make("qen", source.image, [keypoints(target)])[0]
     x, y = target.keypoints[7]   # the left wrist
     box = (int(np.clip(x - 24, 0, SIZE[1] - 48)), int(np.clip(y - 46, 0, SIZE[0] - 64)))
 
     def near(picture: np.ndarray) -> np.ndarray:
         part = Image.fromarray(picture).crop((*box, box[0] + 48, box[1] + 64))
         return np.asarray(part.resize(SIZE[::-1], Image.Resampling.NEAREST))
-    return strip({"pose": draw_openpose(keypoints(target), SIZE), "FPDM": made, "its hand": near(made),
+    return strip({"pose": draw_openpose(keypoints(target), SIZE), "QEN": made, "its hand": near(made),
                   "true hand": near(target.image)})
 
 
 def flicker(make: Maker) -> np.ndarray:
     source = seen(19, turned(STANDING, 10, **CLOSE))
     poses = [keypoints(seen(19, turned(walking_pose(0.1 + 0.01 * n), 5, **CLOSE))) for n in range(2)]
-    own = [make("fpdm", source.image, [pose], seed=n)[0] for n, pose in enumerate(poses)]
-    same = [make("fpdm", source.image, [pose], seed=0)[0] for pose in poses]
+    own = [make("qen", source.image, [pose], seed=n)[0] for n, pose in enumerate(poses)]
+    same = [make("qen", source.image, [pose], seed=0)[0] for pose in poses]
 
     def change(frames: list[np.ndarray]) -> np.ndarray:
         return np.clip(np.abs(frames[1].astype(int) - frames[0]) * 3, 0, 255).astype(np.uint8)

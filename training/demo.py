@@ -24,13 +24,14 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from pgpis_models.checkpoint import read_metadata  # noqa: E402
+from pgpis_models.checkpoint import load_checkpoint, read_metadata  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
 from pgpis_models.poses.drawing import draw_openpose  # noqa: E402
 from pgpis_models.unet.autoencoder import decode_latents, encode_latents, load_vae  # noqa: E402
 from training.engine.config import DataConfig  # noqa: E402
 from training.world.bank import Bank, open_bank  # noqa: E402
 from training.world.closeups import sheet  # noqa: E402
+from training.world.faces import score_faces  # noqa: E402
 from training.world.focal import iuvs  # noqa: E402
 from training.world.measures import SOURCE_VIEW, TARGET_VIEW, pictures, score  # noqa: E402
 
@@ -104,8 +105,13 @@ def main(arguments: list[str] | None = None) -> None:
     methods = {name: row for name, row in table.items() if name in METHODS}
     result = {"images": bank.people, "size": list(SIZE), "seed": options.seed, "steps": options.steps, "copy": table["copy"],
               "autoencoder": table["autoencoder"], "methods": methods}
+    encoder = options.models / "demo_mcld.safetensors"   # which brings the demo's face encoder
+    if encoder.is_file():
+        made = {name: columns[name.upper()] for name in methods}
+        result["faces"] = score_faces({"autoencoder": decoded, **made}, bank, load_checkpoint(encoder).method)
     (options.out / "metrics.json").write_text(json.dumps(result, indent=2))
     show(table)
+    show(result.get("faces", {}))
     print("QEN and MCLD have trained longest; CFLD and FPDM are rougher.")
     print(f"{bank.people} people never trained on, {time.monotonic() - began:.0f} s; pictures: {options.out / 'grid.png'}")
 
@@ -113,9 +119,11 @@ def main(arguments: list[str] | None = None) -> None:
 def show(table: dict[str, dict[str, float]]) -> None:
     """Prints the measures, one row per method."""
     names = list(dict.fromkeys(name for row in table.values() for name in row))
-    print(f"{'':12}" + "".join(f"{name.replace('texel_error', 'texel'):>14}" for name in names))
+    if not table:
+        return
+    print(f"{'':13}" + "".join(f"{name.replace('texel_error', 'texel'):>14}" for name in names))
     for who, row in table.items():
-        print(f"{who:12}" + "".join(f"{row[name]:14.3f}" for name in names))
+        print(f"{who:13}" + "".join(f"{row[name]:14.3f}" if name in row else f"{'':14}" for name in names))
 
 
 if __name__ == "__main__":

@@ -257,6 +257,7 @@ def test_other_canvases_units_and_editors_are_read_alike_on_both_sides(page):
         "as it is": json.dumps([frame]), "one frame": json.dumps(frame),
         "OpenPose's own": json.dumps({"version": 1.3, "people": [{"pose_keypoints_2d": wide.ravel().tolist()}]}),
         "in shares": json.dumps([canvas | {"people": [{"pose_keypoints_2d": shares.ravel().tolist()}]}]),
+        "OpenPose 1.0": json.dumps(canvas | {"people": [{"pose_keypoints": rows.ravel().tolist()}]}),
         "in triples": json.dumps([canvas | {"people": [{"pose_keypoints_2d": rows.tolist(), "face_keypoints_2d": None}]}]),
         "a list of keypoints": json.dumps({"width": CANVAS[1], "height": CANVAS[0], "keypoints": [joints]}),
         "NaN": json.dumps([canvas | {"people": [{"pose_keypoints_2d": np.where(
@@ -277,13 +278,16 @@ def test_other_canvases_units_and_editors_are_read_alike_on_both_sides(page):
 
 def test_what_is_no_pose_is_said_and_stays(page):
     texts = ["hello", '{"people": 3}', '[{"canvas_width": 4}]', '[{"people": [{"pose_keypoints_2d": [1, 2, 3]}]}]', "[]",
-             "[3]", "fashion.jpg: [1]: [2]"]
+             "[3]", "fashion.jpg: [1]: [2]", '[{"people": [{"keypoints25": [1, 2, 3]}]}]',
+             '[{"people": [], "canvas_width": 20000, "canvas_height": 4}]', '[{"people": [], "canvas_width": "wide"}]']
     body = "said.all = job.map((text) => {" + session("""
 one.mirror(); one.startDrag(0, 4, 0, 0); one.dragTo(9, 9); one.endDrag()
 const kept = one.text; one.clear(); one.undo()""").replace("job.text", "text").replace("said,", "{},") + \
         "\nreturn [one.problem, kept, one.text] })"
     for text, (problem, kept, back) in zip(texts, page(body, texts)["all"], strict=True):
         assert problem and kept == text and back == text
+        with pytest.raises(ValueError):   # the node refuses what the page does
+            by_hand.edited_frames(text, CANVAS)
 
 
 def test_frames_without_people_and_a_thousand_frames(page):

@@ -12,7 +12,7 @@ import numpy as np
 
 from .drawing import draw_openpose
 from .files import parse_poses
-from .formats import MIN_CONFIDENCE, NOBODY, EmptyFrame, from_pose_keypoint, to_pose_keypoint
+from .formats import BODY_KEYS, MIN_CONFIDENCE, NOBODY, EmptyFrame, body_key, from_pose_keypoint, to_pose_keypoint
 from .keypoints import Keypoints, checked_size
 
 # A standing person seen from the front: x from the middle, y from the top, in shares of the person's frame.
@@ -22,7 +22,7 @@ STANDING = (
     (-0.06, 0.475), (-0.067, 0.695), (-0.073, 0.91), (0.06, 0.475), (0.067, 0.695), (0.073, 0.91),
     (-0.019, 0.072), (0.019, 0.072), (-0.041, 0.083), (0.041, 0.083),
 )
-BODY = "pose_keypoints_2d"
+BODY = BODY_KEYS[0]
 LENGTHS = {"face_keypoints_2d": 70, "hand_left_keypoints_2d": 21, "hand_right_keypoints_2d": 21}
 
 
@@ -76,7 +76,7 @@ def finished(frame: dict) -> dict:
     at full length, and joints with a number that is none are (0, 0, 0), confidence 0."""
     people = []
     for person in frame.get("people") or []:
-        lists = {BODY: _finite(person.get(BODY), 18)}
+        lists = {BODY: _finite(person.get(body_key(person)), 18)}
         lists |= {key: _finite(person.get(key), count) for key, count in LENGTHS.items()}
         people.append(person | lists)
     return frame | {"people": people}

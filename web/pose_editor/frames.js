@@ -7,7 +7,9 @@ const NORMALISED_LIMIT = 2    // a frame whose coordinates all lie within is in 
 const BODY_25 = [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]   // place of joint i among 25
 const MIDDLE_HIP = 8, RIGHT_HIP = 8, LEFT_HIP = 11
 const DECIMALS = 1000         // thousandths of a pixel are written
-const LARGEST_SIDE = 2 ** 20
+const LARGEST_SIDE = 2 ** 14  // of a canvas that can be drawn
+const BODY_KEYS = ["pose_keypoints_2d", "pose_keypoints"]   // OpenPose's own, of today and of 1.0
+const OTHER_KEYS = ["person_id", "face_keypoints", "hand_left_keypoints", "hand_right_keypoints", "foot_keypoints"]
 
 // Lists that hang on the body: the joint that they follow.
 const HANGING = { face_keypoints_2d: 0, hand_right_keypoints_2d: 4, hand_left_keypoints_2d: 7 }
@@ -51,17 +53,27 @@ function parseLoosely(text) {
 function problemOf(frame, index) {
   const where = `frame ${index + 1}`
   if (frame === null || typeof frame !== "object" || Array.isArray(frame)) return `${where} is no object with people`
+  for (const side of ["canvas_width", "canvas_height"]) {
+    if (frame[side] != null && !isSide(frame[side])) {
+      return `${side} of ${where} is ${JSON.stringify(frame[side]).slice(0, 40)}; expected 1 to ${LARGEST_SIDE} pixels`
+    }
+  }
   if (frame.people == null && Array.isArray(frame.keypoints)) return ""
   if (frame.people === undefined) return `${where} has no people`
   if (frame.people !== null && !Array.isArray(frame.people)) return `people of ${where} is no list`
   for (const person of frame.people ?? []) {
     if (person === null || typeof person !== "object") return `a person of ${where} is no object`
-    const count = person.pose_keypoints_2d?.flat?.().length ?? 0
+    const keys = Object.keys(person), known = [...BODY_KEYS, ...OTHER_KEYS]
+    if (keys.length && !keys.some((key) => known.some((one) => key.startsWith(one)))) {
+      return `a person of ${where} has ${keys.slice(0, 4).join(", ")}, which are not known; expected ${BODY_KEYS[0]}`
+    }
+    const count = bodyOf(person)?.flat?.().length ?? 0
     if (![0, 54, 75].includes(count)) return `a person of ${where} has ${count} numbers; expected 54 (18 joints) or 75 (25)`
   }
   return ""
 }
 
+const bodyOf = (person) => BODY_KEYS.map((key) => person[key]).find((list) => list != null)
 const isSide = (value) => typeof value === "number" && value >= 1 && value <= LARGEST_SIDE
 
 /** A frame with its canvas; one of the form {width, height, keypoints: [[[x, y], ...]]} in the form of the others. */
@@ -104,7 +116,7 @@ export function peopleOf(frame) {
 
 function readPeople(frame) {
   const bodies = (frame.people ?? []).map((raw) => {
-    const rows = triples(raw.pose_keypoints_2d)
+    const rows = triples(bodyOf(raw))
     const order = rows.length === 25 ? BODY_25 : range(0, 17)
     return { raw, rows, points: order.map((place) => pointOf(rows[place])) }
   })

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
+from pgpis_models.command.torch_files import read_torch_file
 from pgpis_models.noise.samplers import sample_latents
 from pgpis_models.noise.schedule import NoiseSchedule, cubic_timesteps
 from pgpis_models.parts.swin import SwinBackbone
@@ -150,12 +150,9 @@ def load_backbone(backbone: SwinBackbone, path: str, what: str = "method.backbon
                          "safetensors file with backbone.*")
     if not path.endswith(".safetensors"):
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)   # old ones are bare pickles
-        except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} ({what}) cannot be read ({str(error).splitlines()[0][:200]}); get it anew") from error
-        state = state.get("model", state) if isinstance(state, dict) else {}
-        if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-            raise ValueError(f"{path} ({what}) holds no tensors by name; expected the published ImageNet weights")
+            state = read_torch_file(path, "model")
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}. Expected the published ImageNet weights: get them anew") from error
         backbone.load_imagenet(state)
         return
     with open_safetensors(path) as file:

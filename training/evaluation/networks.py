@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from pgpis_models.command.torch_files import read_torch_file
 from pgpis_models.perceptual import INSTALL, weights_file
 
 
@@ -16,6 +17,6 @@ def inception() -> torch.nn.Module:
         raise ImportError(f"the package torchvision is missing: {INSTALL}") from error
     file = weights_file(Inception_V3_Weights.IMAGENET1K_V1.url)
     model = inception_v3(init_weights=False, transform_input=False)
-    model.load_state_dict(torch.load(file, weights_only=True))
+    model.load_state_dict(read_torch_file(file))
     model.fc = torch.nn.Identity()
     return model.train(False)

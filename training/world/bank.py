@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +30,7 @@ from .captions import caption
 from .drawing import render
 from .poses import sample_pose
 from .wardrobe import sample_identity
+from .workers import pool
 
 HELD_OUT = 1_000_000   # first identity seed of people that are never trained on
 WATCHED = 1_100_000    # first of those that a run shows and measures itself on: not the people of `make demo`
@@ -156,8 +156,8 @@ def _draw(folder: Path, data: DataConfig, missing: list[tuple[int, int]], people
     folder.mkdir(parents=True, exist_ok=True)
     for name in _arrays(data.size):
         (folder / f"{name}.bin").touch()
-    with ProcessPoolExecutor(max(1, data.workers)) as pool:
-        jobs = [pool.submit(_draw_chunk, folder, start, count, first, data.views, data.size) for start, count in missing]
+    with pool(data.workers) as workers:
+        jobs = [workers.submit(_draw_chunk, folder, start, count, first, data.views, data.size) for start, count in missing]
         with tqdm(total=people, initial=people - sum(count for _, count in missing), desc="drawing people",
                   unit="person") as bar:
             try:
@@ -165,7 +165,7 @@ def _draw(folder: Path, data: DataConfig, missing: list[tuple[int, int]], people
                     job.result()
                     bar.update(count)
             except BaseException:
-                pool.shutdown(cancel_futures=True)
+                workers.shutdown(cancel_futures=True)
                 raise
 
 

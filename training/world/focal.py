@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from training.engine.config import TrainConfig
 from training.engine.shares import WHOLE, Share
 from training.world.bank import Bank, open_bank, open_watched
 from training.world.latents import CHUNK, bank_key, bank_latents
+from training.world.workers import pool
 
 HELD_OUT_GRID = 6   # pairs of the sample grids
 
@@ -100,8 +100,8 @@ def bank_textures(bank: Bank, method: MCLDConfig, cache: Path, workers: int = 1)
     if not path.is_file():
         people = range(bank.people)
         with NewArray(path, (bank.people, bank.views, height, width, 3), np.uint8) as array, \
-                ProcessPoolExecutor(max(1, workers)) as pool:
-            made = pool.map(_warped, (_Person(bank, person, method) for person in people), chunksize=4)
+                pool(workers) as drawing:
+            made = drawing.map(_warped, (_Person(bank, person, method) for person in people), chunksize=4)
             for person, maps in zip(people, tqdm(made, total=bank.people, desc="warping textures", unit="person")):
                 array[person] = maps
     return np.load(path, mmap_mode="r")

@@ -1,7 +1,10 @@
 """Banks of drawn people: exact, resumable to the same bytes, and never with people that are kept for testing."""
 
 import dataclasses
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +114,24 @@ def test_a_bank_that_was_interrupted_goes_on_to_the_same_bytes(data, tmp_path, m
     assert open_bank(broken).people == 5
     assert again == [2, 3, 4]
     assert content(tmp_path / "whole") == content(tmp_path / "broken")
+
+
+LEFT = """
+import time
+from training.world.workers import pool
+with pool(3) as workers:
+    [workers.submit(time.sleep, 0.1) for _ in range(5)]
+    workers.submit(time.sleep, 0.1).result()
+    print("drawing", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_run_leaves_no_workers_behind():
+    run = subprocess.Popen([sys.executable, "-c", LEFT], cwd=Path(__file__).parents[3], stdout=subprocess.PIPE)
+    assert run.stdout.readline() == b"drawing\n"
+    run.kill()
+    run.communicate(timeout=30)   # ends with the last process that holds the pipe
 
 
 def test_a_larger_bank_goes_on_from_a_smaller_one(data, tmp_path, monkeypatch):

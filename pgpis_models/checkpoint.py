@@ -20,7 +20,7 @@ from .methods import method_classes, method_name
 from .noise.few_steps import Sampling, read_sampling
 from .settings import as_written, build
 from .unet.limits import FLOATS, check_limits
-from .unet.weights import LISTED, check_digest, check_finite, difference, open_safetensors, shapes_of, write_atomically
+from .unet.weights import LISTED, Verified, difference, open_safetensors, shapes_of, write_atomically
 
 FORMAT_VERSION = 1
 
@@ -130,22 +130,21 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu", dtype:
             raise ValueError(f"{path}: {len(odd)} weights are no floating point numbers: {', '.join(odd[:LISTED])}; "
                              f"expected {', '.join(FLOATS)}")
 
-        if verify:   # after what says more
-            check_digest(path, file)
-            check_finite(((key, file.get_tensor(key)) for key in found), path)
+        verified = Verified(path, file) if verify else None
 
         def read(key: str) -> Tensor:
-            tensor = file.get_tensor(key)
+            tensor = verified.read(key) if verified else file.get_tensor(key)
             return tensor.to(device, dtype or torch.float32) if tensor.is_floating_point() else tensor.to(device)
 
         module.load_state_dict({key: read(f"method.{key}") for key in module.state_dict()}, assign=True)
         unet_weights = {key.removeprefix("unet."): read(key) for key in required | more_unet}
+        if verified:
+            verified.check()
     unfilled = [name for name, value in (*module.named_parameters(), *module.named_buffers()) if value.is_meta]
     if unfilled:
         raise RuntimeError(f"{module_class.__name__} has buffers without values: {unfilled[:LISTED]}; make buffers "
                            "that are not saved on the CPU by name")
     return Checkpoint(module.to(device).train(False), unet_weights, meta)  # .to: for the buffers
-
 
 
 def _built(kind: type[nn.Module], config: Any, what: str) -> nn.Module:

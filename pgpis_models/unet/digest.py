@@ -10,10 +10,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 BLOCK = 4096   # words that are summed before their place counts: one pass over memory, at its speed
+MODULUS = 2 ** 64
+
+Row = tuple[str, str, list[int], int, int]
 
 
 def tensor_sums(tensor: Tensor) -> tuple[int, int]:
@@ -22,22 +26,24 @@ def tensor_sums(tensor: Tensor) -> tuple[int, int]:
     The last bytes, fewer than a word, count as a word of their own. Any change of one word changes the first; words that
     change places between blocks change the second.
     """
-    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    whole = data.numel() // 8 * 8
-    words = data[:whole]
-    if words.storage_offset() % 8 or words.data_ptr() % 8:   # a view of 8-byte words must begin at one
-        words = words.clone()
-    words = words.view(torch.int64)
-    tail = int.from_bytes(bytes(data[whole:].tolist()), "little")
-    blocks = words.numel() // BLOCK
-    sums = words[:blocks * BLOCK].view(blocks, BLOCK).sum(1)
-    rest = words[blocks * BLOCK:].sum()
-    places = torch.arange(1, blocks + 1)
-    mask = 2 ** 64 - 1
-    return (int(sums.sum() + rest) + tail) & mask, (int((sums * places).sum() + rest * (blocks + 1)) + 3 * tail) & mask
+    # numpy, and few calls: a full-size file has more than a thousand tensors, most of them small
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    data = flat.numpy()
+    whole = data.size // 8 * 8
+    tail = int.from_bytes(data[whole:].tobytes(), "little") if whole < data.size else 0
+    words = (data[:whole] if flat.data_ptr() % 8 == 0 else data[:whole].copy()).view(np.int64)   # words begin at one
+    blocks = words.size // BLOCK
+    rest = int(words[blocks * BLOCK:].sum()) if blocks * BLOCK < words.size else 0
+    sums = np.add.reduce(words[:blocks * BLOCK].reshape(blocks, BLOCK), 1)
+    placed = int(sums.dot(np.arange(1, blocks + 1)))   # wraps round as the sums do
+    return (int(sums.sum()) + rest + tail) % MODULUS, (placed + rest * (blocks + 1) + 3 * tail) % MODULUS
 
 
-def digest(tensors: Iterable[tuple[str, Tensor]], metadata: Mapping[str, str]) -> str:
+def row(name: str, tensor: Tensor) -> Row:
+    """What the digest keeps of a tensor."""
+    return name, str(tensor.dtype), list(tensor.shape), *tensor_sums(tensor)
+
+
+def digest(rows: Iterable[Row], metadata: Mapping[str, str]) -> str:
     """32 hex digits that name tensors (names, types, shapes, values) and metadata, whatever their order."""
-    table = sorted((name, str(tensor.dtype), list(tensor.shape), *tensor_sums(tensor)) for name, tensor in tensors)
-    return hashlib.sha256(json.dumps([table, sorted(metadata.items())]).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([sorted(rows), sorted(metadata.items())]).encode()).hexdigest()[:32]

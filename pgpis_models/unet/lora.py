@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..noise.few_steps import Sampling, read_sampling
-from .weights import LISTED, check_digest, check_finite, open_safetensors, write_atomically
+from .weights import LISTED, Verified, check_finite, open_safetensors, write_atomically
 
 PREFIX = "lora_unet_"
 DOWN, UP, ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
@@ -63,13 +63,15 @@ def read_lora(path: str | Path, layers: Iterable[str]) -> dict[str, tuple[Tensor
         if odd or not downs:
             raise ValueError(f"{path} is no LoRA of this UNet: {len(odd)} of its {len(keys)} keys are not known, such as "
                              f"{', '.join(odd[:LISTED])}; expected {PREFIX}<layer>{DOWN}, {UP} and {ALPHA}")
+        verified = Verified(path, file)
+        read = {key: verified.read(key) for key in sorted(keys)}
         if (file.metadata() or {}).get("pgpis.kind"):   # those of others have no digest
-            check_digest(path, file)
-        for key in downs:
-            name = key.removesuffix(DOWN)
-            down, up = file.get_tensor(key).float(), file.get_tensor(name + UP).float()
-            alpha = float(file.get_tensor(name + ALPHA)) if name + ALPHA in keys else float(len(down))
-            found[known[name]] = down, up, alpha / len(down)
+            verified.check()
+    for key in downs:
+        name = key.removesuffix(DOWN)
+        down, up = read[key].float(), read[name + UP].float()
+        alpha = float(read[name + ALPHA]) if name + ALPHA in keys else float(len(down))
+        found[known[name]] = down, up, alpha / len(down)
     check_finite(((name, change(*value)) for name, value in found.items()), path)
     return found
 

@@ -17,12 +17,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .digest import digest
+from .digest import Row, digest, row
 from .limits import FLOATS
 
 LISTED = 10  # at most so many keys of each kind are named in an error
 DIGEST = "pgpis.digest"   # metadata key
+LARGEST = torch.finfo(torch.float32).max   # what all weights become
 Shapes = Mapping[str, tuple[int, ...]]
+Ends = dict[str, tuple[Tensor, Tensor]]
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +33,9 @@ def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: Mappin
     """Writes a safetensors file so that `path` is either the whole new file or what it was before.
 
     The folder is made if need be. The temporary file lies in the same folder, since renaming is atomic only within
-    one file system; it goes away when anything fails. A digest of all goes into the metadata (`check_digest`).
+    one file system; it goes away when anything fails. A digest of all goes into the metadata (`Verified`).
     """
-    metadata = {**metadata, DIGEST: json.dumps(digest(tensors.items(), metadata))}
+    metadata = {**metadata, DIGEST: json.dumps(digest((row(*item) for item in tensors.items()), metadata))}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -94,24 +96,59 @@ def open_safetensors(path: str | Path) -> Any:
                          f"{what_is(path)} ({error})") from error
 
 
-def check_digest(path: str | Path, file: Any) -> None:
-    """Raises ValueError when the tensors or metadata of an open safetensors file are not those that were written. A file
-    without a digest, of an older version of the pack, gives one line of warning."""
-    metadata = dict(file.metadata() or {})
-    wanted = metadata.pop(DIGEST, None)
-    if wanted is None:
-        log.warning("%s has no digest: whether it is whole cannot be told. Save or convert it again to give it one.", path)
-    elif wanted != json.dumps(digest(((key, file.get_tensor(key)) for key in file.keys()), metadata)):
-        raise ValueError(f"{path} is damaged: its tensors or metadata are not those that were written (their digest is "
-                         "another); download or convert it again")
+class Verified:
+    """Looks at each tensor of an open safetensors file as it is read, while it is at hand: `check`, after all of them, says
+    whether they are those that were written, and numbers."""
+
+    def __init__(self, path: str | Path, file: Any) -> None:
+        self.path, self.file = path, file
+        self.rows: list[Row] = []
+        self.ends: Ends = {}
+
+    def read(self, key: str) -> Tensor:
+        """One tensor of the file, on the CPU."""
+        tensor = self.file.get_tensor(key)
+        self.rows.append(row(key, tensor))
+        self.ends |= _ends(key, tensor)
+        return tensor
+
+    def check(self) -> None:
+        """Raises ValueError when tensors or metadata are not those that were written, and where values are not finite.
+
+        A file without a digest, of an older version of the pack, gives one line of warning.
+        """
+        metadata = dict(self.file.metadata() or {})
+        wanted = metadata.pop(DIGEST, None)
+        if wanted is None:
+            log.warning("%s has no digest: whether it is whole cannot be told. Save or convert it again to give it one.",
+                        self.path)
+        elif wanted != json.dumps(digest(self.rows, metadata)):
+            raise ValueError(f"{self.path} is damaged: its tensors or metadata are not those that were written (their "
+                             "digest is another); download or convert it again")
+        _refuse_odd(self.ends, self.path)
 
 
 def check_finite(tensors: Iterable[tuple[str, Tensor]], what: str | Path) -> None:
     """Raises ValueError, beginning with `what`, that names tensors with values that are not finite: one such weight makes
     black pictures, without an error anywhere."""
-    # A sum is finite where all its terms are, and the fastest look at them; one that overflows is looked at again.
-    odd = [name for name, tensor in tensors if tensor.is_floating_point()
-           and not bool(tensor.sum(dtype=torch.float32).isfinite()) and not bool(tensor.isfinite().all())]
+    ends: Ends = {}
+    for item in tensors:
+        ends |= _ends(*item)
+    _refuse_odd(ends, what)
+
+
+def _ends(name: str, tensor: Tensor) -> Ends:
+    """The smallest and the largest value of a tensor, NaN where any value is: the fastest look at them all."""
+    return {name: tuple(tensor.aminmax())} if tensor.is_floating_point() and tensor.numel() else {}
+
+
+def _refuse_odd(ends: Ends, what: str | Path) -> None:
+    odd = []
+    for kind in {low.dtype for low, _ in ends.values()}:   # at once: thousands of tensors are mostly small
+        names = [name for name, (low, _) in ends.items() if low.dtype == kind]
+        values = torch.stack([end for name in names for end in ends[name]]).double().abs().view(-1, 2)
+        fine = (values <= LARGEST).all(1).tolist()   # false for NaN
+        odd += [name for name, good in zip(names, fine, strict=True) if not good]
     if odd:
         raise ValueError(f"{what}: {len(odd)} weights hold values that are not finite (NaN or infinity): "
                          f"{', '.join(odd[:LISTED])}{', ...' if len(odd) > LISTED else ''}; such a model makes "
@@ -127,9 +164,9 @@ def read_floats(path: str | Path) -> dict[str, Tensor]:
         if odd:
             raise ValueError(f"{path}: {len(odd)} weights are no floating point numbers: {', '.join(odd[:LISTED])}; "
                              f"expected {', '.join(FLOATS)}")
-        check_digest(path, file)
-        state = {key: file.get_tensor(key).float() for key in kinds}
-    check_finite(state.items(), path)
+        verified = Verified(path, file)
+        state = {key: verified.read(key).float() for key in kinds}
+        verified.check()
     return state
 
 

@@ -67,9 +67,16 @@ def test_one_weight_that_is_no_number_is_named(kind, value, files, tmp_path):
         load(rewritten(path, tmp_path / "spoilt.safetensors", spoilt))
 
 
-def test_a_sum_that_overflows_is_no_weight_that_is_not_finite():
-    check_finite([("large", torch.full((4,), 3e38))], "file")
+def test_large_weights_are_finite_and_none_that_is_not_hides_among_others():
+    check_finite([("large", torch.full((4,), 3e38)), ("none", torch.empty(0))], "file")
     check_finite([("half", torch.full((9000,), 6e4, dtype=torch.float16)), ("count", torch.tensor(3))], "file")
+    for kind in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        for value in (float("nan"), float("inf"), -float("inf"), *[1e300] * (kind == torch.float64)):
+            for place in (0, 4999, 9999):
+                weight = torch.randn(10_000).to(kind)
+                weight[place] = value
+                with pytest.raises(ValueError, match="file: 1 weights hold .*: odd;"):
+                    check_finite([("fine", torch.ones(3)), ("odd", weight)], "file")
 
 
 def test_a_checkpoint_with_one_weight_that_is_no_number_is_refused(tmp_path):

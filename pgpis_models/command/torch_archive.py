@@ -24,6 +24,20 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFErro
            ValueError, ArithmeticError, RuntimeError, MemoryError, OSError)   # what reading a damaged file brings about
 
 
+def damaged(path: Path, error: BaseException) -> ValueError:
+    """The error for a file whose reading ended in `error`."""
+    return ValueError(f"{path} ({path.stat().st_size} bytes) is not a whole torch file and cannot be read "
+                      f"({type(error).__name__}: {str(error)[:200]}); it is cut off or damaged: download it again")
+
+
+def values_at(mapped: np.ndarray, start: int, dtype: torch.dtype, count: int) -> Tensor:
+    """`count` values that begin at a byte of a mapped file; copied where they do not lie as their type needs it."""
+    if count == 0:
+        return torch.empty(0, dtype=dtype)
+    bytes_ = mapped[start:start + count * dtype.itemsize]
+    return torch.from_numpy(bytes_ if start % dtype.itemsize == 0 else np.array(bytes_)).view(dtype)
+
+
 class TorchArchive:
     """A torch file that is open. Raises ValueError naming it where it is no whole torch file; use as a context."""
 
@@ -33,7 +47,7 @@ class TorchArchive:
             _check_directory(path)
             self.archive = zipfile.ZipFile(path)
         except DAMAGED as error:
-            raise self.damaged(error) from error
+            raise damaged(path, error) from error
         names = [name for name in self.archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
         if len(names) != 1:
             self.archive.close()
@@ -47,17 +61,13 @@ class TorchArchive:
     def __exit__(self, *_: Any) -> None:
         self.archive.close()
 
-    def damaged(self, error: BaseException) -> ValueError:
-        return ValueError(f"{self.path} ({self.path.stat().st_size} bytes) is not a whole torch file and cannot be read "
-                          f"({type(error).__name__}: {str(error)[:200]}); it is cut off or damaged: download it again")
-
     def table(self) -> bytes:
         """The pickle. Raises ValueError where it is damaged or larger than LARGEST_TABLE, whatever the zip declares."""
         try:
             found = self._member("data.pkl", LARGEST_TABLE)
             order = self._member("byteorder", 16) if f"{self.root}byteorder" in self.archive.NameToInfo else b"little"
         except DAMAGED as error:
-            raise self.damaged(error) from error
+            raise damaged(self.path, error) from error
         if order != b"little":
             raise ValueError(f"{self.path} was written on a big-endian machine; save it anew on a common one")
         return found
@@ -75,7 +85,7 @@ class TorchArchive:
         try:
             return Interpreter(_Storages(self.path, self.archive, self.root)).run(table)
         except DAMAGED as error:
-            raise self.damaged(error) from error
+            raise damaged(self.path, error) from error
 
 
 def _check_directory(path: Path) -> None:
@@ -123,8 +133,4 @@ class _Storages:
         with open(self.path, "rb") as file:   # the local header's lengths may differ from the directory's
             file.seek(info.header_offset)
             name, extra = struct.unpack("<26xHH", file.read(30))
-        start = info.header_offset + 30 + name + extra
-        if count == 0:
-            return torch.empty(0, dtype=dtype)
-        bytes_ = self.mapped[start:start + size]
-        return torch.from_numpy(bytes_ if start % dtype.itemsize == 0 else np.array(bytes_)).view(dtype)
+        return values_at(self.mapped, info.header_offset + 30 + name + extra, dtype, count)

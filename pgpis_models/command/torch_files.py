@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..unet.weights import open_safetensors, what_is
 from .torch_archive import TorchArchive
+from .torch_legacy import START, legacy_content
 
 COMPILED, PARALLEL = "_orig_mod", "module."   # what torch.compile and runs on several processes add to names
 
@@ -43,34 +44,36 @@ def plain_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     return plain
 
 
-def read_torch_file(path: str | Path, lightning: bool = False) -> dict[str, Tensor]:
+def read_torch_file(path: str | Path, inside: str = "") -> dict[str, Tensor]:
     """A flat state dict from a torch file, mapped and not copied into memory; nothing in it is run.
 
-    lightning: the file may hold other things beside a `state_dict`, as Lightning's checkpoints do; they are passed over.
-    Raises FileNotFoundError, and ValueError for files that hold anything but tensors by name, that are cut off, damaged
-    or larger in their tables than any model's, or that are of another kind.
+    inside: a name under which the state dict may stand beside other things, which are passed over: `state_dict` in
+    Lightning's checkpoints, `model` in Swin's. Raises FileNotFoundError, and ValueError for files that hold anything but
+    tensors by name, that are cut off, damaged or larger in their tables than any model's, or that are of another kind.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     with open(path, "rb") as file:
-        head = file.read(4)
-    if head.startswith(b"\x80"):
-        raise ValueError(f"{path} is a bare pickle, not the zip file that torch writes: refused, since a pickle can "
-                         "run code; if it is an old torch file that you trust, load its tensors alone (weights_only) and "
-                         "save them anew with torch")
-    if head != b"PK\x03\x04":
+        head = file.read(len(START))
+    if head.startswith(b"PK\x03\x04"):
+        with TorchArchive(path) as archive:
+            state, foreign = archive.content()
+    elif head == START:
+        state, foreign = legacy_content(path)
+    elif head.startswith(b"\x80"):
+        raise ValueError(f"{path} is a bare pickle, not a file that torch writes: refused, since a pickle can run code; "
+                         "expected a state dict as torch.save writes it")
+    else:
         raise ValueError(f"{path} ({path.stat().st_size} bytes) is not a torch file: {what_is(path)}")
-    with TorchArchive(path) as archive:
-        state, foreign = archive.content()
-    if foreign and not lightning:
+    if foreign and not inside:
         raise ValueError(f"{path} refused: it holds objects other than tensors, and loading those can run code "
                          f"({len(foreign)}, the first is {'.'.join(foreign[0])[:200]}); expected a state dict as torch.save "
                          "writes it")
-    if lightning and isinstance(state, dict):
-        state = state.get("state_dict", state)
-    if not isinstance(state, dict) or lightning and not state:
-        raise ValueError(f"{path} holds {'no state_dict' if lightning else f'a {type(state).__name__}'}; expected a dict of "
+    if inside and isinstance(state, dict):
+        state = state.get(inside, state)
+    if not isinstance(state, dict) or inside and not state:
+        raise ValueError(f"{path} holds {f'no {inside}' if inside else f'a {type(state).__name__}'}; expected a dict of "
                          "tensors by name")
     other = [f"{key if isinstance(key, str) else type(key)} ({type(value).__name__})"[:120] for key, value in state.items()
              if not (isinstance(key, str) and isinstance(value, Tensor))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import pickletools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,8 +57,9 @@ class Interpreter:
         self.memo: dict[int, Any] = {}
         self.foreign: list[Named] = []
 
-    def run(self, table: bytes) -> tuple[Any, list[Named]]:
-        """What the table builds, and what it names besides tensors, dicts and types of storages."""
+    def run(self, table: bytes | BinaryIO) -> tuple[Any, list[Named]]:
+        """What the table builds, and what it names besides tensors, dicts and types of storages. A file is read to the
+        table's end and no further."""
         for count, (operation, value, _place) in enumerate(pickletools.genops(table)):
             if count >= MOST_OPERATIONS:
                 raise ValueError(f"a table of more than {MOST_OPERATIONS} operations")

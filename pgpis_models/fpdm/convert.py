@@ -93,7 +93,7 @@ def convert(inputs: Sequence[str | Path], output: str | Path, *, dtype: torch.dt
     if len(inputs) != 1:
         raise ValueError(f"{len(inputs)} input files; expected one .ckpt, of stage 1 or of stage 2")
     path = Path(inputs[0])
-    read = read_weights(path) if is_safetensors(path) else plain_names(read_torch_file(path, lightning=True), path)
+    read = read_weights(path) if is_safetensors(path) else plain_names(read_torch_file(path, "state_dict"), path)
     try:
         state = without_aliases(read)
     except ValueError as error:

@@ -57,7 +57,7 @@ def test_the_full_size_layout_is_the_published_one(folder, stage, config):
 
 @pytest.mark.parametrize("name", ["fusion_small.ckpt", "fpdm_small.ckpt"])
 def test_real_lightning_files_load_without_the_classes_in_them(folder, small, name):
-    state, expected = read_torch_file(folder / name, lightning=True), small[name]["state_dict"]
+    state, expected = read_torch_file(folder / name, inside="state_dict"), small[name]["state_dict"]
     assert "omegaconf" not in sys.modules and "pytorch_lightning" not in sys.modules
     assert state.keys() == expected.keys()
     for key, (shape, total) in expected.items():
@@ -106,7 +106,7 @@ def test_real_files_of_both_stages_become_checkpoints_of_ours(folder, small, tmp
     own = len(loaded.method.state_dict())
     assert f"{output}: {own} parameters of {method} and {len(loaded.unet_weights)} UNet weights" in said
     assert loaded.method.config == (config if stage2 else config.fusion)
-    published = without_aliases(read_torch_file(folder / name, lightning=True))
+    published = without_aliases(read_torch_file(folder / name, inside="state_dict"))
     state, taken = loaded.method.state_dict(), set()
     for ours, (key, _) in (published_names(config) if stage2 else
                            {k.removeprefix("fusion."): (v.removeprefix("fusion_model."), s)

@@ -38,6 +38,14 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def legacy(tmp_path_factory):
+    """A torch file as before 2020."""
+    path = tmp_path_factory.mktemp("saved") / "legacy.bin"
+    torch.save(STATE, path, _use_new_zipfile_serialization=False)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return tmp_path_factory.mktemp("hostile") / "hostile.bin"
 
@@ -45,9 +53,9 @@ def path(tmp_path_factory):
 def refused(path, match="hostile.bin"):
     """Every reader of published weights refuses the file by name, within bounds; the listing of files takes it for none."""
     with bounded():
-        for lightning in (False, True):
+        for inside in ("", "state_dict"):
             with pytest.raises(ValueError, match=match) as caught:
-                read_torch_file(path, lightning)
+                read_torch_file(path, inside)
             assert "hostile.bin" in str(caught.value) and len(str(caught.value)) < 1500
         kind_of(path)
 
@@ -78,8 +86,8 @@ def refused_or_whole(path):
 
 @given(st.data())
 @settings(max_examples=150)
-def test_any_bytes_of_a_torch_file_may_be_wrong(saved, path, data):
-    whole = bytearray(saved[0])
+def test_any_bytes_of_a_torch_file_may_be_wrong(saved, legacy, path, data):
+    whole = bytearray(data.draw(st.sampled_from([saved[0], legacy])))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(whole) - 1))
         whole[at] ^= data.draw(st.integers(1, 255))
@@ -93,6 +101,12 @@ def test_a_torch_file_may_end_anywhere(saved, path, at, more):
     whole = saved[0]
     path.write_bytes(whole[:at % len(whole)] + more)
     assert refused_or_whole(path) is None
+
+
+def test_a_torch_file_of_before_2020_ends_where_it_ended(legacy, path):
+    for content in (*(legacy[:at] for at in range(0, len(legacy), 3)), legacy + b"\0"):
+        path.write_bytes(content)
+        assert refused_or_whole(path) is None
 
 
 @given(st.data())
@@ -140,13 +154,13 @@ def test_keys_that_are_no_names_are_refused(path, key):
 
 @given(st.dictionaries(st.text(max_size=8), st.tuples(st.sampled_from(
     [torch.float32, torch.float16, torch.int64, torch.bool, torch.bfloat16, torch.complex64]), st.lists(
-        st.integers(0, 3), max_size=3), st.booleans()), max_size=4))
-@settings(max_examples=60)
-def test_whatever_torch_saves_of_tensors_is_read_as_torch_reads_it(path, sizes):
+        st.integers(0, 3), max_size=3), st.booleans()), max_size=4), st.booleans())
+@settings(max_examples=100)
+def test_whatever_torch_saves_of_tensors_is_read_as_torch_reads_it(path, sizes, zipped):
     state = {name: torch.randn(size).to(kind) for name, (kind, size, _) in sizes.items()}
     state = {name: value.transpose(0, -1) if turned and value.ndim > 1 else value
              for (name, value), (_, _, turned) in zip(state.items(), sizes.values(), strict=True)}
-    torch.save(state, path)
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
     found, expected = read_torch_file(path), torch.load(path, weights_only=True)
     assert found.keys() == expected.keys()
     for name, value in expected.items():

@@ -59,7 +59,7 @@ def test_the_demo_sizes_fit_together():
         TowerSizes(heads=3)
 
 
-read_lightning = partial(read_torch_file, lightning=True)
+read_lightning = partial(read_torch_file, inside="state_dict")
 
 
 class Bomb:

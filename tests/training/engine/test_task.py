@@ -63,22 +63,38 @@ def test_a_backbone_is_read_from_any_file_that_holds_one(tmp_path, prefix):
     assert {value.dtype for value in own.values() if value.is_floating_point()} == {torch.float32}
 
 
+class Ran:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return type(self.path).touch, (self.path,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_a_torch_file_has_the_published_imagenet_layout(tmp_path, wrapped):
+def test_a_torch_file_has_the_published_imagenet_layout(tmp_path, wrapped, zipped):
     """Checked by what it computes: published names as timm and Swin's authors have them, with their classifier."""
     trained, fresh = a_backbone(1), a_backbone(2)
     published = {name: value for name, value in trained.state_dict().items() if not name.startswith("norm")}
     state = published | {"norm.weight": torch.ones(64), "norm.bias": torch.zeros(64), "head.weight": torch.zeros(5, 64),
                          "head.bias": torch.zeros(5)}
-    torch.save({"model": state} if wrapped else state, tmp_path / "swin.pth")
+    beside = {"model": state, "config": Ran(tmp_path / "ran"), "epoch": 3}   # as a run of Swin's code leaves it
+    torch.save(beside if wrapped else state, tmp_path / "swin.pth", _use_new_zipfile_serialization=zipped)
     load_backbone(fresh, str(tmp_path / "swin.pth"))
     own = fresh.state_dict()
-    assert all(torch.equal(own[name], value) for name, value in published.items())
+    assert all(torch.equal(own[name], value) for name, value in published.items()) and not (tmp_path / "ran").exists()
 
 
 def test_backbones_that_are_missing_or_of_another_size_are_refused(tmp_path):
     with pytest.raises(ValueError, match="method.backbone is .*nowhere.pth, which is not there; expected a torch file with"):
         load_backbone(a_backbone(), str(tmp_path / "nowhere.pth"))
+    for content in (b"", b"\x80\x04.", b"PK\x03\x04cut"):
+        (tmp_path / "odd.pth").write_bytes(content)
+        with pytest.raises(ValueError, match="^method.backbone: .*odd.pth.*Expected the published ImageNet weights"):
+            load_backbone(a_backbone(), str(tmp_path / "odd.pth"))
     state = {f"backbone.{name}": value for name, value in a_backbone().state_dict().items()}
     name = "backbone.patch_embed.proj.weight"
     save_file(state | {name: torch.zeros(3, 3)}, tmp_path / "a.safetensors")

@@ -218,6 +218,14 @@ one.undo(); said.after = one.text"""), {})
     assert said["clicked"] is False and said["after"] == ""
 
 
+def test_the_body_of_a_mannequin_stays_with_its_frame_until_an_edit(page):
+    [frame] = to_pose_keypoint(by_hand.standing(CANVAS))
+    text = json.dumps([frame | {"pgpis_mannequin": {"state": {}}}])
+    said = page(session("one.addFrame(); said.two = one.text; one.toggle(4)"), {"text": text})
+    assert [one.get("pgpis_mannequin") for one in json.loads(said["two"])] == [{"state": {}}] * 2
+    assert [one.get("pgpis_mannequin") for one in json.loads(said["text"])] == [{"state": {}}, None]
+
+
 def test_a_hidden_joint_keeps_its_place_and_is_missing_to_the_nodes(page):
     said = page(session("one.toggle(4); said.hidden = one.text; one.toggle(4)"), {})
     hidden, shown = (json.loads(said[key]) for key in ("hidden", "text"))

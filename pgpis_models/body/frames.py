@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from ..poses.formats import to_pose_keypoint
+from ..poses.formats import NOBODY, from_pose_keypoint, to_pose_keypoint
 from .camera import fitted
 from .measured import Proportions
 from .picture import Drawn, Seen, draw, surface_points
-from .skeleton import Build, Lengths
+from .skeleton import Build, Lengths, build_skeleton
 from .state import State, from_dict
 
 LARGEST = 0.86            # picture heights per body height: one who crouches is not larger than one who stands
 KEY = "pgpis_mannequin"   # of a frame; other readers of POSE_KEYPOINT leave it alone
 FACTORS = (0.2, 5.0)      # of build and limbs
+NEAR = 0.001              # canvas heights by which joints may differ from those of their body: its text is rounded
 FARTHEST = 0.2            # share of a depth picture's range that is kept below the farthest point of a body
 
 
@@ -53,8 +54,8 @@ def to_frames(figures: Sequence[Figure], drawn: Sequence[Seen]) -> list[dict]:
 
 
 def figure_of(frame: Any, what: str = "the frame") -> Figure | None:
-    """The figure that a frame of `to_frames` remembers; None for other frames. Raises ValueError that begins with what is
-    wrong for one that does not hold a body."""
+    """The figure that a frame of `to_frames` remembers; None for other frames, and where somebody has moved a joint since,
+    which no body then shows. Raises ValueError that begins with what is wrong for one that does not hold a body."""
     found = frame.get(KEY) if isinstance(frame, dict) else None
     if found is None:
         return None
@@ -62,7 +63,18 @@ def figure_of(frame: Any, what: str = "the frame") -> Figure | None:
         raise ValueError(f"{KEY} of {what} is {type(found).__name__}; expected an object with state, build and lengths")
     build, lengths = (_factors(kind, found.get(name, {}), f"{name} of {KEY} of {what}")
                       for kind, name in ((Build, "build"), (Lengths, "lengths")))
-    return Figure(from_dict(found.get("state", {}), f"the state of {KEY} of {what}"), Proportions(build, lengths))
+    figure = Figure(from_dict(found.get("state", {}), f"the state of {KEY} of {what}"), Proportions(build, lengths))
+    return figure if _shows(frame, figure) else None
+
+
+def _shows(frame: dict, figure: Figure) -> bool:
+    """Whether the joints of a frame are those of the figure; also without people, of whom nothing can differ."""
+    if not frame.get("people"):
+        return True
+    pose = from_pose_keypoint([frame], empty=NOBODY)[0]
+    joints = build_skeleton(figure.proportions.build, figure.state.pose(), figure.proportions.lengths).joints
+    away = np.abs(figure.state.camera.view(pose.canvas).project(joints)[:, :2] - pose.xy)[pose.present]
+    return bool((away <= NEAR * pose.canvas[0]).all())
 
 
 def _factors(kind: type, given: Any, what: str):

@@ -186,9 +186,13 @@ export function mirroredPerson(person, axis) {
   return { ...person, points: mirrored(person.points, axis), hanging, extra }
 }
 
-/** The frame with other people; those that are the same objects as before keep their JSON where its unit is pixels. */
+/**
+ * The frame with other people; those that are the same objects as before keep their JSON where its unit is pixels. The body
+ * that a frame of Pose Mannequin remembers goes: it is no longer that of the people.
+ */
 export function withPeople(frame, people) {
   const made = { ...frame, people: people.map(rawOf) }
+  delete made.pgpis_mannequin
   read.set(made, people)
   return made
 }

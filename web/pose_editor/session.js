@@ -252,7 +252,7 @@ export class Session {
   /** A copy of this frame behind it. */
   addFrame() {
     const frames = [...this.frames]
-    frames.splice(this.frame + 1, 0, withPeople(this.current, this.people))
+    frames.splice(this.frame + 1, 0, { ...this.current })
     this.frame += 1
     this.commit(frames)
   }

@@ -247,6 +247,8 @@ def test_frames_remember_their_body():
     assert again.proportions == figure.proportions and again.state.to_text() == ASIDE.to_text()
     assert from_pose_keypoint([frame])[0].present.sum() >= 16, "other readers leave it alone"
     assert figure_of({"people": []}) is None
+    frame["people"][0]["pose_keypoints_2d"][3 * 4] += 1.5
+    assert figure_of(frame) is None, "a wrist was moved by hand: no body shows it so"
     for bad in (3, {"build": {"height": 0}}, {"lengths": {"tail": 1.0}}, {"state": {"root": 3}}):
         with pytest.raises(ValueError, match=KEY):
             figure_of({KEY: bad})

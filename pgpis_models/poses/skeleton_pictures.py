@@ -25,6 +25,7 @@ LEAST_LIMB = 0.6         # share of a limb's line that is its colour
 HIDDEN = 0.35            # what a covered pixel of that line counts against it, where one of the ground counts 1
 OVERLAPPING, TOUCHING = 2.5, 5   # radii between discs that hide the limb between them, and where others may hide it
 LEAST_JOINTS, LEAST_WEIGHT = 2, 1.0   # of a person: joints, and how sure all of them together are
+MOST_LIT = 0.6           # share of the coloured part of a picture that skeletons cover at most, however thick
 PARTS_APART = 0.6        # farthest that a part of a person is from the rest, in shares of the larger one's size
 LEAST_OUTER = 0.1        # the same of a joint on which no other hangs
 MEAN_WEIGHT = 0.6        # the same of each joint, of people beside the surest one
@@ -47,6 +48,8 @@ def read_skeletons(picture: np.ndarray, order: str = ORDERS[0]) -> dict:
     if small is None:
         return frame
     seen = look(small)
+    if seen.lit.mean() > MOST_LIT:
+        return frame   # noise looks like discs all over, which would be joined for ever
     found = [_people(seen, name == "bgr") for name in (ORDERS[1:] if order == "auto" else (order,))]
     best, _ = max(found, key=lambda one: one[1])
     poses = []

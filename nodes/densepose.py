@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..pgpis_models.surface.coloured_parts import looks_coloured, read_coloured_parts
 from ..pgpis_models.surface.densepose import GROUPS, IUV, ORDERS, PARTS, NobodyFound, estimate, load_model, part_numbers
-from .inputs import pixels
+from .inputs import pixels, watched
 from .schema import aliases
 from .types import DenseposeType
 
@@ -157,7 +157,7 @@ class ReadIUV(io.ComfyNode):
         if isinstance(image, Tensor) and image.ndim == 4 and image.shape[-1] == 1:
             raise ValueError("the IUV picture is grey, so it holds part numbers at most; expected channels of part, U and V")
         pictures, found = pixels(image, "the IUV picture", ground=0.0), []
-        for number, picture in enumerate(pictures, start=1):
+        for number, picture in enumerate(watched(pictures), start=1):
             where = f"picture {number} of {len(pictures)}: "
             try:
                 found.append(read_coloured_parts(picture) if order == COLOURS else IUV.from_picture(picture, order))

@@ -18,7 +18,7 @@ from ..pgpis_models.poses.files import on_canvas
 from ..pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
 from ..pgpis_models.poses.keypoints import Keypoints
 from .embedding import DEMO, draws_hands, limits_of, person_choice
-from .inputs import checked_densepose, matching, pixels, rgb
+from .inputs import checked_densepose, matching, pixels, rgb, watched
 from .notice import notice
 from .schema import ADVANCED, aliases
 from .types import DenseposeType, FrameType, Method, MethodType, PoseKeypointType
@@ -128,7 +128,7 @@ def fitted(photos: np.ndarray, method: Method, *, pose=None, densepose=None, mas
                            mask=of(masks, index), targets=goals("target poses", index),
                            target_denseposes=goals("target DENSEPOSE", index), person=person_choice(person),
                            padding=padding, together=together, proportions=proportions)
-                for index in range(1 if shared else count)]
+                for index in watched(range(1 if shared else count))]
     except NobodyTold as error:
         if method.checkpoint.meta.base != DEMO:
             raise
@@ -196,7 +196,7 @@ class PasteBack(io.ComfyNode):
         def of(values, index: int):
             return values[index if len(values) > 1 else 0]
         pictures = [pasted(of(made, n).cpu(), of(frames, n), of(kept, n).cpu(), feather=feather, match=match_colours,
-                           mask=None if masks is None else torch.from_numpy(of(masks, n))) for n in range(count)]
+                           mask=None if masks is None else torch.from_numpy(of(masks, n))) for n in watched(range(count))]
         return io.NodeOutput(torch.stack(pictures).movedim(1, -1).contiguous())
 
 

@@ -12,7 +12,7 @@ from ..pgpis_models.garments.masks import PARTS, part_mask
 from ..pgpis_models.garments.outline import transfer_mask
 from ..pgpis_models.poses.formats import from_pose_keypoint
 from .embedding import PERSON_TOOLTIP, person_choice
-from .inputs import checked_densepose, matching, pixels
+from .inputs import checked_densepose, matching, pixels, watched
 from .schema import ADVANCED, aliases
 from .types import DenseposeType, PoseKeypointType
 
@@ -62,7 +62,7 @@ class GarmentMask(io.ComfyNode):
                              "Connect it, or disconnect them")
         count = matching(**{name: len(values) for name, values in given.items()})
         masks = []
-        for number in range(count):
+        for number in watched(range(count)):
             photo, *rest = (values[number if len(values) > 1 else 0] for values in given.values())
             try:
                 masks.append((transfer_mask if donor is not None else part_mask)(photo, part, *rest))

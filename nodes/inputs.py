@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import comfy.model_management
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,6 +16,15 @@ from ..pgpis_models.surface.densepose import IUV
 
 # Resizing may leave 0..1: the host's bicubic by 0.1 to 0.3 at hard edges. Other ranges (-1..1, 0..255) go farther.
 RANGE_SLACK = 0.5
+
+One = TypeVar("One")
+
+
+def watched(items: Iterable[One]) -> Iterator[One]:
+    """The same items, with a look at the host's Cancel before each: for loops over what may be thousands of pictures."""
+    for item in items:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        yield item
 
 
 def rgb(image: Tensor, what: str, ground: float = 1.0) -> Tensor:

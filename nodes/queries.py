@@ -17,7 +17,7 @@ from ..pgpis_models.poses.region import skeleton_region
 from ..pgpis_models.qen.model import QEN
 from .binding.span import check_span
 from .embedding import PERSON_TOOLTIP, encoded_pairs, person_choice, warn_of_limits
-from .inputs import as_image, resized, rgb
+from .inputs import as_image, resized, rgb, watched
 from .notice import notice
 from .schema import ADVANCED, aliases
 from .types import Cond, CondType, Method, MethodType, PoseKeypointType
@@ -137,8 +137,9 @@ class PoseMask(io.ComfyNode):
                 raise ValueError(f"frames have canvases of {sorted(sizes)} (height, width), which make no batch; expected "
                                  "one size. Set width and height")
             size = sizes.pop()
-            drawn = torch.from_numpy(np.stack([draw_openpose(one, size) for one in poses])).movedim(-1, 1)
-        region = skeleton_region(drawn, size, blur, threshold)[:, 0]
+            drawn = torch.from_numpy(np.stack([draw_openpose(one, size) for one in watched(poses)])).movedim(-1, 1)
+        # one by one: what a blur takes beside its picture is many times as large
+        region = torch.cat([skeleton_region(one[None], size, blur, threshold)[:, 0] for one in watched(drawn)])
         if pose is None and float(region.mean()) > NEARLY_ALL:
             log.warning("Pose Mask: %.0f %% of the skeleton picture lies inside the region, so next to nothing is masked. "
                         "Expected skeletons on black.", 100 * float(region.mean()))

@@ -12,7 +12,7 @@ from ..pgpis_models.surface.densepose import GROUPS, PARTS
 from ..pgpis_models.surface.layout import LAYOUTS, TILE
 from ..pgpis_models.surface.texture import FILLS, MODES, edit, render, warp
 from .densepose import chosen_parts
-from .inputs import checked_densepose, pixels
+from .inputs import checked_densepose, pixels, watched
 from .notice import notice
 from .schema import aliases
 from .types import DenseposeType
@@ -48,7 +48,8 @@ class WarpTexture(io.ComfyNode):
     def execute(cls, image, densepose, layout, mode, fill) -> io.NodeOutput:
         # Whole tiles with `all`, so that the result does not depend on which packages are installed.
         region = np.ones((PARTS, TILE, TILE), bool) if fill == "all" else None
-        made = warp(pixels(image, "the IMAGE"), checked_densepose(densepose, charts=True), layout, mode, fill, region=region)
+        photos, charted = pixels(image, "the IMAGE"), checked_densepose(densepose, charts=True)
+        made = warp(photos, charted, layout, mode, fill, region, watched)
         return io.NodeOutput(as_images(made.picture), torch.from_numpy(made.valid).float())
 
 
@@ -72,7 +73,7 @@ class RenderTexture(io.ComfyNode):
     @classmethod
     def execute(cls, texture, densepose, background) -> io.NodeOutput:
         charted = checked_densepose(densepose, charts=True)
-        drawn, masks = render(pixels(texture, "the texture IMAGE", ground=0.0), charted, background)
+        drawn, masks = render(pixels(texture, "the texture IMAGE", ground=0.0), charted, background, watched)
         poses = charted * (len(masks) // len(charted))
         bare = [number for number, (mask, iuv) in enumerate(zip(masks, poses, strict=True), 1)
                 if iuv.part.any() and mask[iuv.part > 0].mean() < UNSEEN]
@@ -119,7 +120,7 @@ class EditTexture(io.ComfyNode):
                              "one. Repeat or drop some")
         several = [list(each) * (number if len(each) == 1 else 1) for each in (maps, donors, masks)]
         return io.NodeOutput(as_images(np.stack([edit(one, other, chosen_parts(parts), where, only_known)
-                                                 for one, other, where in zip(*several, strict=True)])))
+                                                 for one, other, where in watched(zip(*several, strict=True))])))
 
 
 NODES = [WarpTexture, RenderTexture, EditTexture]

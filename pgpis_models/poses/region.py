@@ -43,7 +43,7 @@ def _convolved(maps: Tensor, kernel: Tensor, axis: int) -> Tensor:
         shape, padding = ([1, 1, -1, 1], (radius, 0)) if axis == 2 else ([1, 1, 1, -1], (0, radius))
         return F.conv2d(maps, kernel.view(shape), padding=padding)
     length = maps.shape[axis]
-    whole = 2 ** math.ceil(math.log2(length + 2 * radius))
+    whole = 2 ** math.ceil(math.log2(length + radius))   # what a round wraps falls outside of the middle that is taken
     spectrum = torch.fft.rfft(maps, whole, dim=axis)
     factor = torch.fft.rfft(kernel, whole).view([-1 if dim == axis else 1 for dim in range(4)])
     return torch.fft.irfft(spectrum * factor, whole, dim=axis).narrow(axis, radius, length).clamp_min(0)

@@ -6,7 +6,7 @@ layout of 512 x 512, MCLD's appearance input (MCLD's authors' code). Colours may
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ class Texture:
 
 def warp(
     images: np.ndarray, iuvs: IUV | Sequence[IUV], layout: str = "atlas", mode: str = "exact", fill: str = "near",
-    region: np.ndarray | None = None,
+    region: np.ndarray | None = None, watched: Callable[[Iterable], Iterable] = iter,
 ) -> Texture:
     """Photos -> texture maps: (H, W, 3) uint8 with one IUV, or (B, H, W, 3) with B of them (or one for all).
 
@@ -44,6 +44,7 @@ def warp(
             times faster. Seen texels are the same.
     fill:   "near" holes up to 5 texels from a seen one (the authors' choice), "all" holes of parts that show, or "none".
     region: (24, 200, 200) bool, texels that may be filled; by default `texture_layout.surface()`.
+    watched: what the loop over the pictures goes through, such as a look at whether somebody cancelled it.
 
     Where pixels share a texel the later one wins, and black pixels count as unseen. Colours of seen texels may drop by one
     level, as in the authors' round trip through 8 bits. Needs OpenCV. Raises ValueError when sizes or counts disagree.
@@ -56,7 +57,7 @@ def warp(
             raise ValueError(f"the photo has {image.shape[1]}x{image.shape[0]} pixels, its DensePose {iuv.size[1]}x"
                              f"{iuv.size[0]}; expected the same. Estimate DensePose on this very picture.")
     warped = []
-    for image, iuv in zip(batch, iuvs, strict=True):
+    for image, iuv in watched(zip(batch, iuvs, strict=True)):
         canvas = scatter(image, iuv)
         made = filled(canvas, canvas != 0, region, mode, fill)
         warped.append((made.picture, made.seen, made.valid))
@@ -113,7 +114,8 @@ def to_atlas(picture: np.ndarray) -> np.ndarray:
     return flat[..., smpl_table().to_atlas, :].reshape(*picture.shape[:-3], *ATLAS, 3)
 
 
-def render(textures: np.ndarray, iuvs: IUV | Sequence[IUV], background: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def render(textures: np.ndarray, iuvs: IUV | Sequence[IUV], background: int = 0,
+           watched: Callable[[Iterable], Iterable] = iter) -> tuple[np.ndarray, np.ndarray]:
     """Texture pictures (either layout) seen in a pose -> pictures (H, W, 3) uint8 and masks (H, W) bool of coloured pixels.
 
     One texture (H, W, 3) with one IUV; batches: N textures (N, H, W, 3) with N IUVs, one with N, N with one -> lists, since
@@ -123,7 +125,7 @@ def render(textures: np.ndarray, iuvs: IUV | Sequence[IUV], background: int = 0)
     single = np.ndim(textures) == 3 and isinstance(iuvs, IUV)
     batch, poses = _paired(textures, "textures", iuvs, spread=True)
     drawn = []
-    for texture, iuv in zip(batch, poses, strict=True):
+    for texture, iuv in watched(zip(batch, poses, strict=True)):
         pixel, texel = texels(iuv, gaps=False)
         picture = np.full((*iuv.size, 3), background, np.uint8)
         if layout_of(texture) == "smpl":

@@ -25,3 +25,32 @@ def test_a_part_that_no_body_has_is_refused(host, text):
     parts = host.pack("nodes.densepose").chosen_parts(text)
     with pytest.raises(ValueError, match="is not known; expected a number from 1 to 24"):
         host.pack("pgpis_models.surface.densepose").part_numbers(parts)
+
+
+def test_loops_over_pictures_look_at_cancel(host, monkeypatch):
+    """Each node gets four pictures and is cancelled at its third look."""
+    import comfy.model_management as management
+
+    def node(name: str, *given, **named):
+        return host.nodes.NODE_CLASS_MAPPINGS[f"PGPIS{name}"].execute(*given, **named).result
+    pose, densepose, image, mask, *_ = node("PoseMannequin", "", 64, 64, 1.0, 1.0, 1.0, 1.0, 1.0, 4)
+    texture, _ = node("WarpTexture", image, densepose, "atlas", "fast", "none")
+    part = next(iter(host.pack("nodes.garments").PARTS))
+    skeletons, = node("DrawPose", pose, 0, 0, -1)
+    calls = {
+        "DrawPose": (pose, 0, 0, -1), "PoseMask": (0, 0, 8.0, 0.004, -1, pose), "PoseEditor": ("", 64, 64, pose),
+        "WarpTexture": (image, densepose, "atlas", "fast", "none"), "RenderTexture": (texture, densepose, 0),
+        "EditTexture": (texture, texture, "head", True), "GarmentMask": (image, part, densepose),
+        "ReadSkeleton": (skeletons, "auto"), "PoseMannequin": ("", 64, 64, 1.0, 1.0, 1.0, 1.0, 1.0, 4)}
+    looks = []
+
+    def look() -> None:
+        looks.append(None)
+        if len(looks) == 3:
+            raise management.InterruptProcessingException
+    monkeypatch.setattr(management, "throw_exception_if_processing_interrupted", look)
+    for name, given in calls.items():
+        looks.clear()
+        with pytest.raises(management.InterruptProcessingException):
+            node(name, *given)
+            pytest.fail(f"{name} looked {len(looks)} times")

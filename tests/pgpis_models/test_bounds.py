@@ -39,9 +39,11 @@ def test_a_wide_blur_is_that_of_the_sum_written_out(size, blur, threshold, monke
 
 
 def test_the_widest_blur_of_the_widget_takes_no_longer_than_the_picture_is_large():
-    begun = time.process_time()
-    skeleton_region(drawn(2048, 2048), (2048, 2048), 256.0, 0.0001)
-    assert time.process_time() - begun < 5   # a direct sum takes minutes
+    def seconds() -> float:
+        begun = time.process_time()
+        skeleton_region(drawn(2048, 2048), (2048, 2048), 256.0, 0.0001)
+        return time.process_time() - begun
+    assert min(seconds(), seconds()) < 1   # a direct sum takes minutes
 
 
 @pytest.mark.parametrize("text", ["0-1000000000", "9" * 5000, "0-" + "9" * 5000, "²", "1-", "-3", "3-1", "one"])

@@ -23,9 +23,9 @@ from ..unet.injections import ExtraAttention, Injections, everywhere
 from ..unet.shapes import unet_shapes
 from ..unet.sites import SITES
 from .config import FACE_WEIGHT, MCLDConfig
-from .loss import sampling_schedule
 from .parts import FaceAttention, FaceProjector, WeightTree, through_float16
 from .reference import ReferenceNetwork, build_reference_unet
+from .schedule import sampling_schedule
 from .vision import Vision
 
 GUIDANCE_WEIGHT = 3.5

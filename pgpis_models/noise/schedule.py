@@ -276,30 +276,3 @@ def sample(
         if callback is not None:
             callback(index, t, x)
     return x
-
-
-def cubic_timesteps(u: Tensor, steps: int = 1000, power: float = 3) -> Tensor:
-    """Uniform draws u in [0, 1) -> training timesteps, int64 of u's shape: t = clamp(trunc((1 - u^3) T), 0, T - 1).
-
-    Favours large t, where pose and layout are decided (CFLD's authors' code). Pass float32, as the authors do.
-    power: in place of 3; the larger, the more noise is favoured.
-    """
-    return ((1.0 - u**power) * steps).long().clamp(0, steps - 1)
-
-
-def cfld_lr(
-    step: int,
-    base: float = 1e-4,
-    warmup: int = 1000,  # iterations
-    decay_at: int | Sequence[int] = 50 * 455,  # iterations; epoch 50 of 455 iterations each
-    warmup_rate: float = 0.1,
-    decay_rate: float = 0.1,
-) -> float:
-    """Learning rate of CFLD's training at iteration `step` from 0 (CFLD's authors' code).
-
-    Linear from warmup_rate to 1 of `base` during `warmup` iterations, then times decay_rate at each of `decay_at`.
-    """
-    if step < warmup:
-        return base * (warmup_rate + (1.0 - warmup_rate) * (step + 1) / warmup)
-    milestones = (decay_at,) if isinstance(decay_at, int) else decay_at
-    return base * decay_rate ** sum(step >= milestone for milestone in milestones)

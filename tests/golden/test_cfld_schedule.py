@@ -2,7 +2,9 @@
 
 import torch
 
-from pgpis_models.noise.schedule import NoiseSchedule, cfld_lr, cubic_timesteps, ddpm_std, leading_timesteps
+from pgpis_models.noise.schedule import NoiseSchedule, ddpm_std, leading_timesteps
+from training.engine.loss import cubic_timesteps
+from training.engine.rates import cfld_lr
 
 
 def test_tables_timesteps_and_learning_rate_equal_the_authors(load_case, compare):

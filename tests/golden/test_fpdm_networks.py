@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from pgpis_models.fpdm.config import FPDMConfig, FusionConfig
 from pgpis_models.fpdm.convert import published_fusion_names, published_names
-from pgpis_models.fpdm.fusion import FusionModel, fusion_loss
+from pgpis_models.fpdm.fusion import FusionModel
 from pgpis_models.fpdm.model import FPDM
 from pgpis_models.fpdm.parts import ClassMLP, SourceMLP
 from pgpis_models.parts.pose_guider import PoseGuider
 from pgpis_models.parts.vision_tower import TowerSizes, VisionTower, published_tower_name
 from pgpis_models.unet.diffusers_binding import DiffusersBinding
 from pgpis_models.unet.injections import harmonise
+from training.tasks.fpdm_fusion import fusion_loss
 
 
 def references(golden, prefix: str = "") -> dict[str, Tensor]:

@@ -11,18 +11,11 @@ from PIL import Image
 from torch import nn
 
 from pgpis_models.mcld.config import MCLDConfig
-from pgpis_models.mcld.loss import (
-    face_mask,
-    mcld_loss,
-    min_snr_weights,
-    parts_of_pose,
-    sampling_schedule,
-    training_schedule,
-)
 from pgpis_models.mcld.model import MCLD
 from pgpis_models.mcld.parts import FaceProjector
 from pgpis_models.mcld.pixels import clip_pixels
 from pgpis_models.mcld.reference import ReferenceWriter
+from pgpis_models.mcld.schedule import sampling_schedule, training_schedule
 from pgpis_models.metrics import frechet_distance, inception_input, papers_resize_quantise, psnr, ssim_gauss, ssim_win51
 from pgpis_models.noise.schedule import ddim_step, sample, trailing_timesteps
 from pgpis_models.parts.pose_guider import PoseGuider
@@ -34,7 +27,9 @@ from pgpis_models.unet.injections import ExtraAttention, Injections, harmonise
 from pgpis_models.unet.sites import SITES
 from training.data.deepfashion import picture_tensor
 from training.engine.config import MCLDTrainConfig
+from training.engine.loss import min_snr_weights
 from training.evaluation.faces import similarity
+from training.tasks.mcld import face_mask, mcld_loss, parts_of_pose
 
 
 @pytest.fixture(autouse=True)

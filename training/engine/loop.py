@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from pgpis_models.noise.schedule import cfld_lr
 from training.data.unreadable import taken
 from training.engine.config import TrainConfig, as_json
 from training.engine.ema import Ema
 from training.engine.measures import Batch, hash_seed, in_words, measure
+from training.engine.rates import learning_rate
 from training.engine.resuming import check_resume
 from training.engine.shares import WHOLE, GlobalDraws, Share, rows_of
 from training.engine.speed import Speed
@@ -83,24 +83,6 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.images = state["images"]
-
-
-def learning_rate(config: TrainConfig, images: int) -> float:
-    """Factor of the base learning rate for the step after `images` images, 0..1.
-
-    `cfld` counts optimiser steps, as the authors do: 1000 of warm-up whatever the batch, a tenth from half time on. `fpdm`
-    counts epochs of which a run has 100, as theirs: stairs of a fifth in the first five, a tenth from the 55th on.
-    """
-    if config.schedule == "fpdm":
-        epoch = 100 * images // config.images
-        return (epoch + 1) / 5 if epoch < 5 else 1.0 if epoch < 55 else 0.1
-    if config.schedule == "cfld":
-        steps = math.ceil(config.images / config.batch)
-        return cfld_lr(images // config.batch, base=1.0, warmup=1000, decay_at=steps // 2)
-    if images < config.warmup_images:
-        return (images + config.batch) / (config.warmup_images + config.batch)
-    left = (config.images - images) / max(1.0, config.decay_share * config.images)
-    return min(1.0, max(0.0, left))
 
 
 def precision(config: TrainConfig) -> str:

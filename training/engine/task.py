@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
 from pgpis_models.command.torch_files import read_torch_file
 from pgpis_models.noise.samplers import sample_latents
-from pgpis_models.noise.schedule import NoiseSchedule, cubic_timesteps
+from pgpis_models.noise.schedule import NoiseSchedule
 from pgpis_models.parts.swin import SwinBackbone
 from pgpis_models.settings import build
 from pgpis_models.unet.autoencoder import decode_latents, load_vae
@@ -106,13 +106,6 @@ def configured(kind: type, presets: Mapping[str, Any], settings: MethodConfig) -
         both = isinstance(below, dict) and isinstance(above, dict)
         return below | {name: over(below.get(name), value) for name, value in above.items()} if both else above
     return build(kind, over(dataclasses.asdict(presets[settings.preset]), settings.model), "method.model")
-
-
-def noisy_timesteps(settings: MethodConfig, rows: int, schedule: NoiseSchedule, device: torch.device) -> Tensor:
-    """(rows,) int64 training timesteps: uniform, or favouring noise where the settings ask for it."""
-    if not settings.cubic_timesteps:
-        return torch.randint(schedule.steps, (rows,), device=device)
-    return cubic_timesteps(torch.rand(rows, device=device), schedule.steps, settings.timestep_power)
 
 
 def as_unit(pictures: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from pgpis_models.cfld.config import CONFIGS, CFLDConfig
 from pgpis_models.cfld.model import CFLD
 from pgpis_models.unet.injections import harmonise
-from training.engine.task import as_unit, load_backbone, noisy_timesteps, start_from
+from training.engine.loss import noisy_timesteps
+from training.engine.task import as_unit, load_backbone, start_from
 from training.tasks.pairs import PairTask, PairTraining
 
 

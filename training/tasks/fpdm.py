@@ -36,6 +36,7 @@ from training.data.fpdm_pairs import (
 from training.data.kinds import pairs_class
 from training.data.latents import draw, posterior
 from training.engine.config import FPDMSettings, MethodConfig, TrainConfig
+from training.engine.loss import noisy_timesteps, offset_noise
 from training.engine.picture import grid
 from training.engine.shares import WHOLE, Share
 from training.engine.task import (
@@ -43,7 +44,6 @@ from training.engine.task import (
     configured,
     grid_scale,
     load_backbone,
-    noisy_timesteps,
     start_from,
     trained_weights,
 )
@@ -172,8 +172,7 @@ class FPDMTraining(nn.Module):
         # tokens for the cross-attention, the pose for the stem, the fusion embedding beside the time; each dropped
         injections = method.training_injections(tokens, seen["pose"], fusion, per_sample=self.own.per_sample_drops)
         t = noisy_timesteps(self.settings, len(z), self.schedule, z.device)            # authors' code: uniform
-        noise = torch.randn_like(z)
-        noise = noise + self.own.noise_offset * torch.randn(*z.shape[:2], 1, 1, device=z.device)
+        noise = offset_noise(torch.randn_like(z), strength=self.own.noise_offset)
         prediction = self.binding(self.schedule.add_noise(z, noise, t), t, harmonise([injections], len(z)).stacked())
         return (prediction.float() - self.schedule.target(z, noise, t)).square().mean(), {}
 

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from pgpis_models.mcld.config import CONFIGS, MCLDConfig
 from pgpis_models.mcld.inputs import Clip, ClipEncoder, as_pixels, encode_faces, image_tokens
-from pgpis_models.mcld.loss import face_mask, mcld_loss, offset_noise, parts_of_pose, training_schedule
 from pgpis_models.mcld.model import MCLD, Encoded
 from pgpis_models.mcld.reference import ReferenceWriter
+from pgpis_models.mcld.schedule import training_schedule
+from pgpis_models.noise.schedule import NoiseSchedule
 from pgpis_models.parts.pixels import CLIP_MEAN
 from pgpis_models.unet.base import BaseSizes
 from pgpis_models.unet.diffusers_binding import DiffusersBinding
@@ -30,6 +31,7 @@ from pgpis_models.unet.injections import harmonise
 from training.data.kinds import pairs_class
 from training.data.latents import draw, posterior
 from training.engine.config import MCLDTrainConfig, MethodConfig, TrainConfig
+from training.engine.loss import min_snr_weights, noisy_timesteps, offset_noise
 from training.engine.picture import grid
 from training.engine.task import (
     MethodTask,
@@ -37,11 +39,11 @@ from training.engine.task import (
     configured,
     grid_scale,
     load_backbone,
-    noisy_timesteps,
     start_from,
     trained_weights,
 )
 
+FACE_PARTS = (23, 24)     # DensePose parts of the head, right and left
 GRID_WEIGHTS = {"demo": {"appearance": 1.5}}         # guidance of the sample grids; other bases: as published
 
 
@@ -182,6 +184,56 @@ class MCLDTraining(nn.Module):
 def as_share(pose: Tensor) -> Tensor:
     """DensePose pictures, uint8 or in 0..1 -> float32 in 0..1."""
     return pose.float() / 255 if pose.dtype == torch.uint8 else pose
+
+
+def mcld_loss(prediction: Tensor, target: Tensor, t: Tensor, schedule: NoiseSchedule, face: Tensor | None = None,
+              gamma: float = 5.0) -> Tensor:
+    """The training loss, a scalar: mean over the batch of min-SNR weight * (mean(e) + mean(e * face)).
+
+    prediction, target (B, C, h, w): velocities, e their squared difference; t (B,); face (B, 1, h, w) bool or None.
+    The face term is a mean over ALL elements, not over those of the mask, so it counts for more in close-ups. As in
+    the authors' code gamma 0 means plain mean squared error WITHOUT the face term. Raises ValueError on shapes that do
+    not fit.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(f"prediction has shape {tuple(prediction.shape)}, target {tuple(target.shape)}; expected the same")
+    error = (prediction.float() - target.float()).square()
+    if gamma == 0:
+        return error.mean()
+    if face is not None:
+        expected = (error.shape[0], 1, *error.shape[2:])
+        if tuple(face.shape) != expected:
+            raise ValueError(f"face mask has shape {tuple(face.shape)}; expected {expected}, one value per latent pixel: "
+                             "give `face_mask` the size of the latents")
+        error = error * (1 + face.to(error.dtype))
+    weights = min_snr_weights(schedule, t, gamma).to(error.device)
+    return (error.flatten(1).mean(1) * weights).mean()
+
+
+def face_mask(parts: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which latent pixels show the head: (B, 1, h, w) bool.
+
+    parts (B, H, W) or (B, 1, H, W): DensePose part per pixel, integers 0..24, as the pose picture at the generated size
+    holds them (`parts_of_pose`). size: (h, w) of the latents. Nearest-neighbour, so a head smaller than a latent pixel
+    can be missed. Raises ValueError for floating point maps and other shapes.
+    """
+    if parts.is_floating_point() or parts.ndim not in (3, 4) or (parts.ndim == 4 and parts.shape[1] != 1):
+        raise ValueError(f"parts came as {parts.dtype} {tuple(parts.shape)}; expected integers (B, H, W) or (B, 1, H, W), "
+                         "as `parts_of_pose` gives them")
+    parts = parts if parts.ndim == 4 else parts[:, None]
+    mask = torch.zeros_like(parts, dtype=torch.bool)
+    for part in FACE_PARTS:
+        mask |= parts == part
+    return F.interpolate(mask.float(), size=size, mode="nearest") > 0.5
+
+
+def parts_of_pose(pose: Tensor) -> Tensor:
+    """pose (B, 3, H, W) in [0, 1], channels V, U, part / 255 -> (B, H, W) int64.
+
+    The picture was resized with a bicubic filter, so along borders there are numbers between those of two parts, above
+    24 too; the authors' mask reads them as they are.
+    """
+    return (pose[:, 2].float() * 255).round().long()
 
 
 # --- starting weights ---------------------------------------------------------------------------------------

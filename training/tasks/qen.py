@@ -13,7 +13,8 @@ from pgpis_models.qen.config import CONFIGS, QENConfig
 from pgpis_models.qen.model import QEN
 from pgpis_models.unet.injections import harmonise
 from training.engine.config import QENTrainConfig, TrainConfig
-from training.engine.task import as_unit, load_backbone, noisy_timesteps, start_from
+from training.engine.loss import noisy_timesteps
+from training.engine.task import as_unit, load_backbone, start_from
 from training.tasks.pairs import PairTask, PairTraining
 
 

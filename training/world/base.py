@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from pgpis_models.noise.samplers import sample_latents
-from pgpis_models.noise.schedule import cubic_timesteps
 from pgpis_models.settings import build, check_ranges, one_of, within
 from pgpis_models.unet.autoencoder import decode_latents, load_vae
 from pgpis_models.unet.base import BaseSizes, load_unet, save_unet
@@ -23,6 +22,7 @@ from pgpis_models.unet.diffusers_binding import DiffusersBinding
 from pgpis_models.unet.guidance import Guidance, Term
 from pgpis_models.unet.injections import Injections, everywhere, harmonise
 from training.engine.config import TrainConfig
+from training.engine.loss import cubic_timesteps
 from training.engine.picture import grid
 from training.engine.shares import WHOLE, Share
 from training.world.bank import Bank, open_bank, open_watched

@@ -28,7 +28,7 @@ def pack(host):
     places = {"base": ["unet.base", "unet.autoencoder"], "checkpoint": ["checkpoint"], "densepose": ["surface.densepose"],
               "texture": ["surface.layout", "surface.texture"], "face": ["surface.face"],
               "mcld": ["mcld.model", "mcld.config"],
-              "mcld_inputs": ["mcld.inputs", "mcld.pixels"], "mcld_loss": ["mcld.loss"],
+              "mcld_inputs": ["mcld.inputs", "mcld.pixels"],
               "mcld_parts": ["mcld.parts", "mcld.reference"], "schedule": ["noise.schedule"],
               "diffusers_binding": ["unet.diffusers_binding"], "injections": ["unet.injections"],
               "sampling": ["noise.samplers"], "pipeline": ["pipeline"]}

@@ -11,7 +11,6 @@ from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
 from pgpis_models.convert import main
 from pgpis_models.mcld.config import CONFIGS
 from pgpis_models.mcld.convert import KINDS, convert, published_layout
-from pgpis_models.mcld.loss import face_mask, mcld_loss, offset_noise, training_schedule
 from pgpis_models.mcld.model import MCLD
 from pgpis_models.mcld.pixels import clip_pixels
 from pgpis_models.mcld.reference import ReferenceWriter
@@ -211,29 +210,6 @@ def test_bad_input_says_what_came_and_what_was_expected(method, writer, change, 
 def test_bad_pictures_are_refused():
     with pytest.raises(ValueError, match=r"float64 \(1, 4, 5, 3\); expected uint8"):
         clip_pixels(np.zeros((1, 4, 5, 3)))
-    with pytest.raises(ValueError, match="expected integers"):
-        face_mask(torch.zeros(1, 8, 8), (1, 1))
-
-
-# --- loss --------------------------------------------------------------------------------------------------------
-
-def test_the_face_counts_twice_where_the_mask_is_and_gamma_0_leaves_it_out():
-    prediction, target, t = torch.zeros(1, 4, 2, 2), torch.ones(1, 4, 2, 2), torch.tensor([999])
-    face = torch.tensor([[[[True, False], [False, False]]]])
-    schedule = training_schedule()
-    assert float(mcld_loss(prediction, target, t, schedule)) == 1.0  # zero SNR: weight 1
-    assert float(mcld_loss(prediction, target, t, schedule, face)) == 1.25
-    assert float(mcld_loss(prediction, target, t, schedule, face, gamma=0)) == 1.0
-    with pytest.raises(ValueError, match=r"face mask has shape \(1, 1, 8, 8\); expected \(1, 1, 2, 2\)"):
-        mcld_loss(prediction, target, t, schedule, torch.ones(1, 1, 8, 8))
-
-
-def test_offset_noise_shifts_whole_channels():
-    noise = torch.zeros(2, 4, 3, 3)
-    shift = torch.arange(8.0).reshape(2, 4, 1, 1)
-    assert torch.allclose(offset_noise(noise, shift), 0.05 * shift.expand_as(noise))
-    drawn = offset_noise(noise)
-    assert torch.equal(drawn, drawn[:, :, :1, :1].expand_as(drawn)) and len(drawn.unique()) == 8
 
 
 # --- checkpoints and the converter --------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from pgpis_models.command.mcld import sequence_iuvs
 from pgpis_models.generate import main
 from pgpis_models.mcld.config import CONFIGS
 from pgpis_models.mcld.inputs import as_input, encode_faces, encode_pictures, face_crops, image_tokens, texture_maps
-from pgpis_models.mcld.loss import sampling_schedule
 from pgpis_models.mcld.model import MCLD
+from pgpis_models.mcld.schedule import sampling_schedule
 from pgpis_models.mcld.vision import FaceReader
 from pgpis_models.parts.swin_tower import SwinSizes
 from pgpis_models.pipeline import DEFAULTS, METHOD_DEFAULTS, Generator

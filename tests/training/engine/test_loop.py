@@ -16,7 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from training.engine.config import TrainConfig
-from training.engine.loop import StepBatches, learning_rate, precision, run
+from training.engine.loop import StepBatches, precision, run
+from training.engine.rates import learning_rate
 from training.engine.shares import WHOLE
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
-from pgpis_models.noise.schedule import cubic_timesteps
 from pgpis_models.pipeline import Generator
 from tests.helpers.steps import changed, exported, gradients, shown_pairs, trained, weights
 from tests.helpers.tiny import RASTER, SIZE, SIZES, cfld_config, shaken, train_config, write_base
 from training.engine.loop import run
+from training.engine.loss import cubic_timesteps
 from training.tasks.cfld import CFLDTask
 from training.train import task_class
 

@@ -16,7 +16,7 @@ from tests.helpers.fpdm_tiny import MODEL, tower_file, train_config
 from tests.helpers.steps import changed, trained, weights
 from tests.helpers.tiny import SIZES, shaken, write_diffusers
 from training.engine.config import TrainConfig, load_config
-from training.engine.loop import learning_rate
+from training.engine.rates import learning_rate
 from training.engine.task import configured
 from training.tasks.fpdm import FPDMTask, identical
 from training.tasks.fpdm_fusion import FusionTask, load_published

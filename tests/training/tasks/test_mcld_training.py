@@ -9,7 +9,7 @@ import torch
 from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.mcld.config import CONFIGS
 from pgpis_models.mcld.inputs import face_crops, head_box, squashed_textures, texture_maps
-from pgpis_models.mcld.loss import mcld_loss, training_schedule
+from pgpis_models.mcld.schedule import training_schedule
 from pgpis_models.pipeline import Generator
 from pgpis_models.surface.densepose import IUV, pose_pictures
 from pgpis_models.surface.layout import TILE, tiles
@@ -19,7 +19,7 @@ from tests.helpers.configs import mcld_config as config
 from tests.helpers.steps import changed, gradients, trained, weights
 from tests.helpers.tiny import shaken
 from training.engine.loop import run
-from training.tasks.mcld import MCLDTask
+from training.tasks.mcld import MCLDTask, face_mask, mcld_loss
 from training.train import task_class
 from training.world.focal import iuvs, poses
 
@@ -178,6 +178,19 @@ def test_the_loss_is_the_one_of_the_spec_on_the_bases_schedule(folder, files):
     per_row = (error + error * face).flatten(1).mean(1)
     expected = (per_row * torch.minimum(snr + 1, torch.tensor(5.0)) / (snr + 1)).mean()
     assert torch.allclose(mcld_loss(prediction, target, t, schedule, face).double(), expected, rtol=1e-5)
+
+
+def test_the_face_counts_twice_where_the_mask_is_and_gamma_0_leaves_it_out():
+    prediction, target, t = torch.zeros(1, 4, 2, 2), torch.ones(1, 4, 2, 2), torch.tensor([999])
+    face = torch.tensor([[[[True, False], [False, False]]]])
+    schedule = training_schedule()
+    assert float(mcld_loss(prediction, target, t, schedule)) == 1.0  # zero SNR: weight 1
+    assert float(mcld_loss(prediction, target, t, schedule, face)) == 1.25
+    assert float(mcld_loss(prediction, target, t, schedule, face, gamma=0)) == 1.0
+    with pytest.raises(ValueError, match=r"face mask has shape \(1, 1, 8, 8\); expected \(1, 1, 2, 2\)"):
+        mcld_loss(prediction, target, t, schedule, torch.ones(1, 1, 8, 8))
+    with pytest.raises(ValueError, match="expected integers"):
+        face_mask(torch.zeros(1, 8, 8), (1, 1))
 
 
 def loss_of(task, batch, seed=3):

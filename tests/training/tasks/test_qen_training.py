@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import save_file
 
 from pgpis_models.checkpoint import load_checkpoint
-from pgpis_models.noise.schedule import cubic_timesteps
 from pgpis_models.pipeline import Generator
 from pgpis_models.poses.factored import FactoredRasters
 from pgpis_models.unet.base import load_unet
@@ -17,6 +16,7 @@ from tests.helpers.configs import qen_config
 from tests.helpers.steps import changed, exported, gradients, shown_pairs, trained, weights
 from tests.helpers.tiny import SIZE, SIZES, shaken, write_base
 from training.engine.loop import run
+from training.engine.loss import cubic_timesteps
 from training.tasks.pairs import draw_pairs
 from training.tasks.qen import QENTask
 from training.train import task_class

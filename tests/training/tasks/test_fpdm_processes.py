@@ -10,7 +10,7 @@ import torch
 import torch.multiprocessing
 from torch import Tensor
 
-from pgpis_models.fpdm.fusion import fusion_loss, gather_rows
+from training.tasks.fpdm_fusion import fusion_loss, gather_rows
 
 PROCESSES, ROWS, WIDTH = 2, 3, 8
 

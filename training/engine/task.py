@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
 from pgpis_models.command.torch_files import read_torch_file
+from pgpis_models.methods import method_name
 from pgpis_models.noise.samplers import sample_latents
 from pgpis_models.noise.schedule import NoiseSchedule
 from pgpis_models.parts.swin import SwinBackbone
+from pgpis_models.pipeline import defaults_of
 from pgpis_models.settings import build
 from pgpis_models.unet.autoencoder import decode_latents, load_vae
 from pgpis_models.unet.base import BaseSizes, load_unet
@@ -70,6 +72,13 @@ class MethodTask:
 
     def groups(self, lr: float) -> list[dict]:
         return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": lr}]
+
+    def guidance(self, encoded: Any) -> Guidance:
+        """The method's own chain of what it encoded, with the weights that it is used with on this base."""
+        method = self.model.method
+        mode, usual = method.guidance_modes[0], defaults_of(method_name(method), self.base_name)["weights"]
+        scales = {name: usual[name] for name in method.guidance_scales(mode) if name in usual}
+        return method.guidance(encoded, mode, **scales)
 
     def sampled(self, guidance: Guidance, count: int, steps: int = 20, seed: int = 0,
                 schedule: NoiseSchedule | None = None, sampler: str = "ddim") -> Tensor:

@@ -36,7 +36,6 @@ class CFLDTask(PairTask):
     """Trains CFLD."""
 
     label, kind, config_kind, presets, training = "CFLD", CFLD, CFLDConfig, CONFIGS, CFLDTraining
-    grid_weights = {"demo": {"pose": 1.0, "appearance": 1.5}}
 
     def start(self, method: CFLD, unet: nn.Module) -> set[str]:
         """An earlier checkpoint, else a trained backbone."""

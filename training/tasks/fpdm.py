@@ -49,8 +49,7 @@ from training.engine.task import (
 )
 from training.tasks.fpdm_fusion import load_published
 
-SHOWN = 6          # pairs of the sample grid
-DEMO_SCALE = 1.5   # guidance of the sample grids on the demo's base; others: as published
+SHOWN = 6   # pairs of the sample grid
 
 
 class FPDMTask(MethodTask):
@@ -123,8 +122,7 @@ class FPDMTask(MethodTask):
         source = latent_targets([replace(pair, target=pair.source) for pair in pairs], sizes)
         read = method.encode_source(tensors["source"], tensors["clip_source"])
         encoded = method.encode(read, tensors["pose"], tensors["clip_pose"])
-        scales = {"source": DEMO_SCALE, "fusion": DEMO_SCALE} if self.base_name == "demo" else {}
-        made = self.sampled(method.guidance(encoded, **scales), len(pairs)) * 2 - 1
+        made = self.sampled(self.guidance(encoded), len(pairs)) * 2 - 1
         return grid([source, tensors["pose"] * 2 - 1, made, target], ["source", "pose", "FPDM", "target"],
                     scale=grid_scale(target), per_row=3)
 

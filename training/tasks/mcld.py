@@ -44,7 +44,6 @@ from training.engine.task import (
 )
 
 FACE_PARTS = (23, 24)     # DensePose parts of the head, right and left
-GRID_WEIGHTS = {"demo": {"appearance": 1.5}}         # guidance of the sample grids; other bases: as published
 
 
 class MCLDTask(MethodTask):
@@ -84,10 +83,8 @@ class MCLDTask(MethodTask):
     def sample(self, held: dict[str, Tensor], steps: int = 20, seed: int = 0) -> Tensor:
         """A batch of the data -> pictures (B, 3, H, W) in 0..1, on the bare modules and in their own precision."""
         batch = {name: value.to(self.device) for name, value in held.items()}
-        encoded = self.model.encode_batch(batch)
-        method = self.model.method
-        guidance = method.guidance(encoded, **GRID_WEIGHTS.get(self.base_name, {}))
-        return self.sampled(guidance, len(held["source"]), steps, seed, method.noise_schedule())
+        guidance = self.guidance(self.model.encode_batch(batch))
+        return self.sampled(guidance, len(held["source"]), steps, seed, self.model.method.noise_schedule())
 
 
 class MCLDTraining(nn.Module):

@@ -70,8 +70,6 @@ class PairTask(MethodTask):
     config_kind: type
     presets: Mapping[str, Any]
     training: type[PairTraining]
-    # guidance of the grids by base; others: the method's own
-    grid_weights: Mapping[str, Mapping[str, float]] = {}
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         super().__init__(config, device)
@@ -106,8 +104,7 @@ class PairTask(MethodTask):
         """source (B, 3, H, W) in -1..1, pose (B, 21, h, w) in 0..1 -> pictures (B, 3, 8h', 8w') in 0..1."""
         method = self.model.method
         encoded = method.encode(source.to(self.device), pose[:, :method.config.pose_channels].to(self.device))
-        guidance = method.guidance(encoded, method.guidance_modes[0], **self.grid_weights.get(self.base_name, {}))
-        return self.sampled(guidance, len(source), steps, seed)
+        return self.sampled(self.guidance(encoded), len(source), steps, seed)
 
 
 def draw_pairs(pairs: Any, per_pair: int, channels: int, rng: np.random.Generator, size: int,

@@ -41,7 +41,6 @@ class QENTask(PairTask):
     """Trains QEN."""
 
     label, kind, config_kind, presets, training = "QEN", QEN, QENConfig, CONFIGS, QENTraining
-    grid_weights = {"demo": {"pose": 1.0, "appearance": 1.5}}
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         super().__init__(config, device)

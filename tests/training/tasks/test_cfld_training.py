@@ -118,10 +118,10 @@ def test_the_exported_file_makes_the_picture_that_training_showed(folder, files,
     assert (loaded.meta.method, loaded.meta.step, loaded.meta.base, loaded.meta.data) == ("cfld", 1234, "demo", "mannequins")
     generator = Generator(path, files.base, files.vae)
     source, poses, shown = shown_pairs(task)
-    made = generator(source[:2], poses, weights=CFLDTask.grid_weights["demo"], steps=4)
+    made = generator(source[:2], poses, steps=4)
     assert shown.shape == (2, 3, *SIZE) and shown.std() > 0.05
     assert torch.allclose(made, shown, atol=1e-5)
-    other = generator(source[2:4], poses, weights=CFLDTask.grid_weights["demo"], steps=4)
+    other = generator(source[2:4], poses, steps=4)
     assert (other - made).abs().max() > 1e-4
 
 

@@ -116,10 +116,10 @@ def test_the_exported_file_makes_the_picture_that_training_showed(folder, files,
     assert (loaded.meta.method, loaded.meta.step, loaded.meta.base, loaded.meta.data) == ("qen", 1234, "demo", "mannequins")
     generator = Generator(path, files.base, files.vae)
     source, poses, shown = shown_pairs(task)
-    made = generator(source[:2], poses, weights=QENTask.grid_weights["demo"], steps=4)
+    made = generator(source[:2], poses, steps=4)
     assert shown.shape == (2, 3, *SIZE) and shown.std() > 0.05
     assert torch.allclose(made, shown, atol=1e-4)
-    weak = generator(source[:2], poses, weights=QENTask.grid_weights["demo"], steps=4, strength=0.2)
+    weak = generator(source[:2], poses, steps=4, strength=0.2)
     assert (weak - made).abs().max() > 1e-3
     again = make(folder, files, method={"init": str(path)})
     own, unet = again.model.method.state_dict(), dict(again.model.unet.named_parameters())

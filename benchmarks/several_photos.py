@@ -27,13 +27,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pgpis_models.mcld.inputs import as_input  # noqa: E402
-from pgpis_models.metrics import texel_error  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
 from pgpis_models.poses.keypoints import Keypoints  # noqa: E402
 from pgpis_models.surface.densepose import IUV  # noqa: E402
 from pgpis_models.surface.facing import weights_of  # noqa: E402
 from training.world.bank import HELD_OUT, pose_seed  # noqa: E402
 from training.world.drawing import Rendering, render  # noqa: E402
+from training.world.part_errors import texel_error  # noqa: E402
 from training.world.poses import sample_pose  # noqa: E402
 from training.world.wardrobe import sample_identity  # noqa: E402
 

@@ -10,8 +10,7 @@ from comfy_api.latest import io
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..pgpis_models.metrics import psnr, ssim_gauss
-from ..pgpis_models.perceptual import lpips_where_there
+from ..pgpis_models.metrics import lpips_where_there, psnr, ssim_gauss
 from .inputs import matched, resized, rgb
 from .schema import aliases
 

@@ -27,10 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from pgpis_models.metrics import frechet_distance, inception_input  # noqa: E402
-from pgpis_models.perceptual import lpips_network  # noqa: E402
+from pgpis_models.metrics import lpips_network  # noqa: E402
 from pgpis_models.surface.face import MODELS, load_app  # noqa: E402
 from training.evaluation.faces import DETECTION, ENCODER, Faces  # noqa: E402
+from training.evaluation.frechet import frechet_distance, inception_input  # noqa: E402
 from training.evaluation.networks import inception  # noqa: E402
 from training.evaluation.pairing import Pair, by_stem, listed_pairs, pairs  # noqa: E402
 from training.evaluation.protocols import PROTOCOLS  # noqa: E402

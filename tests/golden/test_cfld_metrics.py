@@ -1,6 +1,7 @@
 """Metrics against the authors' code (golden case cfld/metrics)."""
 
-from pgpis_models.metrics import frechet_distance, inception_input, papers_resize_quantise, psnr, ssim_gauss, ssim_win51
+from pgpis_models.metrics import papers_resize_quantise, psnr, ssim_gauss, ssim_win51
+from training.evaluation.frechet import frechet_distance, inception_input
 
 
 def test_every_metric_equals_the_authors(load_case, compare):

@@ -9,14 +9,13 @@ import torch.nn.functional as F
 
 from pgpis_models.fpdm.pixels import resized
 from pgpis_models.metrics import (
-    frechet_distance,
-    inception_input,
     mae_ratio,
     mean_error,
     psnr,
     ssim_gauss,
     ssim_win51,
 )
+from training.evaluation.frechet import frechet_distance, inception_input
 
 
 def pictures(stack: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -16,7 +16,7 @@ from pgpis_models.mcld.parts import FaceProjector
 from pgpis_models.mcld.pixels import clip_pixels
 from pgpis_models.mcld.reference import ReferenceWriter
 from pgpis_models.mcld.schedule import sampling_schedule, training_schedule
-from pgpis_models.metrics import frechet_distance, inception_input, papers_resize_quantise, psnr, ssim_gauss, ssim_win51
+from pgpis_models.metrics import papers_resize_quantise, psnr, ssim_gauss, ssim_win51
 from pgpis_models.noise.schedule import ddim_step, sample, trailing_timesteps
 from pgpis_models.parts.pose_guider import PoseGuider
 from pgpis_models.surface.densepose import IUV, pose_pictures
@@ -29,6 +29,7 @@ from training.data.deepfashion import picture_tensor
 from training.engine.config import MCLDTrainConfig
 from training.engine.loss import min_snr_weights
 from training.evaluation.faces import similarity
+from training.evaluation.frechet import frechet_distance, inception_input
 from training.tasks.mcld import face_mask, mcld_loss, parts_of_pose
 
 

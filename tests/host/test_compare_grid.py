@@ -19,11 +19,11 @@ def test_lpips_stands_beside_where_its_network_is_there(host, monkeypatch):
 
 
 def test_without_network_or_pixels_there_is_no_lpips(host, monkeypatch, tmp_path):
-    perceptual = host.pack("pgpis_models.perceptual")
+    metrics = host.pack("pgpis_models.metrics")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    perceptual._network.cache_clear()
-    assert perceptual.lpips_where_there(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)) is None
-    monkeypatch.setattr(perceptual, "_network", lambda: lambda a, b, normalize: (a - b).abs().mean((1, 2, 3), keepdim=True))
+    metrics._network.cache_clear()
+    assert metrics.lpips_where_there(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)) is None
+    monkeypatch.setattr(metrics, "_network", lambda: lambda a, b, normalize: (a - b).abs().mean((1, 2, 3), keepdim=True))
     a, b = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
-    assert torch.allclose(perceptual.lpips_where_there(a, b), (a - b).abs().mean((1, 2, 3)))
-    assert perceptual.lpips_where_there(a[..., :20], b[..., :20]) is None
+    assert torch.allclose(metrics.lpips_where_there(a, b), (a - b).abs().mean((1, 2, 3)))
+    assert metrics.lpips_where_there(a[..., :20], b[..., :20]) is None

@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from pgpis_models.metrics import part_colour
 from pgpis_models.pipeline import DEFAULTS, Generator
 from pgpis_models.poses.formats import from_pose_keypoint
 from tests.helpers.drawn_parts import drawn_parts, grown
@@ -45,6 +44,7 @@ from tools.picture_workflows import (
 from training.world.bank import HELD_OUT
 from training.world.measures import mask_overlap
 from training.world.motion import walk_text
+from training.world.part_errors import part_colour
 from training.world.wardrobe import sample_identity
 
 FRAMES = 24           # of fpdm_sequence

@@ -1,11 +1,11 @@
-"""The network behind the papers' FID: read where it lies, never fetched. That of LPIPS: pgpis_models/perceptual.py."""
+"""The network behind the papers' FID: read where it lies, never fetched. That of LPIPS: pgpis_models/metrics.py."""
 
 from __future__ import annotations
 
 import torch
 
 from pgpis_models.command.torch_files import read_torch_file
-from pgpis_models.perceptual import INSTALL, weights_file
+from pgpis_models.metrics import INSTALL, weights_file
 
 
 def inception() -> torch.nn.Module:

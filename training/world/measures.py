@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pgpis_models.metrics import part_colour, psnr, ssim_gauss, texel_error
+from pgpis_models.metrics import psnr, ssim_gauss
 from training.world.bank import Bank
+from training.world.part_errors import part_colour, texel_error
 from training.world.wardrobe import BACKGROUND
 
 # what `score` measures, each with its unit

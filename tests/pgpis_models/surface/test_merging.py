@@ -54,7 +54,7 @@ def true_texture(person: int) -> np.ndarray:
 
 
 def hidden(iuv: IUV) -> np.ndarray:
-    """(24, 50, 50) bool: the texel's square, of 16 x 16 on the part, has no pixel of the photo; as `metrics.texel_error`."""
+    """(24, 50, 50) bool: the texel's square, of 16 x 16 on the part, has no pixel of the photo; as of `texel_error`."""
     shown, inside = np.zeros((24, 16, 16), bool), iuv.part > 0
     row, column = ((np.minimum(value[inside] * 16, 15)).astype(int) for value in (iuv.v, iuv.u))
     shown[iuv.part[inside] - 1, row, column] = True

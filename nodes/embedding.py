@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..pgpis_models.limits import limits
+from ..pgpis_models.framing.limits import limits
 from ..pgpis_models.methods import picture_encoder
 from ..pgpis_models.poses.files import on_canvas
 from ..pgpis_models.poses.formats import from_pose_keypoint
@@ -61,7 +61,7 @@ def encoded_pairs(method: Method, source: torch.Tensor, poses: Sequence[Keypoint
 
 
 def limits_of(method: Method, poses: Sequence[Keypoints] = (), **given) -> list[str]:
-    """What stands against the pictures of a checkpoint, in sentences; given: as `pgpis_models.limits.limits` takes it."""
+    """What stands against the pictures of a checkpoint, in sentences; given: as `framing.limits.limits` takes it."""
     height, width = method.checkpoint.method.config.latent_size
     return limits(size=(height * VAE_STRIDE, width * VAE_STRIDE), poses=poses, **given)
 

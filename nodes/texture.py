@@ -7,7 +7,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..pgpis_models.limits import UNSEEN
+from ..pgpis_models.framing.limits import UNSEEN
 from ..pgpis_models.surface.densepose import GROUPS, PARTS
 from ..pgpis_models.surface.layout import LAYOUTS, TILE
 from ..pgpis_models.surface.texture import FILLS, MODES, edit, render, warp

@@ -14,9 +14,9 @@ from torch import Tensor
 from ..files.pictures import as_rgb, open_mask, open_photo, open_rgb
 from ..framing.boxes import Frame, layout_of
 from ..framing.fitting import PADDINGS, Fitted, fit_person, people_of
+from ..framing.limits import limits
 from ..framing.pasting import FEATHER, pasted_picture
 from ..framing.proportions import OF_PERSON, PROPORTIONS
-from ..limits import limits
 from ..poses.files import POSE_SUFFIXES, load_poses
 from ..poses.keypoints import Keypoints
 from ..surface.densepose import IUV

@@ -1,1 +1,1 @@
-"""A person in a photo of any size framed as a method was trained, and what was made of it back in that photo."""
+"""A person in a photo of any size framed as a method was trained, what will be a guess, and the result back in the photo."""

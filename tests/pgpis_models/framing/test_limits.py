@@ -6,7 +6,7 @@ import pytest
 from pgpis_models.body.camera import Camera
 from pgpis_models.body.picture import Seen, see
 from pgpis_models.body.state import State
-from pgpis_models.limits import limits
+from pgpis_models.framing.limits import limits
 from pgpis_models.poses.heading import eyes_apart, heading_of
 from pgpis_models.poses.keypoints import Keypoints
 from pgpis_models.surface.unseen import share_seen

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .poses.heading import Heading, eyes_apart, heading_of
-from .poses.keypoints import Keypoints
-from .surface.coloured_parts import has_charts
-from .surface.densepose import IUV
-from .surface.unseen import share_seen
-from .unet.autoencoder import VAE_STRIDE
+from ..poses.heading import Heading, eyes_apart, heading_of
+from ..poses.keypoints import Keypoints
+from ..surface.coloured_parts import has_charts
+from ..surface.densepose import IUV
+from ..surface.unseen import share_seen
+from ..unet.autoencoder import VAE_STRIDE
 
 FAR = 120.0     # degrees between the views of photo and target, from which on the methods make up most of the person
 UNSEEN = 0.5    # share of the target's surface that the photo must show

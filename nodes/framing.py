@@ -11,7 +11,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
 from ..pgpis_models.framing.boxes import Frame, layout_of
-from ..pgpis_models.framing.fitting import PADDINGS, Fitted, NobodyTold, fit_person, people_of
+from ..pgpis_models.framing.fitting import PADDINGS, Fitted, NobodyTold, fit_person, people_in_photo
 from ..pgpis_models.framing.pasting import FEATHER, pasted
 from ..pgpis_models.framing.proportions import PROPORTIONS
 from ..pgpis_models.poses.files import on_canvas
@@ -106,7 +106,7 @@ def fitted(photos: np.ndarray, method: Method, *, pose=None, densepose=None, mas
     """
     layout, people = layout_of(method.checkpoint.method.config), None
     if pose is not None:
-        people = [people_of(frame, what=f"the pose of photo {number}")
+        people = [people_in_photo(frame, what=f"the pose of photo {number}")
                   for number, frame in enumerate(_frames(pose), start=1)]
     iuvs = None if densepose is None else checked_densepose(densepose)
     masks = None if mask is None else _checked_mask(mask)

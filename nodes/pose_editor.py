@@ -9,8 +9,8 @@ import torch
 from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..pgpis_models.poses.by_hand import draw_people, edited_frames, everybody, finished, one_standing
-from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint
+from ..pgpis_models.poses.by_hand import draw_people, edited_frames, finished, one_standing
+from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint, people_seen
 from .inputs import pixels, watched
 from .schema import aliases
 from .types import PoseKeypointType
@@ -80,7 +80,7 @@ def _drawn(frames: list[dict]):
         return ExecutionBlocker(f"{len(frames)} skeleton pictures of {width}x{height} (width x height) would take "
                                 f"{len(frames) * height * width * 12 / 1e9:.1f} GB; expected 3.2 GB at most. Use the pose "
                                 "output, and draw some of its frames or a smaller size with Draw Pose")
-    drawn = np.stack([draw_people(everybody(frame), (height, width)) for frame in watched(frames)])
+    drawn = np.stack([draw_people(people_seen(frame), (height, width)) for frame in watched(frames)])
     return torch.from_numpy(drawn).float() / 255
 
 

@@ -9,8 +9,7 @@ import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..pgpis_models.poses.by_hand import everybody
-from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint
+from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint, people_seen
 from ..pgpis_models.poses.keypoints import Keypoints
 from ..pgpis_models.poses.scoring import Score, best_pose, closest, overlay, score, similarity
 from .embedding import PERSON_TOOLTIP, shown_poses
@@ -94,9 +93,9 @@ class PoseScore(io.ComfyNode):
 
 
 def _people(found) -> list[list[Keypoints]]:
-    """Everybody of each frame of a POSE_KEYPOINT. Raises ValueError for other forms."""
+    """Who is seen in each frame of a POSE_KEYPOINT. Raises ValueError for other forms."""
     from_pose_keypoint(found, empty=NOBODY)
-    return [everybody(frame) for frame in ([found] if isinstance(found, dict) else found)]
+    return [people_seen(frame) for frame in ([found] if isinstance(found, dict) else found)]
 
 
 def _cosines(face, result_face, count: int, choose_by: str) -> np.ndarray | None:

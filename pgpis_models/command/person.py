@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..files.pictures import as_rgb, open_mask, open_photo, open_rgb
 from ..framing.boxes import Frame, layout_of
-from ..framing.fitting import PADDINGS, Fitted, fit_person, people_of
+from ..framing.fitting import PADDINGS, Fitted, fit_person, people_in_photo
 from ..framing.limits import limits
 from ..framing.pasting import FEATHER, pasted_picture
 from ..framing.proportions import OF_PERSON, PROPORTIONS
@@ -115,7 +115,7 @@ def people_from(path: Path, size: tuple[int, int]) -> list[Keypoints]:
         frames = load_poses(path, size)
         if len(frames) != 1:
             raise ValueError(f"--source-pose {path.name} has {len(frames)} frames; expected the one of the photo")
-        return people_of(frames[0], what=f"--source-pose {path.name}")
+        return people_in_photo(frames[0], what=f"--source-pose {path.name}")
     from ..poses.detection import detect_poses  # only photos need the detector
     found = detect_poses(np.array(open_rgb(path)))
     if not found:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..parts.pixels import resized
-from ..poses.formats import MIN_CONFIDENCE, EmptyFrame, from_pose_keypoint
+from ..poses.formats import MIN_CONFIDENCE, from_pose_keypoint, people_seen
 from ..poses.keypoints import Keypoints
 from ..surface.densepose import IUV, check_picture
 from .bodies import Body, Move, body_of_densepose, body_of_mask, body_of_pose, into_place, seen_in
@@ -52,8 +52,8 @@ def fit_person(photo: np.ndarray, layout: Layout, *, people: Sequence[Keypoints]
     """Frames a person as the method of `layout` (`boxes.layout_of(config)`) was trained: cropped and padded, never squashed.
 
     photo: (H, W, 3) uint8. people, densepose, mask (H, W): where the person is in the photo, any of them: the poses found in
-    it (`people_of`), its DensePose, the pixels of one or more people. With none of them a person in front of a plain ground
-    is found, and a photo of the frame's own shape is taken as it is. person: which one, "largest" or an index, in the order
+    it (`people_in_photo`), its DensePose, the pixels of one or more people. With none of them a person in front of a plain
+    ground is found, and a photo of the frame's own shape is taken as it is. person: which one, "largest" or an index, in the order
     of `people`, from left to right in a mask.
     targets, target_denseposes: what the person is to become, each on any canvas: brought to the person's size and place by
     the body. The frame holds them all. together: they are frames of one movement, and all are moved as the first one is.
@@ -109,16 +109,12 @@ def fit_person(photo: np.ndarray, layout: Layout, *, people: Sequence[Keypoints]
         frame, said)
 
 
-def people_of(frame: dict, min_confidence: float = MIN_CONFIDENCE, what: str = "the pose of the photo") -> list[Keypoints]:
-    """All people of one POSE_KEYPOINT frame who have a joint, in its order. Raises ValueError, beginning with `what`, when
-    there is nobody, and as `from_pose_keypoint` does."""
+def people_in_photo(frame: dict, min_confidence: float = MIN_CONFIDENCE,
+                    what: str = "the pose of the photo") -> list[Keypoints]:
+    """`people_seen` of the one frame of a photo. Raises ValueError, beginning with `what`, when there is nobody, and as
+    `from_pose_keypoint` does."""
     from_pose_keypoint([frame], "largest", min_confidence, empty="nobody")   # its form
-    found = []
-    for index in range(len(frame.get("people") or [])):
-        try:
-            found += from_pose_keypoint([frame], index, min_confidence)
-        except EmptyFrame:
-            continue   # a face or hand without a body
+    found = people_seen(frame, min_confidence)
     if not found:
         raise ValueError(f"{what} shows nobody; expected joints of confidence {min_confidence} or more. Use a photo that "
                          "shows a person, or give a mask of where it is")

@@ -12,7 +12,7 @@ import numpy as np
 
 from .drawing import draw_openpose
 from .files import parse_poses
-from .formats import BODY_KEYS, MIN_CONFIDENCE, NOBODY, EmptyFrame, body_key, from_pose_keypoint, to_pose_keypoint
+from .formats import BODY_KEYS, NOBODY, body_key, from_pose_keypoint, to_pose_keypoint
 from .keypoints import Keypoints, checked_size
 
 # A standing person seen from the front: x from the middle, y from the top, in shares of the person's frame.
@@ -94,17 +94,6 @@ def _finite(values: Any, count: int) -> list[float]:
             numbers = [math.nan]
         made += numbers if all(map(math.isfinite, numbers)) else [0.0, 0.0, 0.0]
     return made
-
-
-def everybody(frame: dict, min_confidence: float = MIN_CONFIDENCE) -> list[Keypoints]:
-    """All people of a frame who have a joint, in its order; none of an empty frame."""
-    found = []
-    for index in range(len(frame.get("people") or [])):
-        try:
-            found += from_pose_keypoint([frame], index, min_confidence)
-        except EmptyFrame:
-            continue   # a face or hand without a body
-    return found
 
 
 def fitted_to(pose: Keypoints, size: tuple[int, int]) -> Keypoints:

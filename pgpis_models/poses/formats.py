@@ -110,8 +110,8 @@ def _nobody(frame: dict) -> Keypoints:
     return Keypoints(np.zeros((18, 2)), np.zeros(18, dtype=bool), canvas)
 
 
-def people_of(frame, where: str = "the frame", min_confidence: float = MIN_CONFIDENCE,
-              whole: bool = False) -> list[Keypoints]:
+def listed_people(frame, where: str = "the frame", min_confidence: float = MIN_CONFIDENCE,
+                  whole: bool = False) -> list[Keypoints]:
     """All people of one POSE_KEYPOINT frame, in its order, some perhaps without a joint; whole, units and errors as of
     `from_pose_keypoint`."""
     if not isinstance(frame, dict):
@@ -141,8 +141,14 @@ def people_of(frame, where: str = "the frame", min_confidence: float = MIN_CONFI
     return [whole_body(body, one, unit, min_confidence) for body, one in zip(found, people, strict=True)]
 
 
+def people_seen(frame: dict, min_confidence: float = MIN_CONFIDENCE) -> list[Keypoints]:
+    """Those of `listed_people` who have a joint; none of a frame that lists nobody, whatever else it lacks."""
+    listed = listed_people(frame, min_confidence=min_confidence) if frame.get("people") else []
+    return [pose for pose in listed if pose.present.any()]
+
+
 def _read_frame(frame, where: str, person: int | str, min_confidence: float, whole: bool) -> Keypoints:
-    found = people_of(frame, where, min_confidence, whole)
+    found = listed_people(frame, where, min_confidence, whole)
     if person == "largest":
         found = [keypoints for keypoints in found if keypoints.present.any()]
         if not found:

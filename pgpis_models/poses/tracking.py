@@ -13,7 +13,7 @@ from itertools import permutations
 import numpy as np
 
 from .drawing import LIMBS
-from .formats import MIN_CONFIDENCE, people_of
+from .formats import MIN_CONFIDENCE, listed_people
 from .keypoints import Keypoints
 
 FARTHEST = 0.8     # body sizes from where it was expected that a person may be found; doubled while it is not seen
@@ -112,7 +112,7 @@ class _Person:
 def follow(frames: Sequence[dict], person: int | str = "largest", min_confidence: float = MIN_CONFIDENCE) -> Track:
     """Who the person is in every POSE_KEYPOINT frame, that is `person` in the first frame where it is seen: an index or
     "largest". Raises ValueError for frames that are no poses, and when there is no such person in any."""
-    seen = [people_of(frame, f"frame {number} of {len(frames)}", min_confidence)
+    seen = [listed_people(frame, f"frame {number} of {len(frames)}", min_confidence)
             for number, frame in enumerate(frames, start=1)]
     first = next((number for number, people in enumerate(seen) if _start(people, person) is not None), None)
     if first is None:
@@ -147,7 +147,7 @@ def followed(frames: Sequence[dict], person: int | str = "largest",
              min_confidence: float = MIN_CONFIDENCE) -> tuple[list[dict], Track | None]:
     """POSE_KEYPOINT frames of a movement with the followed person alone, nobody where it is not seen, and how it was
     followed. Where no frame shows several people they come back as they are, with None. Raises ValueError as `follow`."""
-    seen = [people_of(frame, f"frame {number} of {len(frames)}", min_confidence)
+    seen = [listed_people(frame, f"frame {number} of {len(frames)}", min_confidence)
             for number, frame in enumerate(frames, start=1)]
     if all(sum(bool(pose.present.any()) for pose in people) < 2 for people in seen):
         return list(frames), None

@@ -9,7 +9,7 @@ from pgpis_models.cfld.config import CONFIGS as CFLD
 from pgpis_models.fpdm.config import CONFIGS as FPDM
 from pgpis_models.framing.bodies import body_of_densepose, body_of_mask, body_of_pose
 from pgpis_models.framing.boxes import Layout, layout_of
-from pgpis_models.framing.fitting import fit_person, people_of
+from pgpis_models.framing.fitting import fit_person, people_in_photo
 from pgpis_models.mcld.config import CONFIGS as MCLD
 from pgpis_models.poses.formats import to_pose_keypoint
 from pgpis_models.poses.keypoints import Keypoints
@@ -204,7 +204,7 @@ def test_of_two_people_the_largest_or_the_chosen_one_is_framed_and_said(standing
     # the mask of both, and the pose of one of them: that one
     fitted = fit_person(both.picture, DEMO, people=both.people, mask=both.mask, person=0)
     assert fitted.frame.box[2] < 600
-    assert [np.allclose(a.xy, b.xy) for a, b in zip(people_of(
+    assert [np.allclose(a.xy, b.xy) for a, b in zip(people_in_photo(
         {"people": [to_pose_keypoint(pose)[0]["people"][0] for pose in both.people], "canvas_height": 800,
          "canvas_width": 1200}), both.people, strict=True)] == [True, True]
 
@@ -233,7 +233,7 @@ def test_bad_input_is_named(small):
     wrong("target DENSEPOSE 1 shows nobody", picture, people=[pose], target_denseposes=[empty])
     wrong("padding is 'mirror'; expected one of border, ground", picture, people=[pose], padding="mirror")
     with pytest.raises(ValueError, match="the pose of the photo shows nobody"):
-        people_of({"people": [], "canvas_height": 10, "canvas_width": 10})
+        people_in_photo({"people": [], "canvas_height": 10, "canvas_width": 10})
 
 
 def test_a_photo_of_the_right_shape_without_a_plain_ground_is_taken_as_it_is():

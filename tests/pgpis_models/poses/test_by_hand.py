@@ -9,7 +9,7 @@ import pytest
 
 from pgpis_models.poses import by_hand
 from pgpis_models.poses.drawing import draw_openpose
-from pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
+from pgpis_models.poses.formats import from_pose_keypoint, people_seen, to_pose_keypoint
 from pgpis_models.poses.keypoints import Keypoints
 
 CANVAS = (240, 160)
@@ -34,7 +34,7 @@ def test_every_list_has_its_length_and_every_number_is_finite():
 def test_frames_may_be_empty_and_keep_their_own_canvas():
     frames = [{"people": [], "canvas_width": 30, "canvas_height": 20}, *to_pose_keypoint(by_hand.standing(CANVAS))]
     assert by_hand.edited_frames(json.dumps(frames), (1, 1)) == frames
-    assert by_hand.everybody(frames[0]) == [] and len(by_hand.everybody(frames[1])) == 1
+    assert people_seen(frames[0]) == [] and len(people_seen(frames[1])) == 1
 
 
 @pytest.mark.parametrize("bad", ["hello", "{", '{"people": 3}', '[{"people": [{"pose_keypoints_2d": [1, 2, 3]}]}]', "[]",

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..poses.keypoints import Keypoints
+from ..poses.keypoints import TORSO, Keypoints
 from ..surface.densepose import IUV
 
 Box = tuple[float, float, float, float]   # x0, y0, x1, y1 in pixels
 
 NOSE, NECK, HIPS, ANKLES, FACE = 0, 1, (8, 11), (10, 13), (0, 14, 15, 16, 17)
-TORSO, LEG, FOOT = 0.253, 0.53, 0.048   # neck to hip; hip to sole; ankle to sole
+LEG, FOOT = 0.53, 0.048   # hip to sole; ankle to sole
 # Other lengths that tell the size where the torso is hidden or points at the camera: joints and share.
 LENGTHS = (((8, 9), 0.244), ((11, 12), 0.244), ((9, 10), 0.235), ((12, 13), 0.235), ((2, 5), 0.165), ((0, 1), 0.131))
 DISCOUNT = 0.85   # of those, since they differ more between people than the torso does

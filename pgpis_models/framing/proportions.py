@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..poses.drawing import LIMBS
 from ..poses.editing import lengths, with_ratios
-from ..poses.keypoints import Keypoints
-from .bodies import TORSO, size_of_pose
+from ..poses.keypoints import TORSO, Keypoints
+from .bodies import size_of_pose
 
 OF_PERSON, AS_GIVEN = "of the person", "as given"
 PROPORTIONS = (OF_PERSON, AS_GIVEN)

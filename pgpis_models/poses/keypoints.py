@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ JOINTS = (
     "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle",
     "right eye", "left eye", "right ear", "left ear",
 )
+
+TORSO = 0.253   # from neck to hip, in standing heights; mean of drawn people, as of DeepFashion's photos
 
 # Joint i of the mirrored person is joint MIRROR[i] of the original.
 MIRROR = (0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16)
@@ -100,6 +102,14 @@ class Keypoints:
         x0, y0, x1, y1 = self.bounds
         centre = np.array(about if about is not None else ((x0 + x1) / 2, (y0 + y1) / 2))
         return self.moved(lambda xy: centre + (xy - centre) * factor)
+
+
+def standing_height(poses: Sequence[Keypoints]) -> float:
+    """Of one person, in pixels, by the longest torso that any of the poses shows, else by the largest box; 1 at least."""
+    torsos = [float(np.linalg.norm(pose.xy[1] - pose.xy[hip])) for pose in poses for hip in (8, 11)
+              if pose.present[[1, hip]].all()]
+    boxes = [max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (pose.bounds for pose in poses)]
+    return max(max(torsos, default=0.0) / TORSO or max(boxes), 1.0)
 
 
 def read_size(text: str, name: str) -> tuple[int, int]:

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .keypoints import Keypoints
+from .keypoints import Keypoints, standing_height
 
 DERIVATIVE_CUTOFF = 0.15   # cycles per frame, of the speed that the cutoff follows
 SPEED = 6.0                # cycles per frame of cutoff for each body size per frame
 STILL = 0.04               # cycles per frame, of the cutoff at rest with strength 1
-TORSO = 0.253              # body sizes from neck to hips
 
 
 def smoothed(poses: Sequence[Keypoints], strength: float = 0.5) -> list[Keypoints]:
@@ -30,7 +29,7 @@ def smoothed(poses: Sequence[Keypoints], strength: float = 0.5) -> list[Keypoint
         return list(poses)
     xy, present = np.stack([one.xy for one in poses]), np.stack([one.present for one in poses])
     cutoff = STILL / max(strength, 0.05) ** 2
-    size = _size(poses)
+    size = standing_height(poses)
     made = xy.copy()
     for joint in range(18):
         for start, end in runs(present[:, joint]):
@@ -75,10 +74,3 @@ def runs(there: np.ndarray) -> list[tuple[int, int]]:
     """First and one past the last index of every run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(int)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def _size(poses: Sequence[Keypoints]) -> float:
-    """Standing height in pixels: the longest torso that is seen, else the largest box."""
-    torso = [np.linalg.norm(one.xy[1] - one.xy[hip]) for one in poses for hip in (8, 11) if one.present[[1, hip]].all()]
-    boxes = [max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (one.bounds for one in poses)]
-    return max(float(max(torso)) / TORSO if torso else max(boxes), 1.0)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .drawing import LIMBS
 from .formats import MIN_CONFIDENCE, listed_people
-from .keypoints import Keypoints
+from .keypoints import Keypoints, standing_height
 
 FARTHEST = 0.8     # body sizes from where it was expected that a person may be found; doubled while it is not seen
 LENGTHS = 1.5      # weight of limbs that differ, against distance in body sizes
@@ -25,9 +25,7 @@ MEMORY = 0.25      # share of a new frame in speed
 FEW = 3            # tracks up to which all ways to give people to them are tried; of more the best fits come first
 LONGER = 0.08      # logarithm by which a limb may seem longer than it was seen before
 SHOWN = 12         # unsure frames that a report lists
-TORSO = 0.253      # body sizes from neck to hips
 _FROM, _TO = np.array(LIMBS).T
-_TORSO = [LIMBS.index((1, 8)), LIMBS.index((1, 11))]
 
 
 @dataclass(frozen=True)
@@ -50,16 +48,13 @@ class Track:
 
 
 class _Seen:
-    """A pose with its limbs' lengths (17,) in pixels, 0 where one is not seen, and its standing height in pixels, by the
-    torso where that is seen, else by the box."""
+    """A pose with its limbs' lengths (17,) in pixels, 0 where one is not seen, and its standing height."""
 
     def __init__(self, pose: Keypoints) -> None:
         self.xy, self.present = pose.xy, pose.present
         both = self.present[_FROM] & self.present[_TO]
         self.limbs = np.hypot(*(self.xy[_FROM] - self.xy[_TO]).T) * both
-        torso = self.limbs[_TORSO].max()
-        x0, y0, x1, y1 = pose.bounds
-        self.size = max(torso / TORSO if torso else max(x1 - x0, y1 - y0), 1.0)
+        self.size = standing_height([pose])
 
 
 class _Person:

@@ -53,8 +53,8 @@ def fit_person(photo: np.ndarray, layout: Layout, *, people: Sequence[Keypoints]
 
     photo: (H, W, 3) uint8. people, densepose, mask (H, W): where the person is in the photo, any of them: the poses found in
     it (`people_in_photo`), its DensePose, the pixels of one or more people. With none of them a person in front of a plain
-    ground is found, and a photo of the frame's own shape is taken as it is. person: which one, "largest" or an index, in the order
-    of `people`, from left to right in a mask.
+    ground is found, and a photo of the frame's own shape is taken as it is. person: which one, "largest" or an index, in
+    the order of `people`, from left to right in a mask.
     targets, target_denseposes: what the person is to become, each on any canvas: brought to the person's size and place by
     the body. The frame holds them all. together: they are frames of one movement, and all are moved as the first one is.
     padding: what lies beyond the photo repeats its "border", or is the colour of its "ground".

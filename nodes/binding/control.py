@@ -21,10 +21,11 @@ from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 from torch import Tensor, nn
 
 from ...pgpis_models.unet.control import run_control
-from ...pgpis_models.unet.control_branch import BranchSizes, ControlBranch, pose_inputs, skip_widths
+from ...pgpis_models.unet.control_branch import BranchSizes, ControlBranch, pose_inputs
 from ...pgpis_models.unet.fitting import at_level, fitted_map
 from ...pgpis_models.unet.injections import Control
 from ...pgpis_models.unet.masked_attention import pose_masked_attention
+from ...pgpis_models.unet.shapes import skip_widths
 from ...pgpis_models.unet.sites import DOWN_BLOCK_SLOTS, SITES, STEM_SLOT
 from .passport import PASSPORT, PREFIX, check_aspect, check_origin
 from .weights import check_topology, widths_of
@@ -86,7 +87,7 @@ def host_names(sizes: BranchSizes) -> dict[str, str]:
     """diffusers parameter name of a branch's weight -> the host's."""
     names = dict(comfy.utils.unet_to_diffusers(_host_config(sizes) | {"transformer_depth_output": [1] * 9 + [0] * 3}))
     for kind in ("weight", "bias"):
-        for number in range(len(skip_widths(sizes))):
+        for number in range(len(skip_widths(sizes.widths, sizes.layers))):
             names[f"controlnet_down_blocks.{number}.{kind}"] = f"zero_convs.{number}.0.{kind}"
         names[f"controlnet_mid_block.{kind}"] = f"middle_block_out.0.{kind}"
     return names

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from .masked_attention import seen_by_level
+from .shapes import encoder_shapes, layer_shapes, skip_widths
 
 LEVELS = 4          # of the UNet; the last has no attention on its way down
 ZERO = ("controlnet_down_blocks.", "controlnet_mid_block.")   # the zero convolutions
+BLOCK = ("norm1", "attn1", "norm2", "attn2", "norm3")   # order in its transformer blocks, by which optimisers number weights
 MAPS = 3            # pose maps added at the end of down blocks 0, 1 and 2, where the pose embedding gives them
 
 
@@ -76,68 +78,13 @@ class ControlBranch(nn.Module):
             value.zero_() if name.startswith(ZERO) else value.copy_(unet[name])
 
 
-def skip_widths(sizes: BranchSizes) -> list[int]:
-    """Channels of the 12 skip connections, in the order of the down path."""
-    widths = [sizes.widths[0]]
-    for level, width in enumerate(sizes.widths):
-        widths += [width] * (sizes.layers + (level < LEVELS - 1))   # the last level has no downsampler
-    return widths
-
-
 def branch_shapes(sizes: BranchSizes) -> dict[str, tuple[int, ...]]:
-    """diffusers parameter name -> shape of all weights of a branch."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    first, time = sizes.widths[0], 4 * sizes.widths[0]
-
-    def add(name: str, *shape: int, bias: bool = True) -> None:
-        shapes[f"{name}.weight"] = shape
-        if bias:
-            shapes[f"{name}.bias"] = shape[:1]
-
-    def resnet(name: str, wide_in: int, wide_out: int) -> None:
-        add(f"{name}.norm1", wide_in)
-        add(f"{name}.conv1", wide_out, wide_in, 3, 3)
-        add(f"{name}.time_emb_proj", wide_out, time)
-        add(f"{name}.norm2", wide_out)
-        add(f"{name}.conv2", wide_out, wide_out, 3, 3)
-        if wide_in != wide_out:
-            add(f"{name}.conv_shortcut", wide_out, wide_in, 1, 1)
-
-    def transformer(name: str, width: int) -> None:
-        add(f"{name}.norm", width)
-        add(f"{name}.proj_in", width, width, 1, 1)
-        block = f"{name}.transformer_blocks.0"
-        for number, context in ((1, width), (2, sizes.context_width)):
-            add(f"{block}.norm{number}", width)
-            add(f"{block}.attn{number}.to_q", width, width, bias=False)
-            add(f"{block}.attn{number}.to_k", width, context, bias=False)
-            add(f"{block}.attn{number}.to_v", width, context, bias=False)
-            add(f"{block}.attn{number}.to_out.0", width, width)
-        add(f"{block}.norm3", width)
-        add(f"{block}.ff.net.0.proj", 8 * width, width)
-        add(f"{block}.ff.net.2", width, 4 * width)
-        add(f"{name}.proj_out", width, width, 1, 1)
-
-    add("conv_in", first, sizes.in_channels, 3, 3)
-    add("time_embedding.linear_1", time, first)
-    add("time_embedding.linear_2", time, time)
-    before = first
-    for level, width in enumerate(sizes.widths):
-        for layer in range(sizes.layers):
-            resnet(f"down_blocks.{level}.resnets.{layer}", before, width)
-            if level < LEVELS - 1:
-                transformer(f"down_blocks.{level}.attentions.{layer}", width)
-            before = width
-        if level < LEVELS - 1:
-            add(f"down_blocks.{level}.downsamplers.0.conv", width, width, 3, 3)
-    deepest = sizes.widths[-1]
-    resnet("mid_block.resnets.0", deepest, deepest)
-    transformer("mid_block.attentions.0", deepest)
-    resnet("mid_block.resnets.1", deepest, deepest)
-    for number, width in enumerate(skip_widths(sizes)):
-        add(f"controlnet_down_blocks.{number}", width, width, 1, 1)
-    add("controlnet_mid_block", deepest, deepest, 1, 1)
-    return shapes
+    """diffusers parameter name -> shape of all weights of a branch: the UNet's encoder, and a zero convolution for each
+    skip connection and for the middle."""
+    shapes = encoder_shapes(sizes.widths, sizes.context_width, sizes.layers, sizes.in_channels, BLOCK)
+    for number, width in enumerate(skip_widths(sizes.widths, sizes.layers)):
+        shapes |= layer_shapes(f"controlnet_down_blocks.{number}", width, width, 1, 1)
+    return shapes | layer_shapes("controlnet_mid_block", sizes.widths[-1], sizes.widths[-1], 1, 1)
 
 
 def pose_inputs(pose: Mapping[str, Tensor]) -> tuple[Tensor | None, Sequence[Tensor | None]]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 
-from ..files.reading import read_text
 from .keypoints import Keypoints
 
 FRAME = (256, 176)            # (H, W) of the pictures that the authors' keypoints refer to
@@ -36,12 +34,6 @@ def parse_fpdm_txt(text: str, what: str = "the pose text") -> Keypoints:
                              "joint")
         rows.append((x, y))
     return from_frame(np.array(rows))
-
-
-def load_fpdm_txt(path: str | Path) -> Keypoints:
-    """`parse_fpdm_txt` of a file."""
-    path = Path(path)
-    return parse_fpdm_txt(read_text(path, "18 lines 'x y'"), path.name)
 
 
 def from_frame(xy: np.ndarray) -> Keypoints:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..files.reading import read_numbers
 from .densepose import check_picture
@@ -82,12 +81,6 @@ def find_face(app, image: np.ndarray, index: int = 0) -> Face | None:
         raise ValueError(f"face {index} was asked for, but the photo shows {len(faces)}; expected an index from 0 (the "
                          f"largest) to {len(faces) - 1}.")
     return faces[index]
-
-
-
-def zero_embedding(batch: int = 1) -> torch.Tensor:
-    """What the method gets where there is no face -> (batch, 1, 512) zeros, float32."""
-    return torch.zeros(batch, 1, LENGTH)
 
 
 def check_embedding(embedding: np.ndarray, name: str = "the face embedding") -> np.ndarray:

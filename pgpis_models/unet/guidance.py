@@ -65,13 +65,6 @@ class Guidance:
             result = result + term.weight * (predictions[index] - before)
         return result
 
-    def with_weights(self, **weights: float) -> Guidance:
-        """The same chain with other weights, by term name."""
-        unknown = set(weights) - {term.name for term in self.terms[1:]}
-        if unknown:
-            raise ValueError(f"no weight for {sorted(unknown)}; this chain weighs {[t.name for t in self.terms[1:]]}")
-        return Guidance(tuple(replace(t, weight=weights.get(t.name, t.weight)) for t in self.terms))
-
     def needed(self) -> Guidance:
         """The shortest chain with the same result: terms of coefficient 0 are not run.
 

@@ -14,7 +14,7 @@ from pgpis_models.fpdm.drawing import augmented, draw_fpdm, on_canvas
 from pgpis_models.fpdm.pictures import draw_poses
 from pgpis_models.fpdm.pixels import clip_pixels, source_pixels, target_pixels, unit_tensor
 from pgpis_models.poses.drawing import LIMBS
-from pgpis_models.poses.padded_rows import FRAME, from_frame, load_fpdm_txt
+from pgpis_models.poses.padded_rows import FRAME, from_frame, parse_fpdm_txt
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_photos_and_poses_become_the_authors_tensors(load_case, golden_dir, comp
             "out.test.fusion_processed_s_img": clip_pixels([photo], hw("fusion_size"), read_size=read)[0],
             "out.test.trans_t_img": target_pixels([picture(target)], hw("model_img_size"), hw("target_read_size"))[0],
             "out.stage1.source_img": clip_pixels([photo], hw("fusion_size"), crop=True)[0]}
-    for name, pose in (("test", picture(stored)), ("test_from_txt", draw_fpdm(load_fpdm_txt(text)))):
+    for name, pose in (("test", picture(stored)), ("test_from_txt", draw_fpdm(parse_fpdm_txt(text.read_text())))):
         ours[f"out.{name}.trans_t_pose"] = unit_tensor([pose], hw("model_img_size"))[0]
         ours[f"out.{name}.fusion_processed_t_pose"] = clip_pixels([pose], hw("fusion_size"))[0]
     compare(ours, golden, {"out.*": 1e-5})

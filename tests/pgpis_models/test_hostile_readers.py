@@ -16,7 +16,7 @@ from pgpis_models.files.reading import LARGEST
 from pgpis_models.poses.by_hand import edited_frames
 from pgpis_models.poses.files import load_poses
 from pgpis_models.poses.formats import from_pose_keypoint
-from pgpis_models.poses.padded_rows import load_fpdm_txt
+from pgpis_models.poses.padded_rows import parse_fpdm_txt
 from pgpis_models.surface.face import LENGTH, load_embedding
 from pgpis_models.unet.base import load_unet
 from tests.helpers.bounds import bounded
@@ -178,7 +178,7 @@ def test_any_text_is_a_pose_or_refused_by_name(folder, text, name):
     read(path)
     with bounded():
         try:
-            load_fpdm_txt(path)
+            parse_fpdm_txt(text, name)
         except ValueError as error:
             assert name in str(error)
 

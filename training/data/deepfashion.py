@@ -103,23 +103,6 @@ class DeepFashion(Dataset):
         return result
 
 
-class PictureFolder(Dataset):
-    """Every picture of a folder, by name, at one size -> (3, *size) in [0, 1]. With `train_highres` and the metric size
-    it is the real set of the papers' FID (all training photos, not the test targets)."""
-
-    def __init__(self, folder: str | Path, size: tuple[int, int] = (256, 176)):
-        self.folder, self.size = Path(folder), size
-        self.names = sorted(_pictures(self.folder))
-        if not self.names:
-            raise FileNotFoundError(f"{self.folder} holds no picture; expected {', '.join(PICTURE_SUFFIXES)} files.")
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return picture_tensor(open_picture(self.folder / self.names[index]), self.size)
-
-
 def open_picture(path: Path):
     """A file -> PIL picture, RGB. UnreadablePhoto when it cannot be decoded to its end."""
     try:

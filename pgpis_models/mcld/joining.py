@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -24,38 +23,13 @@ def appearance_of_one(method: MCLD, image: Tensor, texture: Tensor | None = None
     """
     merged = texture_latent is None or len(texture_latent) == 1
     own = method.encode_appearance(image, texture, None if merged else texture_latent, face, reference)
-    tokens, features = one_row(own.image), joined_reference([own.reference])
+    tokens, features = one_row(own.image), {site: one_row(value) for site, value in own.reference.items()}
     if merged and texture_latent is not None:
         features = method.reference_features(tokens, texture_latent, reference)
     photos = len(own.image)
     face = own.face.repeat(1, photos, 1) if method.config.aggregation == "concat" else own.face
     return replace(own, image=tokens, texture=one_row(own.texture.expand(photos, -1, -1)), face=face, reference=features,
                    reference_parts=1 if merged else len(texture_latent))
-
-
-def joined_reference(several: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Features of equal parts, each site -> (B, HW', C), all rows of all of them -> site -> (1, B HW' + .., C), for a
-    `reference_parts` of their number. Raises ValueError for parts of other sites."""
-    sites = list(several[0])
-    if any(set(one) != set(sites) for one in several):
-        raise ValueError(f"reference features at {[len(one) for one in several]} sites; expected the same sites in each")
-    return {site: torch.cat([one_row(one[site]) for one in several], 1) for site in sites}
-
-
-def appended_reference(encoded: Appearance, other: Mapping[str, Tensor]) -> Appearance:
-    """The same, with a further part `other`, site -> (1 or B, HW', C), for each of its B rows: what another picture of the
-    person shows. Raises ValueError where it has other features than the parts that are there."""
-    parts = encoded.reference_parts
-    apart = {site: (tuple(own.shape), tuple(other[site].shape) if site in other else None)
-             for site, own in encoded.reference.items()
-             if site not in other or (own.shape[1], own.shape[2]) != (other[site].shape[1] * parts, other[site].shape[2])}
-    if apart or not encoded.reference:
-        raise ValueError(f"the reference features to append differ at {dict(list(apart.items())[:3]) or 'all sites'} (here, "
-                         "there); expected those of one network, of pictures of one size")
-    rows = {site: max(len(own), len(other[site])) for site, own in encoded.reference.items()}
-    return replace(encoded, reference_parts=parts + 1, reference={
-        site: torch.cat([own.expand(rows[site], -1, -1), other[site].expand(rows[site], -1, -1)], 1)
-        for site, own in encoded.reference.items()})
 
 
 def mean_face(vectors: Tensor, quality: Tensor | None = None) -> Tensor:

@@ -39,7 +39,6 @@ class DeepFashion(Dataset):
     image_size:   (H, W) of the pictures for the autoencoder.
     encoder_size: (H, W) of the source picture for the source encoder.
     pose_size:    (H, W) of the pose rasters.
-    metric_size:  (H, W) of the ground truth of the test split, (256, 176) or (512, 352) in the paper.
     flip:         probability of a horizontal flip of the encoder's input in the train split. The pictures for the
                   autoencoder and the poses are never flipped.
 
@@ -47,7 +46,6 @@ class DeepFashion(Dataset):
         source, target            (3, *image_size) in [-1, 1]
         source_encoder            (3, *encoder_size) in [-1, 1]
         source_pose, target_pose  (21, *pose_size) in [0, 1]
-        ground_truth              (3, *metric_size) in [0, 1], test split only
     `pairs[i]` holds the names of item i. Pictures are resized with Pillow's bicubic filter, which antialiases; the
     aspect ratio is not kept.
 
@@ -61,15 +59,13 @@ class DeepFashion(Dataset):
         image_size: tuple[int, int] = (512, 512),
         encoder_size: tuple[int, int] = (256, 256),
         pose_size: tuple[int, int] = (256, 256),
-        metric_size: tuple[int, int] = (256, 176),
         flip: float = 0.5,
     ):
         if split not in ("train", "test"):
             raise ValueError(f"split is {split!r}; expected 'train' or 'test'.")
         root = Path(root)
         self.split, self.flip = split, flip
-        self.image_size, self.encoder_size = image_size, encoder_size
-        self.pose_size, self.metric_size = pose_size, metric_size
+        self.image_size, self.encoder_size, self.pose_size = image_size, encoder_size, pose_size
         self.folder = root / f"{split}_highres"
         self.pairs = kept_pairs(root, split)
         self.poses = read_annotations(table(root, f"resize-annotation-{split}.csv"))
@@ -98,8 +94,6 @@ class DeepFashion(Dataset):
         target = open_picture(self.folder / target_name)
         result["source"] = picture_tensor(source, self.image_size) * 2 - 1
         result["target"] = picture_tensor(target, self.image_size) * 2 - 1
-        if self.split == "test":
-            result["ground_truth"] = picture_tensor(target, self.metric_size)
         return result
 
 

@@ -60,8 +60,7 @@ class Pairs:
         drawn = [readable(partial(self.numbered, flip=bool(flip)), int(index), len(self.train))
                  for index, flip in zip(indices, flips, strict=True)]
         indices, items = zip(*drawn, strict=True)
-        result = {BATCH_NAMES.get(name, name): torch.stack([item[name] for item in items]) for name in items[0]
-                  if name != "ground_truth"}
+        result = {BATCH_NAMES.get(name, name): torch.stack([item[name] for item in items]) for name in items[0]}
         if self.posteriors is not None:
             for side, name in enumerate(("source_latents", "target_latents")):
                 stored = self.posteriors([self.train.pairs[index][side] for index in indices])

@@ -1,11 +1,10 @@
 """MCLD with several photos of one person: one that comes twice changes nothing, two weigh as one."""
 
-import dataclasses
 
 import pytest
 import torch
 
-from pgpis_models.mcld.joining import appearance_of_one, appended_reference, joined_reference, mean_face
+from pgpis_models.mcld.joining import appearance_of_one, mean_face
 from pgpis_models.unet.attention import self_attention
 from tests.pgpis_models.mcld.test_mcld import binding, inputs, method, predict, unet, writer  # noqa: F401  fixtures
 
@@ -37,28 +36,6 @@ def test_the_order_of_the_photos_does_not_matter(method, writer, binding):  # no
     there, back = (predict(binding, method.injections(of_one(method, writer, numbers)), 1)
                    for numbers in ([0, 1, 2], [2, 0, 1]))
     assert (there - back).abs().max() < 1e-5
-
-
-def test_a_further_picture_s_features_are_a_part_for_every_row(method, writer, binding):  # noqa: F811
-    """As joined from the start, and one part for a batch of frames."""
-    with torch.no_grad():
-        frames = method.encode(**inputs(), reference=writer)
-        further = method.reference_features(frames.image[:1], inputs(seed=9)["texture_latent"][:1], writer)
-    made = appended_reference(frames, further)
-    assert made.reference_parts == 2
-    for site, features in made.reference.items():
-        assert torch.equal(features, torch.cat([frames.reference[site], further[site].expand(2, -1, -1)], 1))
-    single = {site: value[:1] for site, value in frames.reference.items()}
-    assert all(torch.equal(value[:1], joined_reference([single, further])[site]) for site, value in made.reference.items())
-    # every row's own features again: what it sees is what it saw
-    same = appended_reference(frames, frames.reference)
-    expected = predict(binding, method.injections(frames))
-    assert (predict(binding, method.injections(same)) - expected).abs().max() < 1e-5
-    assert (predict(binding, method.injections(made)) - expected).abs().max() > 1e-3
-    with pytest.raises(ValueError, match="pictures of one size"):
-        appended_reference(frames, {site: value[:, 1:] for site, value in further.items()})
-    with pytest.raises(ValueError, match="all sites"):
-        appended_reference(dataclasses.replace(frames, reference={}), further)
 
 
 def test_self_attention_weighs_parts_as_one_in_float64():

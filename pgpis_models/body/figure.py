@@ -75,7 +75,8 @@ def build_figure(build: Build, skeleton: Skeleton, cut: Cut) -> Mesh:
 
 
 def torso_section(build: Build, height: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Half width, half depth and shift forwards of the trunk at heights above the hip line (before `build.height`)."""
+    """Half width, half depth and shift forwards of the trunk at heights (N,) above the hip line (before `build.height`),
+    each (N,), in body heights."""
     # hips, waist and shoulders widen their own heights
     factor = smooth(height, (-0.08, 0.0, 0.10, 0.20, 0.25, 0.30), (
         build.hips, build.hips, build.waist, 0.5 + 0.5 * build.shoulders, build.shoulders, 1.0))
@@ -184,7 +185,7 @@ def _leg(grids: Grids, bones: tuple[Bone, Bone], segments: tuple[int, ...], pelv
 
 
 def thigh_radius(share: np.ndarray) -> np.ndarray:
-    """Radius of a leg of average build; share 0 hip, 1 knee, 2 ankle."""
+    """Radius of a leg of average build in body heights, at shares of any shape: 0 hip, 1 knee, 2 ankle."""
     return smooth(share, (0, 0.2, 0.55, 0.85, 1.0, 1.12, 1.3, 1.55, 1.8, 2.0),
                   (0.0480, 0.0560, 0.0490, 0.0395, 0.0375, 0.0365, 0.0395, 0.0335, 0.0240, 0.0220))
 

@@ -16,7 +16,8 @@ def shade(normal: np.ndarray) -> np.ndarray:
 
 
 def covered(depth: np.ndarray, around: np.ndarray) -> np.ndarray:
-    """Share of light lost to what lies nearby and nearer, 0..0.3."""
+    """(N,) share of light, 0..0.3, that points lose to what lies nearby and nearer. depth (N,): of the points, as in
+    `Hits`; around (N,): `surroundings` at them."""
     return np.float32(0.30) * np.clip((around - depth - np.float32(0.004)) * np.float32(14.0), 0, 1)
 
 

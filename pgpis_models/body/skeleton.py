@@ -130,6 +130,7 @@ class Bone:
 
     @property
     def end(self) -> np.ndarray:
+        """(3,): where the next bone begins."""
         return self.origin + self.frame[:, 2] * self.length
 
 
@@ -154,30 +155,31 @@ class Skeleton:
 
 
 def unit(a: np.ndarray) -> np.ndarray:
+    """(N,), not zero -> the same direction, of length 1."""
     return a / math.sqrt(float(a @ a))
 
 
 def turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The smallest rotation (3, 3) that takes unit vector a to unit vector b."""
+    """The smallest rotation (3, 3) that takes unit vector a to unit vector b, each (3,)."""
     x, y, z = a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
     k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.eye(3) + k + k @ k / max(1e-6, 1.0 + float(a @ b))
 
 
 def about_left(angle: float) -> np.ndarray:
-    """Positive tips up towards forward."""
+    """(3, 3), of (left, up, forward): positive radians tip up towards forward."""
     c, s = math.cos(angle), math.sin(angle)
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
 
 
 def about_up(angle: float) -> np.ndarray:
-    """Positive turns forward towards left."""
+    """(3, 3): positive radians turn forward towards left."""
     c, s = math.cos(angle), math.sin(angle)
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
 
 def about_forward(angle: float) -> np.ndarray:
-    """Positive tips up towards left."""
+    """(3, 3): positive radians tip up towards left."""
     c, s = math.cos(angle), math.sin(angle)
     return np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
 

@@ -42,8 +42,8 @@ def read_json(path: str | Path, expected: str) -> Any:
 
 
 def read_numbers(path: str | Path, expected: str) -> np.ndarray:
-    """The numbers of an .npy file, of its own type. Raises ValueError for anything else, whatever its header declares;
-    objects are refused, since reading them could run code."""
+    """The numbers of an .npy file, of its own shape and type. Raises ValueError for anything else, whatever its header
+    declares; objects are refused, since reading them could run code."""
     path = Path(path)
     try:
         with np.errstate(over="ignore"):   # of sizes that no file has

@@ -70,7 +70,7 @@ class FPDM(nn.Module):
     # --- encoding -------------------------------------------------------------------------------------------
 
     def encode_source(self, source: Tensor, clip_source: Tensor) -> Source:
-        """One photo in two forms, `pixels.source_pixels` (B, 3, H, W) and `pixels.clip_pixels` (B, 3, h, w)."""
+        """Photos in two forms, `pixels.source_pixels` (B, 3, H, W) and `pixels.clip_pixels` (B, 3, h, w)."""
         if len(source) != len(clip_source):
             raise ValueError(f"{len(source)} photos for the source tower and {len(clip_source)} for the fusion model; "
                              "expected the same photos")
@@ -85,8 +85,9 @@ class FPDM(nn.Module):
         return self.pose_guider(pose)
 
     def encode(self, source: Source, pose: Tensor, clip_pose: Tensor, one_person: Tensor | None = None) -> Encoded:
-        """Joins a source with poses, `pixels.unit_tensor` and `pixels.clip_pixels` of the same pose pictures. One
-        source with N poses, N with one, or N with N. Raises ValueError for other numbers.
+        """Joins a source with poses: pose (B, 3, H, W), `pixels.unit_tensor`, and clip_pose (B, 3, h, w),
+        `pixels.clip_pixels`, of the same pose pictures. One source with N poses, N with one, or N with N. Raises
+        ValueError for other numbers.
 
         one_person: weights (B, N), or (1, N) for all poses, that sum to 1 in each row: the sources are N photos of one
         person, of whom B poses are made. Attention over the tokens of all of them, and the mean direction of their fusion

@@ -46,6 +46,7 @@ class SourceMLP(nn.Module):
                                  nn.Linear(hidden, context), nn.Dropout(dropout))
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, width) -> (B, N, context)."""
         return self.net(tokens)
 
 
@@ -58,4 +59,5 @@ class ClassMLP(nn.Module):
                                  nn.Dropout(dropout))
 
     def forward(self, fusion: Tensor) -> Tensor:
+        """(B, width) -> (B, time)."""
         return self.net(fusion)

@@ -142,6 +142,7 @@ class ClipEncoder:
 
     @torch.no_grad()
     def __call__(self, pictures: np.ndarray) -> Tensor:
+        """Pictures (B, H, W, 3) uint8 -> (B, X)."""
         device = next(self.model.parameters()).device
         return self.model(clip_pixels(pictures).to(device)).image_embeds
 

@@ -105,9 +105,8 @@ class FaceAttention(WeightTree):
 
 
 def through_float16(features: Tensor) -> Tensor:
-    """Rounded to float16 and back, as the authors' code hands reference features over (an effect of about 5e-4).
-
-    Gradients pass as if there were no rounding: in float16 small ones would vanish.
+    """Features of any shape rounded to float16 and back, as the authors' code hands those of the reference over (an
+    effect of about 5e-4). Gradients pass as if there were no rounding: in float16 small ones would vanish.
     """
     rounded = features.to(torch.float16).to(features.dtype)
     return features + (rounded - features).detach() if features.requires_grad else rounded

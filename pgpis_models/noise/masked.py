@@ -20,8 +20,8 @@ class Kept:
     mask: Tensor
 
     def start(self, noise: Tensor, schedule: NoiseSchedule, t: int) -> Tensor:
-        """The first x, as the host begins: pure noise, to which the reference adds what the schedule lets through at t.
-        Under a mask of ones it adds nothing: that is plain sampling."""
+        """The first x (B, C, h, w), as the host begins: noise of that shape, to which the reference adds what the schedule
+        lets through at t. Under a mask of ones it adds nothing: that is plain sampling."""
         whole = (self.mask >= 1).flatten(1).all(1).view(-1, 1, 1, 1)
         return torch.where(whole, noise, noise + schedule.abar(t).sqrt().to(noise) * self.reference)
 

@@ -101,7 +101,7 @@ class NoiseSchedule:
         return signal * noise - spread * x0
 
     def target(self, x0: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:
-        """What the UNet is trained to predict at x_t: the noise or the velocity."""
+        """What the UNet is trained to predict at x_t: the noise or the velocity. Shapes as in `add_noise`."""
         return noise if self.prediction == "epsilon" else self.velocity(x0, noise, t)
 
     def to_x0(self, prediction: Tensor, x: Tensor, t: Tensor | int) -> Tensor:

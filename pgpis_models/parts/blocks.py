@@ -41,6 +41,7 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(dim, 2 * hidden)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, L, dim) -> (B, L, hidden)."""
         value, gate = self.proj(x).chunk(2, dim=-1)
         return value * F.gelu(gate)
 
@@ -53,6 +54,7 @@ class FeedForward(nn.Module):
         self.net = nn.Sequential(GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, L, dim) -> the same shape."""
         return self.net(x)
 
 
@@ -82,6 +84,7 @@ class TokenConv(nn.Conv2d):
         super().__init__(dim_in, dim_out, 1)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """(B, L, in) -> (B, L, out)."""
         return F.linear(tokens, self.weight.flatten(1), self.bias)
 
 

@@ -129,6 +129,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, L, dim) -> the same shape."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
@@ -179,6 +180,7 @@ class PatchMerging(nn.Module):
         self.norm = nn.LayerNorm(4 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, H W, dim) -> (B, H W / 4, 2 dim)."""
         x = x.view(x.shape[0], *self.grid, x.shape[-1])
         # (even row, even column), (odd, even), (even, odd), (odd, odd): the order of the original code
         x = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], -1)
@@ -194,6 +196,7 @@ class PatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, image: Tensor) -> Tensor:
+        """image (B, 3, H, W) -> (B, H W / patch**2, dim)."""
         return self.norm(self.proj(image).flatten(2).transpose(1, 2))
 
 

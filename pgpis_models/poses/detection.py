@@ -55,7 +55,7 @@ def joints_of(person, size: tuple[int, int]) -> np.ndarray:
 
 
 def detect_pose(image: np.ndarray, detector: str = DETECTORS[0], whole: bool = False) -> Keypoints:
-    """The largest person of a photo, as `detect_poses` has it. Raises ValueError when there is nobody."""
+    """The largest person of a photo (H, W, 3) uint8, as `detect_poses` has it. Raises ValueError when there is nobody."""
     poses = detect_poses(image, detector, whole)
     if not poses:
         raise ValueError(f"no person found in a photo of {image.shape[1]}x{image.shape[0]} pixels; expected one, upright "

@@ -60,7 +60,7 @@ class FactoredRasters:
 
 
 def join(batches: Sequence[Tensor | FactoredRasters]) -> Tensor | FactoredRasters:
-    """Several batches of rasters, all of one kind, as one."""
+    """Several batches of rasters, each (B, 3 + J, H, W) and all of one kind, as one."""
     if isinstance(batches[0], Tensor):
         return torch.cat(list(batches))
     return FactoredRasters(*(torch.cat([getattr(b, name) for b in batches]) for name in ("picture", "column", "row")))

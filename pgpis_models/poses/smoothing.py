@@ -71,6 +71,6 @@ def filled(poses: Sequence[Keypoints], longest: int) -> tuple[list[Keypoints], i
 
 
 def runs(there: np.ndarray) -> list[tuple[int, int]]:
-    """First and one past the last index of every run of True."""
+    """(N,) bool -> first and one past the last index of every run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(int)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -62,16 +62,19 @@ class WholeBody(Keypoints):
 
     @classmethod
     def of(cls, points: np.ndarray, seen: np.ndarray, canvas: tuple[int, int]) -> WholeBody:
-        """133 points -> the pose; its 18 joints are made of them, the neck of the shoulders."""
+        """Points (133, 2) in pixels, seen (133,) bool -> the pose; its 18 joints are made of them, the neck of the
+        shoulders."""
         rows = np.concatenate([np.where(seen[:, None], points, 0.0), np.asarray(seen)[:, None]], axis=1)
         body = np.stack([_neck(rows) if index is None else rows[index] for index in BODY_OF_COCO])
         return cls(body[:, :2], body[:, 2] > 0, canvas, points, seen)
 
     def moved(self, change: Callable[[np.ndarray], np.ndarray], canvas: tuple[int, int] | None = None) -> WholeBody:
+        """As `Keypoints.moved`, hands and face too."""
         return WholeBody(change(self.xy), self.present, canvas or self.canvas, change(self.points), self.seen)
 
     def with_joints(self, xy: np.ndarray) -> WholeBody:
-        """Hands go along with their wrists, the face with the nose; feet, which no joint leads, are missing."""
+        """The 18 joints at other places, (18, 2) pixels. Hands go along with their wrists, the face with the nose; feet,
+        which no joint leads, are missing."""
         points, seen = self.points.copy(), self.seen.copy()
         for joint, index in enumerate(BODY_OF_COCO):
             if index is not None:

@@ -68,7 +68,7 @@ def find_faces(app, image: np.ndarray) -> list[Face]:
 
 
 def find_face(app, image: np.ndarray, index: int = 0) -> Face | None:
-    """The face with this index, 0 the largest -> Face; None with a warning when the photo shows no face.
+    """A photo (H, W, 3) uint8 -> the face with this index, 0 the largest; None with a warning when the photo shows no face.
 
     Raises ValueError when there are faces, but not so many.
     """

@@ -48,7 +48,7 @@ def opencv():
 
 
 def texels(iuv: IUV, gaps: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Flat indices of the pixels that show a part, in raster order, and of their texels.
+    """Flat indices of the N pixels that show a part, in raster order, and of their texels, (N,) each.
 
     gaps: True for texels of the canvas, False of the atlas. The formula is the authors', on 8-bit U and V.
     """
@@ -107,7 +107,7 @@ def holes_to_fill(seen: np.ndarray, region: np.ndarray, fill: str) -> np.ndarray
 
 
 def tiles_of(seen: np.ndarray) -> list:
-    """Index of each tile of the canvas that has a seen texel."""
+    """Index of each tile of the canvas that has a seen texel. seen: CANVAS, bool."""
     shown = seen.reshape(ROWS, PITCH, COLUMNS, PITCH).any((1, 3))
     return [np.s_[r * PITCH : r * PITCH + TILE, c * PITCH : c * PITCH + TILE] for r, c in np.argwhere(shown)]
 

@@ -31,7 +31,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, count: Tensor 
 
 
 def lookup(rows: dict[str, Tensor], field: str, site: str, stage: str) -> Tensor | None:
-    """The row tensor of a field at a site: the site's own, else its stage's, else None."""
+    """The row tensor (R, ..) of a field at a site: the site's own, else its stage's, else None."""
     value = rows.get(f"{field}.{site}")
     return rows.get(f"{field}.{stage}") if value is None else value
 

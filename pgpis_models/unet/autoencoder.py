@@ -43,7 +43,7 @@ def encode_latents(vae: nn.Module, images: Tensor) -> Tensor:
 
 
 def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:
-    """UNet latents -> images in 0..1, clamped."""
+    """UNet latents (B, 4, h, w) -> images (B, 3, 8 h, 8 w) in 0..1, clamped."""
     scale = 1.0 if hasattr(vae, "latent_magnitude") else LATENT_SCALE
     return (vae.decode(latents / scale).sample * 0.5 + 0.5).clamp(0, 1)
 

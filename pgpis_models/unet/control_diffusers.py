@@ -26,6 +26,7 @@ class BranchProcessor:
     def __call__(self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
                  attention_mask: Tensor | None = None, temb: Tensor | None = None,
                  seen: list[Tensor | None] | None = None) -> Tensor:
+        """hidden_states (R, HW, D), encoder_hidden_states (R, N, C), seen by level -> (R, HW, D)."""
         context = encoder_hidden_states if self.cross else hidden_states
         query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
         if self.cross:

@@ -35,6 +35,7 @@ class SiteProcessor:
     def __call__(self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
                  attention_mask: Tensor | None = None, temb: Tensor | None = None,
                  pgpis: dict[str, Tensor] | None = None, first_frame: tuple[list[int], float] | None = None) -> Tensor:
+        """hidden_states (R, HW, D), encoder_hidden_states (R, N, C) -> (R, HW, D)."""
         if attention_mask is not None:
             raise ValueError("an attention mask came from the UNet call; expected none (mask tokens by their count)")
         rows = pgpis or {}

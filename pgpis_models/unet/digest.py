@@ -21,7 +21,8 @@ Row = tuple[str, str, list[int], int, int]
 
 
 def tensor_sums(tensor: Tensor) -> tuple[int, int]:
-    """Sum of a tensor's 64-bit words, and of the sums of blocks of them times their place, both modulo 2^64.
+    """Sum of the 64-bit words of a tensor of any shape, and of the sums of blocks of them times their place, both modulo
+    2^64.
 
     The last bytes, fewer than a word, count as a word of their own. Any change of one word changes the first; words that
     change places between blocks change the second.

@@ -86,18 +86,21 @@ class Pairs:
                 "pose": pose_picture(iuv, size), "face": torch.from_numpy(vector)}
 
     def batch(self, rng: np.random.Generator, size: int, share: Share = WHOLE) -> dict[str, Tensor]:
-        """The share of `size` pairs."""
+        """The share of `size` pairs: source, target_image (B, 3, H, W) in -1..1, texture (B, 3, h, w) in -1..1, pose
+        (B, 3, H, W) in 0..1, face (B, F)."""
         count = len(self.pairs[self.split])
         indices = share.of(rng.integers(count, size=size))
         items = [readable(partial(self.item, self.split), int(index), count) for index in indices]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
     def unseen(self) -> Pairs:
+        """The same of the test split."""
         other = copy.copy(self)
         other.split = "test"
         return other
 
     def held_out(self) -> dict[str, Tensor]:
+        """As `batch`, pairs spread over the test split; and target, which is target_image."""
         pairs = len(self.pairs["test"])
         items = [readable(partial(self.item, "test"), int(index), pairs)
                  for index in np.linspace(0, pairs - 1, min(HELD_OUT_GRID // 2, pairs))]

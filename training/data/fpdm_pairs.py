@@ -69,15 +69,17 @@ class Pairs:
         return other
 
     def held_out(self) -> list[Pair]:
+        """Pairs spread over the test split."""
         count = min(HELD_OUT_PHOTOS, len(self.test.pairs))
         return [readable(partial(self.pair, self.test), int(index), len(self.test.pairs))
                 for index in np.linspace(0, len(self.test.pairs) - 1, count)]
 
     def targets(self, pairs: Sequence[Pair], config: FPDMConfig) -> dict[str, Tensor]:
-        """What stage 2 learns to make: the pictures, to be encoded."""
+        """What stage 2 learns to make: target_image (B, 3, *config.image_size) in -1..1, to be encoded."""
         return {"target_image": latent_targets(pairs, config)}
 
     def pair(self, photos: DeepFashion, index: int) -> Pair:
+        """Pair `index` of a split, photos and poses of the files' own size. Raises UnreadablePhoto."""
         names = photos.pairs[index]
         source, target = (np.asarray(open_picture(photos.folder / name)) for name in names)
         source_pose, pose = (photos.poses[name] for name in names)
@@ -109,7 +111,8 @@ def fusion_tensors(pairs: Sequence[Pair], config: FusionConfig, canvas: Sequence
 
 def diffusion_tensors(pairs: Sequence[Pair], config: FPDMConfig, low: np.ndarray | None = None,
                       low_size: tuple[int, int] = (256, 256)) -> dict[str, Tensor]:
-    """Stage 2: source and clip_source of the photo, pose and clip_pose of the drawn pose, as `FPDM.forward` takes them."""
+    """Stage 2: source and clip_source of the photo, pose and clip_pose of the drawn pose, (B, 3, h, w) each, as
+    `FPDM.forward` takes them."""
     return Normalised()(diffusion_bytes(pairs, config, low, low_size))
 
 
@@ -141,6 +144,7 @@ class Normalised(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(2, 1, 3, 1, 1), persistent=False)
 
     def forward(self, pictures: dict[str, Tensor]) -> dict[str, Tensor]:
+        """(B, 3, h, w) uint8 by name -> float32: pose in 0..1, the others with mean and deviation taken off."""
         unit = {name: pictures[name].float().div_(255.0) for name in ("source", "clip_source", "pose", "clip_pose")}
         means = {"source": self.imagenet, "clip_source": self.clip, "clip_pose": self.clip}
         return {name: (value - means[name][0]) / means[name][1] if name in means else value for name, value in unit.items()}

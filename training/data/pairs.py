@@ -54,7 +54,9 @@ class Pairs:
         self.posteriors = PhotoPosteriors(self.train, config, device) if data.cache_latents else None
 
     def batch(self, rng: np.random.Generator, size: int, share: Share = WHOLE) -> dict[str, Tensor]:
-        """The share of `size` pairs."""
+        """The share of `size` pairs: source (B, 3, h, w) in -1..1, source_pose and target_pose (B, 21, h', w') in 0..1; with
+        them source_image and target_image (B, 3, H, W) in -1..1, or cached source_latents and target_latents
+        (B, 4, H / 8, W / 8)."""
         indices = share.of(rng.integers(len(self.train), size=size))
         flips = share.of((rng.random(size) < FLIP) & self.flip)
         drawn = [readable(partial(self.numbered, flip=bool(flip)), int(index), len(self.train))
@@ -82,7 +84,7 @@ class Pairs:
         return other
 
     def held_out(self) -> dict[str, Tensor]:
-        """Pairs spread over the test split."""
+        """Pairs spread over the test split: source, target and target_pose as in `batch`."""
         count = min(HELD_OUT_PHOTOS, len(self.test))
         items = [readable(self.test.item, int(index), len(self.test))
                  for index in np.linspace(0, len(self.test) - 1, count)]

@@ -159,7 +159,8 @@ class FPDMTraining(nn.Module):
         return self
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """A batch of `DiffusionBatches` -> (the loss of stage 2, its parts)."""
+        """A batch of `DiffusionBatches`, pictures (B, 3, h, w) uint8, and latents or pictures of the targets -> (the loss
+        of stage 2, a scalar; no parts)."""
         method = self.method
         z = self.latents(batch)                                                        # (B, 4, h, w)
         seen = self.normalised(batch)
@@ -181,7 +182,7 @@ class FPDMTraining(nn.Module):
         return self.method.encode(read, seen["pose"], seen["clip_pose"])
 
     def latents(self, batch: dict[str, Tensor]) -> Tensor:
-        """What is to be denoised: as the batch brings it, or drawn from its pictures' posteriors."""
+        """What is to be denoised, (B, 4, h, w): as the batch brings it, or drawn from its pictures' posteriors."""
         if "target_latents" in batch:
             return batch["target_latents"]
         pictures = batch["target_image"]
@@ -198,7 +199,7 @@ class DiffusionBatches:
     own: FPDMSettings
 
     def __call__(self, rng: np.random.Generator, size: int, share: Share = WHOLE) -> dict[str, Tensor]:
-        """The share of `size` pairs."""
+        """The share of `size` pairs, as `diffusion_bytes` and `targets` of the data give them."""
         own = self.own
         drawn = self.pictures.draw(rng, size, share=share)
         pairs = [identical(pair, rng) if rng.random() < own.identity else pair for pair in drawn]

@@ -108,7 +108,8 @@ class MCLDTraining(nn.Module):
         self.register_buffer("mean_colour", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1) * 2 - 1, persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """A batch of the focal pairs -> (the loss of section 3.4, its parts)."""
+        """A batch of the focal pairs, source, texture and pose (B, 3, H, W) each -> (the loss of section 3.4, a scalar; no
+        parts)."""
         focal = self.focal
         z = self.latents(batch)
         rows, device = len(z), z.device

@@ -70,7 +70,7 @@ def build(name: str, images: int, device: torch.device, tiny: bool, accelerator:
         model = FPDMTraining(method, unet, sizes, trained, encode, settings)
     else:
         loss = CFLDTraining if name == "cfld" else QENTraining
-        model = loss(method, unet, sizes, trained, encode, settings.method)
+        model = loss(method, unet, sizes.schedule(), trained, encode, settings.method)
     model.to(device).train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=1e-6, fused=True)

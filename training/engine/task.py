@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
@@ -25,12 +26,37 @@ from pgpis_models.pipeline import defaults_of
 from pgpis_models.settings import build
 from pgpis_models.unet.autoencoder import decode_latents, load_vae
 from pgpis_models.unet.base import BaseSizes, load_unet
-from pgpis_models.unet.diffusers_binding import swap_weights
+from pgpis_models.unet.diffusers_binding import DiffusersBinding, swap_weights
 from pgpis_models.unet.guidance import Guidance
 from pgpis_models.unet.weights import difference, open_safetensors, shapes_of
+from training.data.latents import draw
 from training.engine.config import MethodConfig, TrainConfig
 
 SMALL = 200           # pictures narrower than this are shown at twice their size
+
+
+class MethodTraining(nn.Module):
+    """A method on its UNet; a subclass has the loss as its `forward`.
+
+    trained: names of the UNet weights to train. encode: pictures -> posteriors of their latents, for batches that bring
+    pictures (training/data/latents.py); it is no submodule, so the autoencoder is neither trained nor saved.
+    """
+
+    def __init__(self, method: nn.Module, unet: nn.Module, schedule: NoiseSchedule, trained: list[str],
+                 encode: Callable[[Tensor], Tensor], settings: MethodConfig) -> None:
+        super().__init__()
+        self.method, self.unet, self.schedule, self.settings = method, unet, schedule, settings
+        self.encode = encode
+        names = set(trained)
+        for name, parameter in unet.named_parameters():
+            parameter.requires_grad_(name in names)
+        self.binding = DiffusersBinding(unet)
+
+    def drawn(self, pictures: Tensor) -> Tensor:
+        """Latents (B, 4, h, w) from the posteriors of pictures (B, 3, H, W) in -1..1; of half the size where the settings
+        want that."""
+        posteriors = self.encode(F.avg_pool2d(pictures, 2) if self.settings.halved else pictures)
+        return draw(posteriors, torch.randn_like(posteriors[:, 0]))
 
 
 class MethodTask:
@@ -91,7 +117,7 @@ class MethodTask:
         latents = sample_latents(self.model.binding.denoiser(guidance, count), schedule or self.sizes.schedule(),
                                  (count, 4, *size), steps=steps, seed=seed, sampler=sampler, device=self.device)
         made = decode_latents(self.vae, latents)
-        return torch.nn.functional.interpolate(made, scale_factor=2) if self.config.method.halved else made
+        return F.interpolate(made, scale_factor=2) if self.config.method.halved else made
 
     def grid(self) -> np.ndarray:
         raise NotImplementedError

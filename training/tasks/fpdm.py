@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgpis_models.checkpoint import read_metadata
@@ -22,7 +21,7 @@ from pgpis_models.fpdm.config import CONFIGS, JOINTS, FPDMConfig
 from pgpis_models.fpdm.model import FPDM
 from pgpis_models.parts.swin_tower import SwinTower
 from pgpis_models.unet.base import BaseSizes, check_prediction
-from pgpis_models.unet.diffusers_binding import DiffusersBinding, swap_weights
+from pgpis_models.unet.diffusers_binding import swap_weights
 from pgpis_models.unet.injections import harmonise
 from training.data.fpdm_pairs import (
     Normalised,
@@ -34,13 +33,14 @@ from training.data.fpdm_pairs import (
     varied,
 )
 from training.data.kinds import pairs_class
-from training.data.latents import draw, posterior
-from training.engine.config import FPDMSettings, MethodConfig, TrainConfig
+from training.data.latents import posterior
+from training.engine.config import FPDMSettings, TrainConfig
 from training.engine.loss import noisy_timesteps, offset_noise
 from training.engine.picture import grid
 from training.engine.shares import WHOLE, Share
 from training.engine.task import (
     MethodTask,
+    MethodTraining,
     configured,
     grid_scale,
     load_backbone,
@@ -127,25 +127,15 @@ class FPDMTask(MethodTask):
                     scale=grid_scale(target), per_row=3)
 
 
-class FPDMTraining(nn.Module):
-    """The loss of stage 2.
-
-    trained: names of the UNet weights to train. encode: pictures -> posteriors of their latents, for batches that bring
-    pictures; it is no submodule, so the autoencoder is neither trained nor saved.
-    """
+class FPDMTraining(MethodTraining):
+    """The loss of stage 2."""
 
     def __init__(self, method: FPDM, unet: nn.Module, sizes: BaseSizes, trained: list[str],
                  encode: Callable[[Tensor], Tensor], config: TrainConfig) -> None:
-        super().__init__()
-        self.method, self.unet, self.schedule = method, unet, sizes.schedule()
-        self.settings: MethodConfig = config.method
-        self.own, self.encode, self.normalised = config.fpdm, encode, Normalised()
-        names = set(trained)
-        for name, parameter in unet.named_parameters():
-            parameter.requires_grad_(name in names)
+        super().__init__(method, unet, sizes.schedule(), trained, encode, config.method)
+        self.own, self.normalised = config.fpdm, Normalised()
         method.fusion.requires_grad_(False)
         method.source_tower.requires_grad_(not self.own.freeze_source)
-        self.binding = DiffusersBinding(unet)
 
     def train(self, mode: bool = True) -> FPDMTraining:
         """Evaluation mode for the UNet and for what is frozen, but for the dropout of the frozen combiner, which the
@@ -183,11 +173,7 @@ class FPDMTraining(nn.Module):
 
     def latents(self, batch: dict[str, Tensor]) -> Tensor:
         """What is to be denoised, (B, 4, h, w): as the batch brings it, or drawn from its pictures' posteriors."""
-        if "target_latents" in batch:
-            return batch["target_latents"]
-        pictures = batch["target_image"]
-        posteriors = self.encode(F.avg_pool2d(pictures, 2) if self.settings.halved else pictures)
-        return draw(posteriors, torch.randn_like(posteriors[:, 0]))
+        return batch["target_latents"] if "target_latents" in batch else self.drawn(batch["target_image"])
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ from pgpis_models.mcld.schedule import training_schedule
 from pgpis_models.noise.schedule import NoiseSchedule
 from pgpis_models.parts.pixels import CLIP_MEAN
 from pgpis_models.unet.base import BaseSizes
-from pgpis_models.unet.diffusers_binding import DiffusersBinding
 from pgpis_models.unet.injections import harmonise
 from training.data.kinds import pairs_class
 from training.data.latents import draw, posterior
@@ -35,6 +34,7 @@ from training.engine.loss import min_snr_weights, noisy_timesteps, offset_noise
 from training.engine.picture import grid
 from training.engine.task import (
     MethodTask,
+    MethodTraining,
     as_unit,
     configured,
     grid_scale,
@@ -87,21 +87,15 @@ class MCLDTask(MethodTask):
         return self.sampled(guidance, len(held["source"]), steps, seed, self.model.method.noise_schedule())
 
 
-class MCLDTraining(nn.Module):
-    """The loss of MCLD. trained: names of the UNet weights to train. encode: pictures -> posteriors of their latents; it is
-    no submodule, so the autoencoder is neither trained nor saved. clip: None where the method brings its encoders. std: (X,)
-    of CLIP's embeddings, for the noise on the photo's."""
+class MCLDTraining(MethodTraining):
+    """The loss of MCLD. clip: None where the method brings its encoders. std: (X,) of CLIP's embeddings, for the noise on
+    the photo's."""
 
     def __init__(self, method: MCLD, unet: nn.Module, sizes: BaseSizes, trained: list[str], config: TrainConfig,
                  encode: Callable[[Tensor], Tensor], clip: Clip | None = None, std: Tensor | None = None) -> None:
-        super().__init__()
-        self.method, self.unet, self.settings, self.focal = method, unet, config.method, config.mcld
-        self.schedule = training_schedule() if method.noise_schedule() else sizes.schedule()
-        self.encode, self.clip, self.std = encode, clip, std
-        names = set(trained)
-        for name, parameter in unet.named_parameters():
-            parameter.requires_grad_(name in names)
-        self.binding = DiffusersBinding(unet)
+        schedule = training_schedule() if method.noise_schedule() else sizes.schedule()
+        super().__init__(method, unet, schedule, trained, encode, config.method)
+        self.focal, self.clip, self.std = config.mcld, clip, std
         self.reference = ReferenceWriter(method.reference())
         # after the reference network is made of the method's weights, which makes all of them trainable
         freeze_unused(method, config.mcld.train_reference)

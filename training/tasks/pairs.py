@@ -6,43 +6,26 @@ target from (source, target pose).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgpis_models.methods import method_name
 from pgpis_models.poses.factored import FactoredRasters
-from pgpis_models.unet.base import BaseSizes
-from pgpis_models.unet.diffusers_binding import DiffusersBinding
 from training.data.kinds import pairs_class
-from training.data.latents import draw, posterior
-from training.engine.config import MethodConfig, TrainConfig
+from training.data.latents import posterior
+from training.engine.config import TrainConfig
 from training.engine.picture import grid
 from training.engine.shares import WHOLE, Share
-from training.engine.task import MethodTask, as_unit, configured, grid_scale, start_from, trained_weights
+from training.engine.task import MethodTask, MethodTraining, as_unit, configured, grid_scale, start_from, trained_weights
 
 
-class PairTraining(nn.Module):
-    """A method on its UNet; a subclass has the loss as its `forward`.
-
-    trained: names of the UNet weights to train. encode: pictures -> posteriors of their latents, for batches that bring
-    pictures (training/data/latents.py); it is no submodule, so the autoencoder is neither trained nor saved.
-    """
-
-    def __init__(self, method: nn.Module, unet: nn.Module, sizes: BaseSizes, trained: list[str],
-                 encode: Callable[[Tensor], Tensor], settings: MethodConfig) -> None:
-        super().__init__()
-        self.method, self.unet, self.schedule, self.settings = method, unet, sizes.schedule(), settings
-        self.encode = encode
-        names = set(trained)
-        for name, parameter in unet.named_parameters():
-            parameter.requires_grad_(name in names)
-        self.binding = DiffusersBinding(unet)
+class PairTraining(MethodTraining):
+    """The loss of a method on pairs, as `forward` of a subclass."""
 
     def encode_batch(self, batch: dict[str, Tensor]) -> Any:
         """What the method knows of the transfers of a batch, as its `guidance` takes it."""
@@ -53,9 +36,7 @@ class PairTraining(nn.Module):
         kinds = ("source", "target") if self.settings.reconstruct else ("target",)
         if "target_latents" in batch:
             return torch.cat([batch[f"{kind}_latents"] for kind in kinds])
-        pictures = as_unit(torch.cat([batch[f"{kind}_image"] for kind in kinds]))
-        posteriors = self.encode(F.avg_pool2d(pictures, 2) if self.settings.halved else pictures)
-        return draw(posteriors, torch.randn_like(posteriors[:, 0]))
+        return self.drawn(as_unit(torch.cat([batch[f"{kind}_image"] for kind in kinds])))
 
 
 class PairTask(MethodTask):
@@ -84,7 +65,8 @@ class PairTask(MethodTask):
                                    for pairs in (self.pairs, self.pairs.unseen()))
         self.loader_workers, self.licence = self.pairs.loader_workers, self.pairs.licence
         self.store(trained, replaced)
-        self.model = self.training(method, unet, self.sizes, trained, partial(posterior, self.vae), settings).to(device)
+        self.model = self.training(method, unet, self.sizes.schedule(), trained, partial(posterior, self.vae), settings)
+        self.model.to(device)
 
     def start(self, method: nn.Module, unet: nn.Module) -> set[str]:
         """Loads initial weights; returns the names of UNet weights that an earlier checkpoint replaced: they belong to

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +27,7 @@ from pgpis_models.surface.face import find_face, load_app  # noqa: E402
 from pgpis_models.surface.texture import warp  # noqa: E402
 from training.data.deepfashion import PICTURE_SUFFIXES, open_picture  # noqa: E402
 from training.data.focal import NOBODY  # noqa: E402
+from training.data.placing import whole, write_array, write_png  # noqa: E402
 
 SPLITS = ("train", "test")
 LISTED = 10
@@ -61,20 +61,13 @@ def prepare(root: Path, find_pose: Callable[[np.ndarray], IUV], find_embedding: 
             continue
         embedding = find_embedding(photo)
         if embedding is not None:
-            _write(face, lambda part, value=embedding: np.save(part, value))
-        _write(pose, Image.fromarray(iuv.to_picture("v,u,part")).save)
-        _write(texture, Image.fromarray(warp(photo, iuv, layout, "exact").picture).save)
+            write_array(face, embedding)
+        write_png(pose, iuv.to_picture("v,u,part"))
+        write_png(texture, warp(photo, iuv, layout, "exact").picture)
     for split in SPLITS:   # training leaves out pairs with these photos
         names = [name.partition("/")[2] for name in nobody if name.startswith(f"{split}_")]
-        _write(root / NOBODY.format(split), lambda part, names=names: part.write_text("".join(f"{n}\n" for n in names)))
+        whole(root / NOBODY.format(split), lambda part, names=names: part.write_text("".join(f"{n}\n" for n in names)))
     return nobody
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_name(f"part-{path.name}")   # keeps its ending, by which Pillow and numpy go
-    write(part)
-    part.replace(path)
 
 
 def main() -> None:

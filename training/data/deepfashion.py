@@ -18,7 +18,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from pgpis_models.files.pictures import open_rgb
 from pgpis_models.poses.drawing import cfld_raster
@@ -31,7 +30,7 @@ SPELLINGS = ("fasion", "fashion")
 LEFT_OUT = "left-out-{}.txt"   # of a split
 
 
-class DeepFashion(Dataset):
+class DeepFashion:
     """Source-target pairs of one split.
 
     root:         folder of the layout above.
@@ -39,8 +38,6 @@ class DeepFashion(Dataset):
     image_size:   (H, W) of the pictures for the autoencoder.
     encoder_size: (H, W) of the source picture for the source encoder.
     pose_size:    (H, W) of the pose rasters.
-    flip:         probability of a horizontal flip of the encoder's input in the train split. The pictures for the
-                  autoencoder and the poses are never flipped.
 
     An item is a dict of float32 tensors:
         source, target            (3, *image_size) in [-1, 1]
@@ -59,12 +56,11 @@ class DeepFashion(Dataset):
         image_size: tuple[int, int] = (512, 512),
         encoder_size: tuple[int, int] = (256, 256),
         pose_size: tuple[int, int] = (256, 256),
-        flip: float = 0.5,
     ):
         if split not in ("train", "test"):
             raise ValueError(f"split is {split!r}; expected 'train' or 'test'.")
         root = Path(root)
-        self.split, self.flip = split, flip
+        self.split = split
         self.image_size, self.encoder_size, self.pose_size = image_size, encoder_size, pose_size
         self.folder = root / f"{split}_highres"
         self.pairs = kept_pairs(root, split)
@@ -74,13 +70,9 @@ class DeepFashion(Dataset):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Item `index`; in the train split the flip is drawn from torch's generator, which a DataLoader seeds."""
-        return self.item(index, flip=self.split == "train" and bool(torch.rand(()) < self.flip))
-
     def item(self, index: int, flip: bool = False, pictures: bool = True) -> dict[str, Tensor]:
-        """Item `index` with the encoder's input flipped or not, as said. pictures: with those for the autoencoder;
-        without them the target's file is not even opened."""
+        """Item `index`. flip: the encoder's input is mirrored; the pictures for the autoencoder and the poses never are.
+        pictures: with those for the autoencoder; without them the target's file is not even opened."""
         source_name, target_name = self.pairs[index]
         source = open_picture(self.folder / source_name)
         encoder = picture_tensor(source, self.encoder_size) * 2 - 1

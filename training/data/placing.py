@@ -9,6 +9,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 PART = re.compile(r".\.[0-9a-f]{8}\.part")   # end of the names that `whole` writes under
 
 
@@ -45,6 +48,19 @@ def whole(target: Path, write: Callable[[Path], object]) -> None:
 def write_lines(path: Path, lines: list[str]) -> None:
     """A text file of these lines, whole at any moment."""
     whole(path, lambda part: part.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    """An .npy file, whole at any moment."""
+    def write(part: Path) -> None:
+        with part.open("wb") as file:   # numpy would give the name an ending of its own
+            np.save(file, values)
+    whole(path, write)
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """A picture (H, W, 3) uint8 as PNG, whole at any moment."""
+    whole(path, lambda part: Image.fromarray(picture).save(part, format="PNG"))
 
 
 def clean(*folders: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pgpis_models.files.reading import read_numbers
 from pgpis_models.poses.wholebody import POINTS, WholeBody
-from training.data.placing import whole
+from training.data.placing import write_array
 
 FOLDER = "{}_wholebody"   # of a split
 
@@ -22,12 +22,8 @@ def points_file(root: Path, split: str, name: str) -> Path:
 
 
 def write_points(path: Path, pose: WholeBody) -> None:
-    rows = np.concatenate([pose.points, pose.seen[:, None]], axis=1).astype(np.float32)
-
-    def write(part: Path) -> None:
-        with part.open("wb") as file:   # numpy would give the name an ending of its own
-            np.save(file, rows)
-    whole(path, write)
+    """Points and whether each is seen, as `read_points` reads them."""
+    write_array(path, np.concatenate([pose.points, pose.seen[:, None]], axis=1).astype(np.float32))
 
 
 def read_points(path: Path, canvas: tuple[int, int]) -> WholeBody:

@@ -49,7 +49,7 @@ def test_conditions_are_made_once_and_photos_without_a_person_are_named(tmp_path
     assert np.array_equal(IUV.from_picture(written, "v,u,part").to_picture(), iuv.to_picture())
     texture = np.array(Image.open(tmp_path / "train_texture" / "a.png"))
     assert np.array_equal(texture, warp(np.array(Image.open(tmp_path / "train_highres" / "a.png")), iuv, "atlas").picture)
-    assert np.load(tmp_path / "train_face" / "a.npy")[5] == 5 and not list(tmp_path.glob("*/part-*"))
+    assert np.load(tmp_path / "train_face" / "a.npy")[5] == 5 and not list(tmp_path.glob("*/*.part"))
     prepare(tmp_path, pose, lambda _: None, layout="atlas")
     assert len(seen) == 3   # only the one without a person is looked at again
     assert (tmp_path / "train_nobody.txt").read_text() == "nobody.png\n"

@@ -4,7 +4,7 @@
 packages in the folder that it runs in (ComfyUI's portable one).
 
 Each method has its own file, `<method>/convert.py`, with `HELP`, `add_arguments(parser)` and `run(arguments) -> str`.
-Published files are pickles: they are read by an interpreter of our own, which runs nothing (command/torch_table.py).
+Published files are pickles: they are read by an interpreter of our own, which runs nothing (files/torch_table.py).
 """
 
 from __future__ import annotations

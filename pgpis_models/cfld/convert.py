@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import Metadata, write_checkpoint
-from ..command.torch_files import read_weights, strip_prefix
+from ..files.torch_states import read_weights, strip_prefix
 from ..unet.shapes import unet_shapes
 from ..unet.weights import difference, open_safetensors, shapes_of
 from .config import CFLDConfig

@@ -13,9 +13,9 @@ from importlib import import_module
 from pathlib import Path
 
 from ..checkpoint import read_metadata
-from ..command.torch_archive import TorchArchive
-from ..command.torch_files import COMPILED, is_safetensors
 from ..unet.weights import open_safetensors
+from .torch_archive import TorchArchive
+from .torch_states import COMPILED, is_safetensors
 
 TORCH_ENDINGS = (".bin", ".ckpt", ".pt", ".pth")
 ENDINGS = (".safetensors", *TORCH_ENDINGS)

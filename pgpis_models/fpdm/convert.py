@@ -1,7 +1,7 @@
 """FPDM's published files, Lightning `.ckpt` of stage 1 or 2, to ours.
 
 A Lightning file holds more than tensors: hyper-parameters as OmegaConf objects, optimizer states. These are passed over, and
-nothing of them is run (../command/torch_table.py).
+nothing of them is run (../files/torch_table.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import Metadata, write_checkpoint
-from ..command.torch_files import is_safetensors, plain_names, read_torch_file, read_weights
+from ..files.torch_states import is_safetensors, plain_names, read_torch_file, read_weights
 from ..parts.vision_tower import DINOV2_UNUSED, published_tower_name, published_tower_shape
 from ..poses.keypoints import checked_size, read_size
 from ..settings import as_written

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import Metadata, write_checkpoint
-from ..command.torch_files import read_weights
+from ..files.torch_states import read_weights
 from ..unet.weights import difference, shapes_of
 from .config import CONFIGS, MCLDConfig
 from .model import MCLD

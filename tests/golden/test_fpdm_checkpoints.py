@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pgpis_models.checkpoint import load_checkpoint
-from pgpis_models.command.torch_files import read_torch_file
+from pgpis_models.files.torch_states import read_torch_file
 from pgpis_models.fpdm.config import CONFIGS, FUSION_CONFIGS, FPDMConfig, FusionConfig
 from pgpis_models.fpdm.convert import (
     ALIASES,

@@ -15,8 +15,8 @@ from pgpis_models.cfld.config import CONFIGS
 from pgpis_models.cfld.convert import convert, published_layout
 from pgpis_models.cfld.model import CFLD
 from pgpis_models.checkpoint import load_checkpoint
-from pgpis_models.command.torch_files import read_torch_file
 from pgpis_models.convert import main
+from pgpis_models.files.torch_states import read_torch_file
 from pgpis_models.unet.shapes import unet_shapes
 from tests.helpers.published import UNET, as_torch, manifest
 

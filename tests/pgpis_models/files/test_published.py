@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from pgpis_models.cfld.convert import published_layout as cfld_layout
 from pgpis_models.cfld.model import CFLD
 from pgpis_models.checkpoint import load_checkpoint, read_metadata
-from pgpis_models.command.torch_files import read_weights
 from pgpis_models.files import published
+from pgpis_models.files.torch_states import read_weights
 from pgpis_models.fpdm.config import CONFIGS, FUSION_CONFIGS
 from pgpis_models.fpdm.convert import required_keys
 from pgpis_models.mcld.convert import published_layout as mcld_layout

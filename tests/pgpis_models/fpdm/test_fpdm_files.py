@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
-from pgpis_models.command.torch_files import read_torch_file
 from pgpis_models.convert import main
+from pgpis_models.files.torch_states import read_torch_file
 from pgpis_models.fpdm import convert as convert_fpdm
 from pgpis_models.fpdm.config import CONFIGS, FUSION_CONFIGS, FPDMConfig
 from pgpis_models.fpdm.convert import convert, published_names, required_keys

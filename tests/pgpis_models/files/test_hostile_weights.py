@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgpis_models.cfld.convert import convert as convert_cfld
-from pgpis_models.command.torch_archive import LARGEST_DIRECTORY, LARGEST_TABLE
-from pgpis_models.command.torch_files import read_torch_file, read_weights
-from pgpis_models.command.torch_table import MOST_OPERATIONS
 from pgpis_models.files.published import kind_of
+from pgpis_models.files.torch_archive import LARGEST_DIRECTORY, LARGEST_TABLE
+from pgpis_models.files.torch_states import read_torch_file, read_weights
+from pgpis_models.files.torch_table import MOST_OPERATIONS
 from pgpis_models.fpdm.convert import convert as convert_fpdm
 from pgpis_models.mcld.convert import convert as convert_mcld
 from tests.helpers.bounds import bounded

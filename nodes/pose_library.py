@@ -9,10 +9,10 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..pgpis_models.body.frames import Figure, figure_of, seen_whole
+from ..pgpis_models.body.library import library, own_files, save_poses
 from ..pgpis_models.body.measured import Proportions, of_person
 from ..pgpis_models.poses.files import checked, load_poses
 from ..pgpis_models.poses.formats import from_pose_keypoint
-from ..pgpis_models.poses.library import library, own_files, save_poses
 from .embedding import PERSON_TOOLTIP, person_choice
 from .mannequin import drawn_outputs, figure_outputs, size_inputs
 from .schema import aliases

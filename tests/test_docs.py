@@ -52,8 +52,8 @@ def test_readme_lists_every_node():
 
 def test_the_example_pose_is_that_of_the_first_workflow():
     from pgpis_models.body.frames import Figure, seen_whole, to_frames
+    from pgpis_models.body.library import library
     from pgpis_models.poses.formats import from_pose_keypoint
-    from pgpis_models.poses.library import library
     saved = json.loads((ROOT / "workflows" / "00_start_here.json").read_text())
     [(name, width, height, _)] = [node["widgets_values"] for node in saved["nodes"] if node["type"] == "PGPISPoseLibrary"]
     state = library(ROOT / "web" / "pose_library" / "poses.json")[name].state

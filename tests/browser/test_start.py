@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from pgpis_models.body.frames import Figure, seen_whole, to_frames
+from pgpis_models.body.library import library
 from pgpis_models.framing.boxes import layout_of
 from pgpis_models.framing.fitting import fit_person
 from pgpis_models.generate import main
 from pgpis_models.pipeline import DEMO_FOLDER
 from pgpis_models.poses.formats import from_pose_keypoint
-from pgpis_models.poses.library import library
 from pgpis_models.qen.config import CONFIGS
 from tests.browser.own_photo import SEED, own_photo
 from tests.helpers.workflows import SAME_PSNR, psnr

@@ -11,10 +11,10 @@ from PIL import Image
 
 from pgpis_models.body.figure import _TORSO_DEEP, TORSO_WIDE
 from pgpis_models.body.frames import Figure, figure_of, to_frames
+from pgpis_models.body.library import library, own_files, save_poses
 from pgpis_models.body.skeleton import Build, Skeleton, build_skeleton
 from pgpis_models.body.state import from_dict
 from pgpis_models.poses.files import load_poses
-from pgpis_models.poses.library import library, own_files, save_poses
 from tools.pose_library.moving import MOVING
 from tools.pose_library.resting import RESTING
 from tools.pose_library.standing import STANDING

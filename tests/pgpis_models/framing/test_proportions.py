@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from pgpis_models.body.camera import Camera
+from pgpis_models.body.library import library
 from pgpis_models.body.measured import Proportions
 from pgpis_models.body.skeleton import Build, Lengths, build_skeleton
 from pgpis_models.framing.boxes import Layout
 from pgpis_models.framing.fitting import fit_person
 from pgpis_models.framing.proportions import in_proportions
 from pgpis_models.poses.keypoints import Keypoints
-from pgpis_models.poses.library import library
 
 POSES = library(Path(__file__).resolve().parents[3] / "web" / "pose_library" / "poses.json")
 SIZE = (512, 352)

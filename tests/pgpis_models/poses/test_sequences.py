@@ -13,11 +13,11 @@ import pytest
 from pgpis_models.body.between import between, tweened
 from pgpis_models.body.camera import Camera
 from pgpis_models.body.frames import Figure
+from pgpis_models.body.library import library
 from pgpis_models.body.measured import Proportions
 from pgpis_models.body.skeleton import Build, Lengths, build_skeleton
 from pgpis_models.poses.formats import to_pose_keypoint
 from pgpis_models.poses.keypoints import Keypoints
-from pgpis_models.poses.library import library
 from pgpis_models.poses.smoothing import filled, smoothed
 from pgpis_models.poses.tracking import follow
 from pgpis_models.poses.tween import EASINGS, eased

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from ..body.state import State, from_dict
-from .formats import from_pose_keypoint
+from ..poses.formats import from_pose_keypoint
+from .state import State, from_dict
 
 SUFFIX = ".json"
 MOST_FILES = 5000   # of own poses that are listed; the folder may be somebody's whole disk

@@ -149,6 +149,15 @@ def test_only_nodes_import_the_host():
     assert not any(within(name, host) for name in imports(Path("__init__.py")) for host in HOST if host != "nodes")
 
 
+def test_the_engine_knows_no_data_and_data_no_task():
+    assert offending(["training/engine"], "training.data", "training.tasks") == []
+    assert offending(["training/data"], "training.tasks") == []
+
+
+def test_the_command_line_is_imported_by_commands_alone():
+    assert offending([f"pgpis_models/{folder}" for folder in (*SHARED, *METHODS, "files")], "pgpis_models.command") == []
+
+
 @pytest.mark.parametrize("folder", ["engine", "tasks", "data"])
 def test_full_size_training_does_not_import_the_demo_world(folder):
     assert offending([f"training/{folder}"], "training.world") == []

@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from pgpis_models.cfld.config import CONFIGS as CFLD_CONFIGS
 from pgpis_models.cfld.model import CFLD
 from pgpis_models.unet.autoencoder import VAE_STRIDE
-from training.data.latents import posterior
 from training.engine.config import MethodConfig, TrainConfig
+from training.engine.loss import posterior
 from training.engine.speed import peak_of
 from training.engine.step import computing, make_step
 from training.tasks.cfld import CFLDTraining

@@ -23,7 +23,7 @@ from pgpis_models.files.pictures import open_rgb
 from pgpis_models.poses.drawing import cfld_raster
 from pgpis_models.poses.formats import parse_cfld_annotation
 from pgpis_models.poses.keypoints import Keypoints
-from training.data.unreadable import UnreadablePhoto
+from training.engine.unreadable import UnreadablePhoto
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 SPELLINGS = ("fasion", "fashion")

@@ -17,9 +17,9 @@ from pgpis_models.mcld.inputs import as_input, squashed_textures
 from pgpis_models.surface.densepose import IUV, pose_picture
 from pgpis_models.surface.face import load_embedding
 from training.data.deepfashion import PICTURE_SUFFIXES, kept_pairs, open_picture, picture_tensor
-from training.data.unreadable import readable
 from training.engine.config import TrainConfig
 from training.engine.shares import WHOLE, Share
+from training.engine.unreadable import readable
 
 HELD_OUT_GRID = 12   # pairs of the sample grids
 LISTED = 10

@@ -19,10 +19,10 @@ from pgpis_models.fpdm.pixels import clip_pixels, resized, target_pixels
 from pgpis_models.parts.pixels import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from pgpis_models.poses.keypoints import Keypoints
 from training.data.deepfashion import DeepFashion, open_picture
-from training.data.unreadable import readable
 from training.data.whole_points import FOLDER, points_file, read_points
 from training.engine.config import FPDMSettings, TrainConfig
 from training.engine.shares import WHOLE, Share
+from training.engine.unreadable import readable
 
 HELD_OUT_PHOTOS = 64   # of the sample grids
 

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pgpis_models.unet.autoencoder import LATENT_SCALE, VAE_STRIDE, load_vae
+from pgpis_models.unet.autoencoder import VAE_STRIDE, load_vae
 from training.data.arrays import NewArray
 from training.data.deepfashion import DeepFashion, open_picture, picture_tensor
-from training.data.unreadable import UnreadablePhoto
 from training.engine.config import TrainConfig
-
-CHUNK = 8   # pictures that an autoencoder encodes at once: its activations are large
+from training.engine.loss import CHUNK, posterior
+from training.engine.unreadable import UnreadablePhoto
 
 
 class PhotoPosteriors:
@@ -69,31 +68,6 @@ def _tensor(photos: DeepFashion, name: str) -> Tensor:
     except UnreadablePhoto as error:
         tqdm.write(f"left out: {error}")
         return torch.full((3, *photos.image_size), torch.nan)
-
-
-@torch.no_grad()
-def posterior(vae: nn.Module, images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in -1..1 -> (B, 2, 4, H/8, W/8): mean and standard deviation of their UNet latents.
-
-    An autoencoder without a posterior (TAESD layout) gives standard deviation 0.
-    """
-    parts = []
-    for chunk in images.split(CHUNK):
-        encoded = vae.encode(chunk)
-        if hasattr(encoded, "latents"):
-            parts.append(torch.stack([encoded.latents, torch.zeros_like(encoded.latents)], 1))
-        else:
-            spread = encoded.latent_dist
-            parts.append(torch.stack([spread.mean, spread.std], 1) * LATENT_SCALE)
-    return torch.cat(parts).float()
-
-
-def draw(posteriors: Tensor, noise: Tensor) -> Tensor:
-    """Random latents (B, 4, h, w) of posteriors (B, 2, 4, h, w); noise (B, 4, h, w): standard normal.
-
-    The authors train on such samples, not on the mean (CFLD's authors' code).
-    """
-    return posteriors[:, 0] + posteriors[:, 1] * noise
 
 
 def encoder_key(vae: nn.Module) -> str:

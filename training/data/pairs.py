@@ -15,10 +15,11 @@ from torch import Tensor
 from pgpis_models.unet.autoencoder import VAE_STRIDE
 from training.data.deepfashion import DeepFashion
 from training.data.kinds import PairSizes
-from training.data.latents import PhotoPosteriors, draw
-from training.data.unreadable import readable
+from training.data.latents import PhotoPosteriors
 from training.engine.config import TrainConfig
+from training.engine.loss import draw
 from training.engine.shares import WHOLE, Share
+from training.engine.unreadable import readable
 
 HELD_OUT_PHOTOS = 6  # pairs of photos of the sample grids
 # What a batch calls the entries of a DeepFashion item.

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from training.data.unreadable import taken
 from training.engine.config import TrainConfig, as_json
 from training.engine.ema import Ema
 from training.engine.measures import Batch, hash_seed, in_words, measure
@@ -36,6 +35,7 @@ from training.engine.speed import in_words as speed_in_words
 from training.engine.states import States, images_of, whole_states
 from training.engine.step import computing, make_step
 from training.engine.stopping import StopRequest
+from training.engine.unreadable import taken
 
 
 class Task(Protocol):

@@ -1,12 +1,41 @@
-"""What the losses of the methods are made of: timesteps to train at, noise, and how much a timestep counts."""
+"""What the losses of the methods are made of: latents of pictures, timesteps to train at, noise, and how much a
+timestep counts."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pgpis_models.noise.schedule import NoiseSchedule
+from pgpis_models.unet.autoencoder import LATENT_SCALE
 from training.engine.config import MethodConfig
+
+CHUNK = 8   # pictures that an autoencoder encodes at once: its activations are large
+
+
+@torch.no_grad()
+def posterior(vae: nn.Module, images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in -1..1 -> (B, 2, 4, H/8, W/8): mean and standard deviation of their UNet latents.
+
+    An autoencoder without a posterior (TAESD layout) gives standard deviation 0.
+    """
+    parts = []
+    for chunk in images.split(CHUNK):
+        encoded = vae.encode(chunk)
+        if hasattr(encoded, "latents"):
+            parts.append(torch.stack([encoded.latents, torch.zeros_like(encoded.latents)], 1))
+        else:
+            spread = encoded.latent_dist
+            parts.append(torch.stack([spread.mean, spread.std], 1) * LATENT_SCALE)
+    return torch.cat(parts).float()
+
+
+def draw(posteriors: Tensor, noise: Tensor) -> Tensor:
+    """Random latents (B, 4, h, w) of posteriors (B, 2, 4, h, w); noise (B, 4, h, w): standard normal.
+
+    The authors train on such samples, not on the mean (CFLD's authors' code).
+    """
+    return posteriors[:, 0] + posteriors[:, 1] * noise
 
 
 def noisy_timesteps(settings: MethodConfig, rows: int, schedule: NoiseSchedule, device: torch.device) -> Tensor:

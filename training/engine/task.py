@@ -29,8 +29,8 @@ from pgpis_models.unet.base import BaseSizes, load_unet
 from pgpis_models.unet.diffusers_binding import DiffusersBinding, swap_weights
 from pgpis_models.unet.guidance import Guidance
 from pgpis_models.unet.weights import difference, open_safetensors, shapes_of
-from training.data.latents import draw
 from training.engine.config import MethodConfig, TrainConfig
+from training.engine.loss import draw
 
 SMALL = 200           # pictures narrower than this are shown at twice their size
 
@@ -39,7 +39,7 @@ class MethodTraining(nn.Module):
     """A method on its UNet; a subclass has the loss as its `forward`.
 
     trained: names of the UNet weights to train. encode: pictures -> posteriors of their latents, for batches that bring
-    pictures (training/data/latents.py); it is no submodule, so the autoencoder is neither trained nor saved.
+    pictures (`loss.posterior`); it is no submodule, so the autoencoder is neither trained nor saved.
     """
 
     def __init__(self, method: nn.Module, unet: nn.Module, schedule: NoiseSchedule, trained: list[str],

@@ -33,9 +33,8 @@ from training.data.fpdm_pairs import (
     varied,
 )
 from training.data.kinds import pairs_class
-from training.data.latents import posterior
 from training.engine.config import FPDMSettings, TrainConfig
-from training.engine.loss import noisy_timesteps, offset_noise
+from training.engine.loss import noisy_timesteps, offset_noise, posterior
 from training.engine.picture import grid
 from training.engine.shares import WHOLE, Share
 from training.engine.task import (

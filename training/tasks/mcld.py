@@ -28,9 +28,8 @@ from pgpis_models.parts.pixels import CLIP_MEAN
 from pgpis_models.unet.base import BaseSizes
 from pgpis_models.unet.injections import harmonise
 from training.data.kinds import pairs_class
-from training.data.latents import draw, posterior
 from training.engine.config import MCLDTrainConfig, MethodConfig, TrainConfig
-from training.engine.loss import min_snr_weights, noisy_timesteps, offset_noise
+from training.engine.loss import draw, min_snr_weights, noisy_timesteps, offset_noise, posterior
 from training.engine.picture import grid
 from training.engine.task import (
     MethodTask,

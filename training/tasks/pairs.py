@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from pgpis_models.methods import method_name
 from pgpis_models.poses.factored import FactoredRasters
 from training.data.kinds import pairs_class
-from training.data.latents import posterior
 from training.engine.config import TrainConfig
+from training.engine.loss import posterior
 from training.engine.picture import grid
 from training.engine.shares import WHOLE, Share
 from training.engine.task import MethodTask, MethodTraining, as_unit, configured, grid_scale, start_from, trained_weights

@@ -15,7 +15,7 @@ function loaded() {
 
 const split = (text) => text.toLowerCase().split(/[\s,]+/).filter(Boolean)
 
-// Whether every word of a search begins a word of name, group or words, as pgpis_models/poses/library.py has it.
+// Whether every word of a search begins a word of name, group or words, as pgpis_models/body/library.py has it.
 export function answers(pose, search) {
   const own = split(`${pose.name} ${pose.group} ${pose.words}`)
   return split(search).every((part) => own.some((word) => word.startsWith(part)))

@@ -18,9 +18,9 @@ from pgpis_models.unet.autoencoder import load_vae
 from tests.helpers.tiny import RASTER, SIZE, SIZES, Files, cfld_config, train_config, write_diffusers, write_files
 from training.data.arrays import NewArray
 from training.data.kinds import pairs_class
-from training.data.latents import draw, posterior
 from training.data.pairs import Pairs
 from training.engine.loop import run
+from training.engine.loss import draw, posterior
 from training.tasks.cfld import CFLDTask
 from training.world.drawing import render
 from training.world.poses import sample_pose

@@ -13,9 +13,9 @@ from training.data import latents
 from training.data.arrays import NewArray
 from training.data.latents import PhotoPosteriors
 from training.data.pairs import Pairs
-from training.data.unreadable import UnreadablePhoto, readable, taken
 from training.engine.loop import UNREADABLE, StepBatches
 from training.engine.shares import WHOLE
+from training.engine.unreadable import UnreadablePhoto, readable, taken
 
 PEOPLE = 6
 

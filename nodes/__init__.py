@@ -11,9 +11,9 @@ from . import densepose, loaders
 # Files of nodes in the order of the menu, each with its classes in NODES.
 FILES = [
     "transfer", "loaders", "presets", "demo",
-    "pose", "detecting",
-    "pose_editor", "skeleton_pictures", "scoring",
-    "mannequin", "pose_library", "pose_frames",
+    "pose.loading", "pose.detecting",
+    "pose.editor", "pose.skeleton_pictures", "pose.scoring",
+    "pose.mannequin", "pose.library", "pose.frames",
     "densepose", "texture", "merging", "face",
     "appearance", "multifocal", "fusion", "queries",
     "framing", "garments",

@@ -28,7 +28,7 @@ from .binding.weights import check_prediction
 from .embedding import draws_hands, shown_poses, warn_of_limits
 from .fusion import EMPTY_TOOLTIP
 from .inputs import checked_densepose, resized, rgb
-from .pose_frames import FOLLOW_TOOLTIP, followed_frames
+from .pose.frames import FOLLOW_TOOLTIP, followed_frames
 from .schema import ADVANCED, aliases
 from .types import Cond, DenseposeType, MethodType, PoseKeypointType, on_cpu
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 def nodes(host):
     return SimpleNamespace(feathering=host.pack("pgpis_models.garments.feathering"), **{
         name: host.pack(f"nodes.{name}") for name in
-        ("loaders", "pose", "detecting", "appearance", "sampling", "image", "inputs")})
+        ("loaders", "pose", "appearance", "sampling", "image", "inputs")})
 
 
 @pytest.fixture(scope="module")
@@ -150,16 +150,16 @@ def test_faint_joints_count_from_the_confidence_asked_for(nodes, method):
     text = json.dumps(person(faint)[0])
     for least, missing in ((0.3, 9), (0.2, 4), (0.0, 0), (0.95, 18)):
         def load():
-            return nodes.pose.LoadPose.execute("(the text below)", text, 0, 0, least).result[0]   # noqa: B023
+            return nodes.pose.loading.LoadPose.execute("(the text below)", text, 0, 0, least).result[0]   # noqa: B023
         if missing == 18:
             with pytest.raises(ValueError, match="confidence 0.95 or more.*lower min_confidence"):
                 load()
             continue
-        pose, = nodes.pose.from_pose_keypoint(load())     # as every node reads it
+        pose, = nodes.pose.loading.from_pose_keypoint(load())     # as every node reads it
         assert pose.present.tolist() == [False] * missing + [True] * (18 - missing), least
         triples = json.dumps(person()[0] | {"people": [{"pose_keypoints_2d": faint}]})
-        again = nodes.pose.LoadPose.execute("(the text below)", triples, 0, 0, least).result[0]
-        assert (nodes.pose.from_pose_keypoint(again)[0].present == pose.present).all()
+        again = nodes.pose.loading.LoadPose.execute("(the text below)", triples, 0, 0, least).result[0]
+        assert (nodes.pose.loading.from_pose_keypoint(again)[0].present == pose.present).all()
 
 
 @pytest.mark.parametrize("pose, words", [
@@ -175,14 +175,14 @@ def test_text_that_is_no_pose_is_refused(nodes):
     for text, words in (("", "empty.*expected.*Paste"), ("hello", "begins with 'hello'; expected .*rows 'name"),
                         ('{"people": [', "not JSON"), ("a: [1, 2]: [3, 4]", "expected 18")):
         with pytest.raises(ValueError, match=words):
-            nodes.pose.LoadPose.execute("(the text below)", text, 176, 256)
+            nodes.pose.loading.LoadPose.execute("(the text below)", text, 176, 256)
 
 
 def test_extract_pose_without_its_package_says_what_to_do(nodes, monkeypatch):
     for name in ("controlnet_aux", "controlnet_aux.open_pose"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match="controlnet-aux.*pip install controlnet-aux.*Load Pose"):
-        nodes.detecting.ExtractPose.execute(torch.rand(1, 64, 48, 3))
+        nodes.pose.detecting.ExtractPose.execute(torch.rand(1, 64, 48, 3))
 
 
 def test_extract_pose_gives_what_the_detector_finds_in_pixels_of_the_picture(nodes, monkeypatch, tmp_path):
@@ -208,9 +208,9 @@ def test_extract_pose_gives_what_the_detector_finds_in_pixels_of_the_picture(nod
     monkeypatch.setattr(folder_paths, "get_full_path", lambda *_: str(tmp_path / "body_pose_model.pth"))
     pictures = torch.zeros(2, 1024, 2048, 3)
     pictures[0, 256:264, 1536:1544] = 1
-    frames, drawn = nodes.detecting.ExtractPose.execute(pictures).result
+    frames, drawn = nodes.pose.detecting.ExtractPose.execute(pictures).result
     assert seen == [(512, 1024, 3)] * 2 and drawn.shape == pictures.shape and not drawn[1].any()
-    pose, = nodes.pose.from_pose_keypoint(frames[:1])
+    pose, = nodes.pose.loading.from_pose_keypoint(frames[:1])
     assert pose.canvas == (1024, 2048) and pose.present.tolist() == [False, True] + [False] * 16
     assert abs(pose.xy[1] - [1536, 256]).max() <= 2 and frames[1]["people"] == []
     assert [len(frames[0]["people"][0][name]) for name in ("face_keypoints_2d", "hand_left_keypoints_2d")] == [210, 63]
@@ -230,13 +230,13 @@ def test_extract_pose_takes_rtmlib_and_names_its_files(nodes, monkeypatch, tmp_p
         def pose_model(self, image, bboxes):
             return np.full((1, 133, 2), 7.0), np.full((1, 133), 0.8)
     monkeypatch.setitem(sys.modules, "rtmlib", SimpleNamespace(Wholebody=Wholebody))
-    nodes.detecting._loaded_rtm.cache_clear()
+    nodes.pose.detecting._loaded_rtm.cache_clear()
     with pytest.raises(ValueError, match="rtmlib needs yolox_m_.*and rtmw-dw.*pgpis.*; nothing is downloaded"):
-        nodes.detecting.ExtractPose.execute(torch.rand(1, 64, 48, 3), "rtmlib")
+        nodes.pose.detecting.ExtractPose.execute(torch.rand(1, 64, 48, 3), "rtmlib")
     monkeypatch.setattr(folder_paths, "get_full_path", lambda folder, name: str(tmp_path / name))
-    for name in nodes.detecting.file_names():
+    for name in nodes.pose.detecting.file_names():
         (tmp_path / name).touch()
-    frames, drawn = nodes.detecting.ExtractPose.execute(torch.rand(2, 64, 48, 3), "rtmlib").result
+    frames, drawn = nodes.pose.detecting.ExtractPose.execute(torch.rand(2, 64, 48, 3), "rtmlib").result
     assert len(frames) == 2 and drawn.shape == (2, 64, 48, 3) and len(found) == 1, "the networks are loaded once"
     assert found[0]["device"] == "cpu" and frames[0]["people"][0]["hand_left_keypoints_2d"][:3] == [7.0, 7.0, 0.8]
 

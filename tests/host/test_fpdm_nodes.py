@@ -214,7 +214,8 @@ def test_empty_frames_are_held_or_named(nodes, model, fpdm, photo):
     assert (made[3] - made[1]).abs().max() > 1e-3 * size
     with pytest.raises(ValueError, match="No person in frame 1 of 4"):
         sequence(nodes, model, fpdm, photo, frames, empty_frames="error")
-    drawn, = nodes.pose.DrawPose.execute(frames, 0, 0, -1).result   # beside the sampler in the workflow: no reason to stop
+    # beside the sampler in the workflow: no reason to stop
+    drawn, = nodes.pose.loading.DrawPose.execute(frames, 0, 0, -1).result
     assert [bool(picture.any()) for picture in drawn] == [False, True, False, True]
     with pytest.raises(ValueError, match="No person in frame 1 of 2"):
         sequence(nodes, model, fpdm, photo, [frames[0], frames[2]])
@@ -341,7 +342,7 @@ def test_graphs_with_both_nodes_run_in_the_host(host, demo, fpdm, photo):
 # --- poses from files ---------------------------------------------------------------------------------------
 
 def test_the_readers_poses_come_through_load_pose(host, nodes, fpdm, photo):
-    load, folder = nodes.pose.LoadPose, host.base / "input"
+    load, folder = nodes.pose.loading.LoadPose, host.base / "input"
     lines = "\n".join(f"{60 + 4 * n} {20 + 10 * n}" for n in range(17)) + "\n-1 -1"
     (folder / "one.txt").write_text(lines)
     frames = load.execute("one.txt", "", 1, 1).result[0]

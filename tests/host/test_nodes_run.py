@@ -260,7 +260,7 @@ def test_the_demo_base_loads_as_the_diffusers_unet_it_was_saved_from(host, demo,
 
 
 def test_poses_load_from_files_text_and_rows(host, demo):
-    load = host.pack("nodes.pose").LoadPose
+    load = host.pack("nodes.pose.loading").LoadPose
     pose = host.pack("pgpis_models.poses.formats")
     frames = load.execute("(the text below)", ROW, 1, 1).result[0]
     people = pose.from_pose_keypoint(frames)
@@ -285,7 +285,7 @@ def test_poses_load_from_files_text_and_rows(host, demo):
 
 def test_poses_that_other_nodes_saved_are_found_in_the_output_folder_too(host):
     """As controlnet_aux's Save Pose Keypoints writes them, and in sub-folders of both."""
-    load = host.pack("nodes.pose").LoadPose
+    load = host.pack("nodes.pose.loading").LoadPose
     person = {"pose_keypoints_2d": [[0.5, 0.25, 1.0]] * 18, "face_keypoints_2d": None}
     frames = [{"people": [person], "canvas_height": 64, "canvas_width": 48}]
     for place in ("output/saved_00001.json", "output/dancers/two.json", "input/dancers/one.json", "output/notes.txt"):
@@ -312,7 +312,7 @@ def test_folders_and_links_that_lead_nowhere_are_no_pose_files(host):
     (folder / "gone.json").symlink_to(folder / "nowhere.json")
     (folder / "frames.json" / "one.json").write_text("[]")
     try:
-        names = {name for name in host.pack("nodes.pose")._pose_files() if name.startswith(("frames", "gone"))}
+        names = {name for name in host.pack("nodes.pose.loading")._pose_files() if name.startswith(("frames", "gone"))}
         assert names == {"frames.json/one.json"}
     finally:
         shutil.rmtree(folder / "frames.json")
@@ -324,7 +324,7 @@ def test_the_hosts_own_drawing_takes_every_pose_that_is_given(host):
         from comfy_extras.nodes_sdpose import SDPoseDrawKeypoints
     except ImportError:
         pytest.skip("this host has no SDPose")
-    load, edit = host.pack("nodes.pose").LoadPose, host.pack("nodes.pose").EditPose
+    load, edit = host.pack("nodes.pose.loading").LoadPose, host.pack("nodes.pose.loading").EditPose
     frames = load.execute("(the text below)", json.dumps({"people": [{"pose_keypoints_2d": [20.0, 30.0, 1.0] * 25}]}), 48,
                           64).result[0]
     for pose in (frames, edit.execute(frames, True, 1.1, 0.0, 0.0, -1).result[0]):
@@ -335,6 +335,6 @@ def test_the_hosts_own_drawing_takes_every_pose_that_is_given(host):
 def test_openpose_results_become_frames(host):
     from types import SimpleNamespace as S
     joints = [S(x=0.5, y=0.25)] * 17 + [None]
-    frame = host.pack("nodes.detecting").frame_of([S(body=S(keypoints=joints))], (200, 100))
+    frame = host.pack("nodes.pose.detecting").frame_of([S(body=S(keypoints=joints))], (200, 100))
     keypoints, = host.pack("pgpis_models.poses.formats").from_pose_keypoint([frame])
     assert keypoints.xy[0].tolist() == [50, 50] and not keypoints.present[17] and keypoints.canvas == (200, 100)

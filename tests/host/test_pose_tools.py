@@ -75,7 +75,7 @@ def test_with_nothing_given_a_person_stands_in_the_canvas_of_the_picture(host, t
 
 def test_a_thousand_frames_pass_and_their_pictures_say_that_they_are_too_many(host, two):
     frames = to_pose_keypoint([standing((768, 512))] * 1000)
-    node = host.pack("nodes.pose_editor").PoseEditor
+    node = host.pack("nodes.pose.editor").PoseEditor
     pose, image = node.execute(json.dumps(frames), 512, 768).result
     assert len(pose) == 1000 and pose == frames
     assert "4.7 GB" in image.message and "Draw Pose" in image.message
@@ -92,7 +92,7 @@ def test_a_drawn_skeleton_is_read_back(host, two):
 
 def test_the_best_of_several_comes_out_by_pose_or_by_face(host, two):
     first, second, _ = two
-    node, types = host.pack("nodes.scoring").PoseScore, host.pack("nodes.types")
+    node, types = host.pack("nodes.pose.scoring").PoseScore, host.pack("nodes.types")
     results = torch.stack([torch.full((64, 48, 3), value) for value in (0.2, 0.4, 0.6)])
     found = to_pose_keypoint([second, first.shifted(1, 0), second])
     found[2]["people"] = []
@@ -111,7 +111,7 @@ def test_the_best_of_several_comes_out_by_pose_or_by_face(host, two):
 
 def test_what_is_missing_or_does_not_match_is_said(host, two):
     first, second, _ = two
-    node = host.pack("nodes.scoring").PoseScore
+    node = host.pack("nodes.pose.scoring").PoseScore
     with pytest.raises(ValueError, match="Connect Face Embedding"):
         node.execute(to_pose_keypoint(first), to_pose_keypoint(second), "face")
     with pytest.raises(ValueError, match="found came empty"):

@@ -175,7 +175,7 @@ def test_encoders_that_the_host_left_behind_are_moved(host, method, monkeypatch)
 
 
 def test_skeletons_on_nothing_are_masked_as_on_black_and_on_white_with_a_warning(nodes, caplog):
-    drawn, = nodes.pose.DrawPose.execute(frames(), 0, 0, -1).result
+    drawn, = nodes.pose.loading.DrawPose.execute(frames(), 0, 0, -1).result
     expected, = nodes.queries.PoseMask.execute(0, 0, 8.0, 1 / 255, -1, image=drawn).result
     alpha = (drawn.amax(-1, keepdim=True) > 0).float()
     clear = torch.cat([torch.where(alpha > 0, drawn, torch.ones_like(drawn)), alpha], -1)
@@ -193,7 +193,7 @@ def test_the_pose_mask_is_nearly_the_region_that_the_embedding_uses(nodes, metho
     own = embed(nodes, method).encoded.region[0, 0]
     both = (mask[0] * own).sum() / (mask[0] + own).clamp(0, 1).sum()
     assert both > 0.7
-    drawn, = nodes.pose.DrawPose.execute(frames(), 0, 0, -1).result
+    drawn, = nodes.pose.loading.DrawPose.execute(frames(), 0, 0, -1).result
     from_image, = nodes.queries.PoseMask.execute(0, 0, 8.0, 1 / 255, -1, image=drawn).result
     assert torch.equal(from_image[0], mask[0])
     larger, = nodes.queries.PoseMask.execute(192, 256, 8.0, 1 / 255, -1, pose=frames()).result

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..pgpis_models.poses.drawing import draw_openpose
-from ..pgpis_models.poses.editing import edit
-from ..pgpis_models.poses.files import KINDS, POSE_SUFFIXES, checked, load_poses, parse_poses
-from ..pgpis_models.poses.formats import MIN_CONFIDENCE, NOBODY, confident, from_pose_keypoint
-from ..pgpis_models.poses.full_lists import with_full_lists
-from .embedding import PERSON_TOOLTIP, person_choice
-from .inputs import watched
-from .schema import ADVANCED, aliases
-from .types import PoseKeypointType
+from ...pgpis_models.poses.drawing import draw_openpose
+from ...pgpis_models.poses.editing import edit
+from ...pgpis_models.poses.files import KINDS, POSE_SUFFIXES, checked, load_poses, parse_poses
+from ...pgpis_models.poses.formats import MIN_CONFIDENCE, NOBODY, confident, from_pose_keypoint
+from ...pgpis_models.poses.full_lists import with_full_lists
+from ..embedding import PERSON_TOOLTIP, person_choice
+from ..inputs import watched
+from ..schema import ADVANCED, aliases
+from ..types import PoseKeypointType
 
 FROM_TEXT = "(the text below)"
 SAVED = "[output]"   # how the host marks names of files in its output folder

@@ -8,10 +8,10 @@ import comfy.model_management
 import comfy.utils
 from comfy_api.latest import io
 
-from ..pgpis_models.poses.skeleton_pictures import ORDERS, read_skeletons
-from .inputs import pixels
-from .schema import aliases
-from .types import PoseKeypointType
+from ...pgpis_models.poses.skeleton_pictures import ORDERS, read_skeletons
+from ..inputs import pixels
+from ..schema import aliases
+from ..types import PoseKeypointType
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..pgpis_models.body.camera import walked_around
-from ..pgpis_models.body.frames import Figure, depth_pictures, to_frames
-from ..pgpis_models.body.measured import Proportions, of_person
-from ..pgpis_models.body.state import from_text
-from ..pgpis_models.poses.formats import from_pose_keypoint
-from .embedding import PERSON_TOOLTIP, person_choice
-from .schema import aliases
-from .types import DenseposeType, PoseKeypointType
+from ...pgpis_models.body.camera import walked_around
+from ...pgpis_models.body.frames import Figure, depth_pictures, to_frames
+from ...pgpis_models.body.measured import Proportions, of_person
+from ...pgpis_models.body.state import from_text
+from ...pgpis_models.poses.formats import from_pose_keypoint
+from ..embedding import PERSON_TOOLTIP, person_choice
+from ..schema import aliases
+from ..types import DenseposeType, PoseKeypointType
 
 STATE_TOOLTIP = ("The posed body as JSON, which the node's canvas writes: whole body, torso, head, arms, legs and camera. "
                  "It travels in the workflow; empty is a body that stands.")

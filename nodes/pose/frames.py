@@ -7,17 +7,17 @@ import logging
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..pgpis_models.body.between import tweened
-from ..pgpis_models.body.frames import figure_of
-from ..pgpis_models.poses.formats import MIN_CONFIDENCE, NOBODY, from_pose_keypoint, to_pose_keypoint
-from ..pgpis_models.poses.smoothing import filled, smoothed
-from ..pgpis_models.poses.tracking import follow, followed
-from ..pgpis_models.poses.tween import EASINGS
-from .embedding import PERSON_TOOLTIP, person_choice
+from ...pgpis_models.body.between import tweened
+from ...pgpis_models.body.frames import figure_of
+from ...pgpis_models.poses.formats import MIN_CONFIDENCE, NOBODY, from_pose_keypoint, to_pose_keypoint
+from ...pgpis_models.poses.smoothing import filled, smoothed
+from ...pgpis_models.poses.tracking import follow, followed
+from ...pgpis_models.poses.tween import EASINGS
+from ..embedding import PERSON_TOOLTIP, person_choice
+from ..notice import notice
+from ..schema import aliases
+from ..types import PoseKeypointType
 from .mannequin import drawn_outputs, figure_outputs
-from .notice import notice
-from .schema import aliases
-from .types import PoseKeypointType
 
 FRAMES_AT_MOST = 4096
 FOLLOW_TOOLTIP = ("Whom to follow: the number among the people of the first frame that has it, from 0; -1 the largest "

@@ -9,13 +9,13 @@ import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint, people_seen
-from ..pgpis_models.poses.keypoints import Keypoints
-from ..pgpis_models.poses.scoring import Score, best_pose, closest, overlay, score, similarity
-from .embedding import PERSON_TOOLTIP, shown_poses
-from .inputs import checked_faces, matched, matching, pixels
-from .schema import ADVANCED, aliases
-from .types import FaceEmbedsType, PoseKeypointType
+from ...pgpis_models.poses.formats import NOBODY, from_pose_keypoint, people_seen
+from ...pgpis_models.poses.keypoints import Keypoints
+from ...pgpis_models.poses.scoring import Score, best_pose, closest, overlay, score, similarity
+from ..embedding import PERSON_TOOLTIP, shown_poses
+from ..inputs import checked_faces, matched, matching, pixels
+from ..schema import ADVANCED, aliases
+from ..types import FaceEmbedsType, PoseKeypointType
 
 BY_POSE, BY_FACE = "pose", "face"
 HEADER = "result\tOKS\tPCK@0.1\tPCK@0.2\tdistance\tmissing"

@@ -8,17 +8,17 @@ import folder_paths
 from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..pgpis_models.body.frames import Figure, figure_of, seen_whole
-from ..pgpis_models.body.library import library, own_files, save_poses
-from ..pgpis_models.body.measured import Proportions, of_person
-from ..pgpis_models.poses.files import checked, load_poses
-from ..pgpis_models.poses.formats import from_pose_keypoint
-from .embedding import PERSON_TOOLTIP, person_choice
+from ...pgpis_models.body.frames import Figure, figure_of, seen_whole
+from ...pgpis_models.body.library import library, own_files, save_poses
+from ...pgpis_models.body.measured import Proportions, of_person
+from ...pgpis_models.poses.files import checked, load_poses
+from ...pgpis_models.poses.formats import from_pose_keypoint
+from ..embedding import PERSON_TOOLTIP, person_choice
+from ..schema import aliases
+from ..types import PoseKeypointType
 from .mannequin import drawn_outputs, figure_outputs, size_inputs
-from .schema import aliases
-from .types import PoseKeypointType
 
-DATA = Path(__file__).resolve().parents[1] / "web" / "pose_library" / "poses.json"
+DATA = Path(__file__).resolve().parents[2] / "web" / "pose_library" / "poses.json"
 MODELS, INPUT = "models/pgpis/poses", "input"
 NO_BODY = ("this pose is a file with joints alone, so it has no {}; choose a pose of the library, or one that a Pose "
            "Mannequin made")

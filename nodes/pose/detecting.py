@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..pgpis_models.poses.detection import DETECTORS, detector_sized, joints_of
-from ..pgpis_models.poses.drawing import draw_openpose
-from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint
-from ..pgpis_models.poses.full_lists import with_full_lists
-from ..pgpis_models.poses.rtm import file_names, frame_by_rtm, load_detector
-from .inputs import rgb
-from .schema import aliases
-from .types import PoseKeypointType
+from ...pgpis_models.poses.detection import DETECTORS, detector_sized, joints_of
+from ...pgpis_models.poses.drawing import draw_openpose
+from ...pgpis_models.poses.formats import NOBODY, from_pose_keypoint
+from ...pgpis_models.poses.full_lists import with_full_lists
+from ...pgpis_models.poses.rtm import file_names, frame_by_rtm, load_detector
+from ..inputs import rgb
+from ..schema import aliases
+from ..types import PoseKeypointType
 
 FOLDER = "pgpis"
 DETECTOR_FILE = "body_pose_model.pth"

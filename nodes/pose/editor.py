@@ -9,11 +9,11 @@ import torch
 from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..pgpis_models.poses.by_hand import draw_people, edited_frames, finished, one_standing
-from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint, people_seen
-from .inputs import pixels, watched
-from .schema import aliases
-from .types import PoseKeypointType
+from ...pgpis_models.poses.by_hand import draw_people, edited_frames, finished, one_standing
+from ...pgpis_models.poses.formats import NOBODY, from_pose_keypoint, people_seen
+from ..inputs import pixels, watched
+from ..schema import aliases
+from ..types import PoseKeypointType
 
 BACKGROUNDS = 64            # pictures that are sent to the page, one per frame
 MOST_PIXELS = 2 ** 28       # of all skeleton pictures together: 3.2 GB as floating point

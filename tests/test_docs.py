@@ -45,7 +45,7 @@ def test_readme_lists_every_page_of_docs():
 
 def test_readme_lists_every_node():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    names = [name for path in sorted((ROOT / "nodes").glob("*.py"))
+    names = [name for path in sorted((ROOT / "nodes").rglob("*.py"))
              for name in re.findall(r'node_id="PGPIS\w+", display_name="([^"(]+)', path.read_text(encoding="utf-8"))]
     assert len(names) > 40 and [name for name in names if name.strip().removesuffix(" Embedding") not in text] == []
 

@@ -152,7 +152,7 @@ print(json.dumps([done, time.process_time() - start, sorted(set(sys.modules) - b
 def test_nodes_keep_the_rules_of_import_and_of_the_registry():
     """Only nodes import comfy; nodes never import training; nothing that the registry's scan flags."""
     banned = {"os.environ", "subprocess", "urllib", "requests", "socket"}
-    for path in sorted((PACK / "nodes").glob("*.py")):
+    for path in sorted((PACK / "nodes").rglob("*.py")):
         text, tree = path.read_text(), ast.parse(path.read_text())
         assert len(text.splitlines()) < 330, path.name
         names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

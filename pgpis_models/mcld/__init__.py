@@ -1,1 +1,1 @@
-"""MCLD (CVPR 2025): sizes, networks, loss, inputs, and the converter of the published files."""
+"""MCLD (CVPR 2025): sizes, networks, inputs, and the converter of the published files."""

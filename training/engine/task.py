@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
-from pgpis_models.command.torch_files import read_torch_file
+from pgpis_models.files.torch_states import read_torch_file
 from pgpis_models.methods import method_name
 from pgpis_models.noise.samplers import sample_latents
 from pgpis_models.noise.schedule import NoiseSchedule

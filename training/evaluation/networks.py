@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pgpis_models.command.torch_files import read_torch_file
+from pgpis_models.files.torch_states import read_torch_file
 from pgpis_models.metrics import INSTALL, weights_file
 
 

@@ -28,7 +28,7 @@ class DemoPicture(io.ComfyNode):
         return io.Schema(
             node_id="PGPISDemoPicture", display_name="Demo Picture (Person)", category="PGPIS/loaders",
             **aliases("mannequin", "example image", "pose transfer demo"),
-            description="A drawn person of the demo world, which comes with the pack: nothing to download or to upload. For "
+            description="A drawn person of the demo world. The picture comes with the pack: nothing to upload. For "
                         "your own photos, with a checkpoint that was trained on photos, put Load Image in its place.",
             is_output_node=True,   # the host shows again what it has kept of an output node, and of no other
             inputs=[io.Combo.Input("picture", options=pictures(), tooltip=(

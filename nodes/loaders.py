@@ -166,7 +166,8 @@ class LoadDemoBase(io.ComfyNode):
             node_id="PGPISLoadDemoBase", display_name="Load PGPIS Demo Base", category="PGPIS/loaders",
             **aliases("mannequin", "pose transfer demo"),
             description="Loads the tiny base model of the demo: a UNet of the SD1.5 topology and an autoencoder, trained on "
-                        "drawn mannequins. It runs on a CPU in seconds and needs no download.",
+                        "drawn mannequins. It runs on a CPU in seconds. A git clone of the pack has its files; the "
+                        "releases page has them for an install from the registry.",
             inputs=[],
             outputs=[io.Model.Output(display_name="model", tooltip="The demo's UNet, for Apply PGPIS or PGPIS Guider with a "
                                      "checkpoint whose base is 'demo'."),

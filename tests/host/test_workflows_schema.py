@@ -8,6 +8,7 @@ import json
 import pytest
 import tomllib
 
+from pgpis_models.files.presets import RELEASES
 from tests.host.http_host import WORKFLOWS
 from tests.host.saved_workflows import (
     FRONTEND_ONLY,
@@ -163,9 +164,12 @@ def test_picture_files_are_shipped_and_all_of_them_are_used(info):
 
 
 def test_model_files_are_named_in_the_graph(saved):
-    """Whoever opens the graph learns which files it wants: the demo's come with the pack, the others from the note."""
+    """Whoever opens the graph learns which files it wants and where they are. The demo's are in a clone and in the releases,
+    not in the registry's archive."""
     notes = " ".join(node["widgets_values"][0] for node in saved["nodes"] if node["type"] in FRONTEND_ONLY)
-    assert notes
+    values = [value for node in all_nodes(saved) for value in node.get("widgets_values") or []]
+    if any(isinstance(value, str) and value.startswith(("demo_", "Demo ")) for value in values):
+        assert "git clone" in notes and (RELEASES in notes or "*get its files* on *Load Pose Transfer*" in notes)
     for node in all_nodes(saved):
         kind, values, models = node["type"], node.get("widgets_values", []), node.get("properties", {}).get("models", [])
         if any(kind == one for one, _ in MODEL_FILES):

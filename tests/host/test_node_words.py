@@ -45,9 +45,9 @@ def test_the_host_serves_the_translations(host, described):
         assert served[language]["nodeCategories"]["tools"]
 
 
-def test_pages_show_pictures_that_are_there():
+def test_every_page_shows_an_example_and_no_picture_is_left_over():
     pages = sorted(PAGES.glob("*.md"))
     shown = [(page, name) for page in pages for name in page.read_text().split("](")[1:]]
     assert pages and all((PAGES / name.partition(")")[0]).is_file() for _, name in shown)
     pictures = {path.stem for path in (PAGES / "pictures").glob("*")}
-    assert pictures <= {page.stem for page in pages}, "pictures of nodes that are no more"
+    assert pictures == {page.stem for page in pages}, "run: python tools/node_words.py --pictures --only NAME"

@@ -1,13 +1,13 @@
 """What the workflow hires_second_pass gains: sharpness and pose of its second pass, on drawn people never trained on.
 
-    COMFYUI_PATH=~/comfy/ComfyUI python benchmarks/second_pass.py [--people 16] [--views whole] [--preset NAME] [--json FILE]
+    COMFYUI_PATH=~/comfy/ComfyUI python benchmarks/second_pass.py [--people 16] [--preset NAME] [--json FILE]
 
 Runs the saved workflow in a ComfyUI of its own, once per person, and holds both pictures against the person drawn at the
 larger size: the first pass enlarged as a user would (bicubic), and the second pass. sharpness: mean absolute gradient on the
 true person, over that of the true picture. overlap: of the person with the true one, intersection over union.
 
---views: targets that show the whole figure, or closer ones, which enlarged are larger than any person that the demo was
-trained on (2.4 to 3.5 times a whole figure, where training has 1 and 1.6 to 2.3).
+--views: only targets that show the whole figure, or only closer ones, which enlarged are larger than any person that the
+demo was trained on (2.4 to 3.5 times a whole figure; training has 1 and 1.6 to 2.3). --cfg, --denoise: of the second pass.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from training.world.poses import sample_pose  # noqa: E402
 from training.world.wardrobe import sample_identity  # noqa: E402
 
 SIZE, LARGER = (256, 192), 1.5
-PRESET = "PGPISLoadPreset"
+PRESET, SECOND = "PGPISLoadPreset", ("cfg", "denoise")
 LARGE = tuple(int(side * LARGER) for side in SIZE)
 SOURCE, TARGET = 0, 1   # views of a person
 VIEWS = {"whole": lambda zoom: zoom == 1, "closer": lambda zoom: zoom > 1, "all": lambda zoom: True}
@@ -91,37 +91,46 @@ def ran(host: Host, prompt: dict, number: int) -> tuple[np.ndarray, np.ndarray]:
     return tuple(host.picture(outputs[key]["images"][0]) for key in ("first", kinds["SaveImage"]))
 
 
+def of_people(made: list[tuple[np.ndarray, np.ndarray]], people: list[int]) -> dict[str, float]:
+    """`measured` of what `ran` gave for the first of these people."""
+    first, second = (torch.stack([as_tensor(pair[index]) for pair in made]) for index in (0, 1))
+    truth = torch.stack([as_tensor(view(number, TARGET, LARGE).image) for number in people[:len(made)]])
+    return measured(first, second, truth)
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=16, help="how many, from the first held-out one on")
-    parser.add_argument("--views", choices=VIEWS, default="whole", help="which targets")
+    parser.add_argument("--views", choices=VIEWS, default="all", help="which targets")
     parser.add_argument("--preset", help="of Load Pose Transfer, in place of the workflow's")
+    for name in SECOND:
+        parser.add_argument(f"--{name}", type=float, help="of the second pass, in place of the workflow's")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
     workflow, made = json.loads((WORKFLOWS / "hires_second_pass.json").read_text()), []
     people = people_of(arguments.views, arguments.people)
     with tempfile.TemporaryDirectory(prefix="pgpis-second-pass-") as folder, serve(make_base(Path(folder))) as host:
         prompt, system = to_api(workflow, host.object_info), host.json("/system_stats")["system"]
-        if arguments.preset:
-            next(node for node in prompt.values() if node["class_type"] == PRESET)["inputs"]["preset"] = arguments.preset
+        loader = next(node["inputs"] for node in prompt.values() if node["class_type"] == PRESET)
+        loader["preset"] = arguments.preset or loader["preset"]
+        samplers = [node["inputs"] for node in prompt.values() if node["class_type"] == "KSampler"]
+        min(samplers, key=lambda one: one["denoise"]).update(
+            {name: value for name in SECOND if (value := getattr(arguments, name)) is not None})
+        settings = {"views": arguments.views, "preset": loader["preset"], "size": list(LARGE),
+                    "passes": [{key: one[key] for key in ("steps", "cfg", "sampler_name", "scheduler", "denoise")}
+                               for one in sorted(samplers, key=lambda one: -one["denoise"])]}
+        versions = {"torch": torch.__version__, "comfyui": system.get("comfyui_version"),
+                    "python": platform.python_version()}
         for number in people:
             made.append(ran(host, prompt, number))
             print(f"{len(made)} of {len(people)} people", end="\r", flush=True)
-    first, second = (torch.stack([as_tensor(pair[index]) for pair in made]) for index in (0, 1))
-    truth = torch.stack([as_tensor(view(number, TARGET, LARGE).image) for number in people])
-    samplers = [node["inputs"] for node in prompt.values() if node["class_type"] == "KSampler"]
-    preset = next(node["inputs"]["preset"] for node in prompt.values() if node["class_type"] == PRESET)
-    settings = {"people": arguments.people, "views": arguments.views, "preset": preset, "size": list(LARGE),
-                "passes": [{key: one[key] for key in ("steps", "cfg", "sampler_name", "scheduler", "denoise")}
-                           for one in sorted(samplers, key=lambda one: -one["denoise"])]}
-    versions = {"torch": torch.__version__, "comfyui": system.get("comfyui_version"), "python": platform.python_version()}
-    rows = [{"name": name, "value": value, "unit": "", "settings": settings, "versions": versions}
-            for name, value in measured(first, second, truth).items()]
+            rows = [{"name": name, "value": value, "unit": "", "settings": settings | {"people": len(made)},
+                     "versions": versions} for name, value in of_people(made, people).items()]
+            if arguments.json:   # after each person, so that a run that is stopped has said what it saw
+                arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
         print(f"{row['name']:<24} {row['value']:.3f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

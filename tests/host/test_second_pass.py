@@ -1,6 +1,7 @@
 """The shipped demo's CFLD at one and a half times its size: a second pass on the enlarged pictures of three mannequins.
 
-Sixteen, with the workflow's own settings: benchmarks/second_pass.py.
+In 8 and 6 steps, where CFLD gains a little. With the workflow's own settings the demo gains nothing by it (docs/figures.md);
+benchmarks/second_pass.py measures any number of people.
 """
 
 from __future__ import annotations

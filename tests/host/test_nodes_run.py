@@ -91,7 +91,7 @@ def test_guider_runs_under_sampler_custom_advanced(host, demo, source):
         result = host.run(graph(
             guider=("PGPISGuider", {"model": ["base", 0], "cond": ["cond", 0], "mode": mode, **scales}),
             noise=("RandomNoise", {"noise_seed": 4}), sampler=("KSamplerSelect", {"sampler_name": "euler"}),
-            sigmas=("BasicScheduler", {"model": ["base", 0], "scheduler": "normal", "steps": 2, "denoise": 1.0}),
+            sigmas=("BasicScheduler", {"model": ["base", 0], "scheduler": "normal", "steps": 1, "denoise": 1.0}),
             sample=("SamplerCustomAdvanced", {"noise": ["noise", 0], "guider": ["guider", 0], "sampler": ["sampler", 0],
                                               "sigmas": ["sigmas", 0], "latent_image": ["guider", 1]}),
             decode=("VAEDecode", {"samples": ["sample", 0], "vae": ["base", 1]}),

@@ -96,7 +96,7 @@ def harmonised(chain):
 def test_the_loss_falls_on_one_batch_and_only_the_lora_changes(folder, files, ema):
     task = make(folder, files, {"target_ema": ema})
     before = weights(task.model)
-    losses = trained(task, 40, 3e-3, seed=0)
+    losses = trained(task, 20, 1e-2, seed=0)
     assert losses[-1] < 0.8 * losses[0]
     now = changed(task.model, before)
     assert now and all(name.startswith("lora.") for name in now)

@@ -1,7 +1,12 @@
-"""What the tests of the training tasks share: tiny files, and a folder in which people are drawn once for all of them."""
+"""What the tests of the training tasks share: tiny files, autoencoders that pictures are encoded with, and a folder in which
+people are drawn once for all of them."""
+
+import os
+from functools import cache
 
 import pytest
 
+from pgpis_models.unet.autoencoder import load_vae
 from tests.helpers.fpdm_tiny import train_config
 from tests.helpers.small import shrink
 from tests.helpers.tiny import write_files
@@ -12,6 +17,17 @@ from training.tasks.fpdm_fusion import FusionTask
 @pytest.fixture(autouse=True)
 def fewer(monkeypatch):
     shrink(monkeypatch)
+    for module in ("latents", "focal"):   # which encode pictures that lie on disk already, and keep no autoencoder
+        monkeypatch.setattr(f"training.world.{module}.load_vae", loaded_once)
+
+
+@cache
+def _loaded(path: str, _written: int):
+    return load_vae(path)
+
+
+def loaded_once(path: str):
+    return _loaded(str(path), os.stat(path).st_mtime_ns)
 
 
 @pytest.fixture(scope="session")

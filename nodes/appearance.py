@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..pgpis_models.cfld.model import CFLD
-from .embedding import PERSON_TOOLTIP, encoded_pairs, shown_poses, warn_of_limits
+from .embedding import EACH, PERSON_TOOLTIP, encoded_pairs, one_person, photos_inputs, shown_poses, views_of, warn_of_limits
 from .schema import aliases
 from .types import CondType, MethodType, PoseKeypointType, on_cpu
 
@@ -29,18 +29,19 @@ class AppearanceEmbedding(io.ComfyNode):
                                    "where the IMAGE has alpha (Load Image drops it)."),
                     PoseKeypointType.Input("pose", tooltip="Target pose(s), one frame per picture, from Load Pose, Extract "
                                            "Pose or any node that gives POSE_KEYPOINT."),
-                    io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP)],
+                    io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP), *photos_inputs()],
             outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS, PGPIS Guider or Blend Appearance.")])
 
     @classmethod
-    def execute(cls, method, source, pose, person) -> io.NodeOutput:
+    def execute(cls, method, source, pose, person, photos=EACH, source_pose=None) -> io.NodeOutput:
         module = method.checkpoint.method
         if not isinstance(module, CFLD):
             raise ValueError(f"the checkpoint is {method.name}; CFLD Appearance Embedding expects one of method cfld. Load "
                              "another file, or use the embedding node of that method")
-        poses = shown_poses(pose, person)
-        warn_of_limits(method, poses)
-        return io.NodeOutput(encoded_pairs(method, source, poses))
+        poses, views = shown_poses(pose, person), views_of(source_pose)
+        weights = one_person(photos, source, poses, views)
+        warn_of_limits(method, poses, photos, source, views)
+        return io.NodeOutput(encoded_pairs(method, source, poses, weights=weights))
 
 
 class BlendAppearance(io.ComfyNode):

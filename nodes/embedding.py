@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
+from comfy_api.latest import io
 
 from ..pgpis_models.framing.limits import limits
 from ..pgpis_models.methods import picture_encoder
 from ..pgpis_models.poses.files import on_canvas
-from ..pgpis_models.poses.formats import from_pose_keypoint
+from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint
 from ..pgpis_models.poses.keypoints import Keypoints
+from ..pgpis_models.surface.densepose import IUV
+from ..pgpis_models.surface.facing import weights_of
+from ..pgpis_models.surface.people import strangers
 from ..pgpis_models.unet.autoencoder import VAE_STRIDE
-from .inputs import matching, resized, rgb
+from .inputs import matching, pixels, resized, rgb
 from .notice import notice
-from .types import Cond, Method, on_cpu
+from .schema import ADVANCED
+from .types import Cond, Method, PoseKeypointType, on_cpu
 
 DEMO = "demo"          # base of the checkpoints that know drawn mannequins alone
 MANY_COLOURS = 0.16   # distinct colours per pixel: drawings of the demo have up to 0.1 at its size, photos 0.18 and more
+EACH, TOGETHER = PHOTOS = ("one person each", "one person together")
 PERSON_TOOLTIP = "Which person of each frame to take, counted from 0; -1 takes the largest."
 
 
@@ -38,21 +45,60 @@ def draws_hands(method: Method) -> bool:
     return getattr(method.checkpoint.method.config, "whole", False)
 
 
+def photos_inputs(poses: bool = True) -> list[io.Input]:
+    """The widget for whom the photos of a batch show and, with `poses`, an input for their poses: behind all others."""
+    widget = io.Combo.Input("photos", **ADVANCED, options=list(PHOTOS), default=EACH, optional=True, tooltip=(
+        "Whom a batch of photos shows. one person each: as many people as photos. one person together: all show one "
+        "person, such as front and back, and are read together for every pose."))
+    found = PoseKeypointType.Input("source_pose", optional=True, tooltip=(
+        "Pose(s) found in the photos, one frame each: photos of one person then weigh by what they show of each target. "
+        "All weigh the same without."))
+    return [widget, found] if poses else [widget]
+
+
+def views_of(source_pose, person: int = -1) -> list[Keypoints] | None:
+    """POSE_KEYPOINT of the photos -> the pose of the `person` widget in each, or nobody's; None where nothing is
+    connected."""
+    return None if source_pose is None else from_pose_keypoint(source_pose, person_choice(person), empty=NOBODY)
+
+
+def one_person(photos: str, source: torch.Tensor, targets: Sequence[Keypoints | IUV],
+               views: Sequence[Keypoints | IUV] | None) -> torch.Tensor | None:
+    """Weights (B or 1, N) of N photos that show one person by the widget `photos`, else None. views: their poses or
+    DensePose. Raises ValueError for views of another number."""
+    return weights_of(len(source), targets, views) if photos == TOGETHER else None
+
+
+def look_apart(photos: str, source: torch.Tensor, views: Sequence[Keypoints | IUV] | None) -> list[str]:
+    """A sentence where photos that are said to show one person look like two people's, by their colours; none where they
+    do not, or where no poses or DensePose of theirs (`views`) say what is to be compared."""
+    if photos != TOGETHER or views is None or len(views) != len(source):
+        return []
+    said = strangers(list(pixels(source, "the source IMAGE")), views)
+    return [said] if said else []
+
+
 def encoded_pairs(method: Method, source: torch.Tensor, poses: Sequence[Keypoints], mask: torch.Tensor | None = None,
-                  **extras: Any) -> Cond:
+                  weights: torch.Tensor | None = None, **extras: Any) -> Cond:
     """Source IMAGE and poses through a method that takes keypoints -> PGPIS_COND.
 
-    mask (B, 1, H, W), extras: what `encode_pictures` of the method takes beside. Raises ValueError for numbers that do not
-    go together.
+    mask (B, 1, H, W), extras: what `encode_pictures` of the method takes beside. weights: of photos of one person, as of
+    `one_person`. Raises ValueError for numbers that do not go together, and for a method that reads one photo of a person.
     """
     module, encode = method.checkpoint.method, picture_encoder(method.checkpoint.meta.method)
     photos = rgb(source, "the source IMAGE")
     more = {} if mask is None else {"masks": len(mask)}
-    batch = matching(sources=len(photos), poses=len(poses), **more)   # before the work, not after it
+    people = len(photos) if weights is None else 1
+    batch = matching(sources=people, poses=len(poses), **more)   # before the work, not after it
     if not hasattr(module.config, "photo_size"):   # methods with one squash photos themselves, as their training did
         photos = resized(photos, module.config.image_size)
     if mask is not None:
         extras["mask"] = mask
+    if weights is not None:
+        if "one_person" not in signature(encode).parameters:
+            raise ValueError(f"{method.name} reads one photo of a person and photos is '{TOGETHER}'; expected '{EACH}'. "
+                             "Set it so")
+        extras["one_person"] = weights
     warn_of_photo(method, photos)
     device = method.load()
     with torch.no_grad():
@@ -66,9 +112,12 @@ def limits_of(method: Method, poses: Sequence[Keypoints] = (), **given) -> list[
     return limits(size=(height * VAE_STRIDE, width * VAE_STRIDE), poses=poses, **given)
 
 
-def warn_of_limits(method: Method, poses: Sequence[Keypoints]) -> None:
-    """A notice of what stands against these poses, where anything does."""
-    if said := limits_of(method, poses):
+def warn_of_limits(method: Method, poses: Sequence[Keypoints], photos: str = EACH, source: torch.Tensor | None = None,
+                   views: Sequence[Keypoints] | None = None) -> None:
+    """A notice of what stands against these poses, where anything does. photos, source, views: the widget, the photos, and
+    their poses, where a node takes them."""
+    apart = [] if source is None else look_apart(photos, source, views)
+    if said := [*apart, *limits_of(method, poses, source_poses=views or (), together=photos == TOGETHER)]:
         notice("\n".join(said))
 
 

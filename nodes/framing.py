@@ -18,7 +18,7 @@ from ..pgpis_models.poses.files import on_canvas
 from ..pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
 from ..pgpis_models.poses.keypoints import Keypoints
 from .embedding import DEMO, draws_hands, limits_of, person_choice
-from .inputs import checked_densepose, matching, pixels, rgb, watched
+from .inputs import checked_densepose, checked_views, matching, pixels, rgb, watched
 from .notice import notice
 from .schema import ADVANCED, aliases
 from .types import DenseposeType, FrameType, Method, MethodType, PoseKeypointType
@@ -137,20 +137,26 @@ def fitted(photos: np.ndarray, method: Method, *, pose=None, densepose=None, mas
 
 
 def framed_inputs(method: Method, image, *, pose=None, densepose=None, source_pose=None, source_densepose=None,
-                  source_mask=None, person: int = -1, source_person: int = -1, proportions: str = PROPORTIONS[0]
-                  ) -> tuple[dict[str, Any], tuple[Frame, ...], str]:
+                  source_mask=None, person: int = -1, source_person: int = -1, proportions: str = PROPORTIONS[0],
+                  together: bool = False) -> tuple[dict[str, Any], tuple[Frame, ...], str]:
     """What a node for whole transfers is given, in the method's frame: (the same inputs by name, those that were connected;
     PGPIS_FRAME; what was done, in words).
 
     image, source_pose, source_densepose, source_mask: of the person's photo(s), of any size. pose, densepose: the targets,
-    on canvases of their own. person: which of each frame of `pose`; source_person: which of the photo. Raises ValueError as
-    `fitted` does.
+    on canvases of their own. person: which of each frame of `pose`; source_person: which of the photo. together:
+    the photos show one person, whose targets are brought to the place in the first of them; the frame is that one's. Raises
+    ValueError as `fitted` does.
     """
     targets = None if pose is None else on_canvas(
         from_pose_keypoint(pose, person_choice(person), whole=draws_hands(method)))
     iuvs = None if densepose is None else checked_densepose(densepose)
-    fits = fitted(pixels(image, "the IMAGE"), method, pose=source_pose, densepose=source_densepose, mask=source_mask,
-                  targets=targets, target_denseposes=iuvs, person=source_person, proportions=proportions)
+    photos, goals = pixels(image, "the IMAGE"), {"targets": targets, "target_denseposes": iuvs}
+    own = {"pose": source_pose, "densepose": source_densepose, "mask": source_mask}
+    groups = [(photos, own)]
+    if together:
+        groups = [(photos[number:number + 1], alone) for number, alone in enumerate(_each(len(photos), own))]
+    fits = [fit for number, (some, described) in enumerate(groups) for fit in fitted(
+        some, method, **described, person=source_person, proportions=proportions, **({} if number else goals))]
     made: dict[str, Any] = {"image": torch.from_numpy(np.stack([fit.photo for fit in fits])).float() / 255}
     if targets is not None:
         made["pose"] = to_pose_keypoint([target for fit in fits for target in fit.targets])
@@ -158,7 +164,17 @@ def framed_inputs(method: Method, image, *, pose=None, densepose=None, source_po
         made["densepose"] = tuple(iuv for fit in fits for iuv in fit.target_denseposes)
     if source_densepose is not None:
         made["source_densepose"] = tuple(fit.densepose for fit in fits)
-    return made, tuple(fit.frame for fit in fits), "\n".join(fit.said for fit in fits)
+    frames = tuple(fit.frame for fit in fits)
+    return made, frames[:1] if together else frames, "\n".join(fit.said for fit in fits)
+
+
+def _each(count: int, own: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is connected of N photos, by name, for each of them alone. Raises ValueError for other numbers of it."""
+    taken = {"pose": _frames, "densepose": checked_densepose, "mask": lambda mask: torch.from_numpy(_checked_mask(mask))}
+    there = {name: taken[name](value) for name, value in own.items() if value is not None}
+    for name, value in there.items():
+        checked_views(count, value, {"pose": "poses of theirs", "densepose": "DENSEPOSE of theirs"}.get(name, "masks"))
+    return [{name: value[number:number + 1] for name, value in there.items()} for number in range(count)]
 
 
 class PasteBack(io.ComfyNode):

@@ -10,7 +10,7 @@ from ..pgpis_models.fpdm.inputs import embed_photos
 from ..pgpis_models.fpdm.model import FPDM
 from ..pgpis_models.fpdm.pictures import draw_poses
 from ..pgpis_models.poses.formats import EMPTY
-from .embedding import PERSON_TOOLTIP, encoded_pairs, shown_poses, warn_of_limits
+from .embedding import EACH, PERSON_TOOLTIP, encoded_pairs, one_person, photos_inputs, shown_poses, views_of, warn_of_limits
 from .inputs import matched, matching, rgb
 from .schema import ADVANCED, aliases
 from .types import CondType, MethodType, PoseKeypointType, on_cpu
@@ -40,7 +40,7 @@ class FusionEmbedding(io.ComfyNode):
                     io.Int.Input("person", default=-1, min=-1, max=99, tooltip=PERSON_TOOLTIP),
                     io.Combo.Input("empty_frames", **ADVANCED, options=list(EMPTY), default="error", tooltip=EMPTY_TOOLTIP),
                     io.Image.Input("target", optional=True, tooltip="True picture(s) of the person in the pose, to compare "
-                                   "the embedding with; one, or one per pose.")],
+                                   "the embedding with; one, or one per pose."), *photos_inputs()],
             outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS or PGPIS Guider."),
                      io.Float.Output(display_name="similarity", tooltip="Mean cosine similarity of fusion embedding and "
                                      "target, -1 to 1; 0 without a target."),
@@ -50,18 +50,21 @@ class FusionEmbedding(io.ComfyNode):
                                      "blue swapped against OpenPose's.")])
 
     @classmethod
-    def execute(cls, method, source, pose, person, empty_frames, target=None) -> io.NodeOutput:
+    def execute(cls, method, source, pose, person, empty_frames, target=None, photos=EACH,
+                source_pose=None) -> io.NodeOutput:
         module = method.checkpoint.method
         if not isinstance(module, FPDM):
             raise ValueError(f"the checkpoint is {method.name}; FPDM Fusion Embedding expects one of method fpdm. Load "
                              "another file, or use the embedding node of that method")
         poses, near = shown_poses(pose, person, empty_frames, module.config.whole), torch.zeros(0)
-        pictures = None
+        views, pictures = views_of(source_pose), None
+        weights = one_person(photos, source, poses, views)
         if target is not None:
-            count = matching(sources=len(rgb(source, "the source IMAGE")), poses=len(poses))
+            people = len(rgb(source, "the source IMAGE")) if weights is None else 1
+            count = matching(sources=people, poses=len(poses))
             pictures = matched(count, rgb(target, "the target IMAGE"), "the target IMAGE")
-        warn_of_limits(method, poses)
-        cond = encoded_pairs(method, source, poses)
+        warn_of_limits(method, poses, photos, source, views)
+        cond = encoded_pairs(method, source, poses, weights=weights)
         fusion = cond.encoded.fusion
         if pictures is not None:
             with torch.no_grad():

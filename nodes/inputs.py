@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 import comfy.model_management
@@ -94,6 +94,12 @@ def checked_faces(face, length: int) -> Tensor:
         raise ValueError(f"the FACE_EMBEDS has the shape {tuple(vectors.shape)}; expected (B, {length}): use the encoder "
                          "that this checkpoint was trained with")
     return vectors
+
+
+def checked_views(count: int, views: Sized, what: str) -> None:
+    """Raises ValueError where what describes N = count photos of one person does not come once for each."""
+    if len(views) != count:
+        raise ValueError(f"{count} photos of one person came with {len(views)} {what}; expected one for each photo")
 
 
 def matching(**counts: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor
 
 from ..pgpis_models.mcld.config import FACE_WEIGHT
 from ..pgpis_models.mcld.inputs import as_input, as_pixels, image_tokens, squashed_textures
+from ..pgpis_models.mcld.joining import appearance_of_one, mean_face
 from ..pgpis_models.mcld.model import MCLD
 from ..pgpis_models.parts.pixels import resized
 from ..pgpis_models.surface.densepose import pose_pictures
 from .binding.reference import reference_of
-from .embedding import warn_of_photo
+from .embedding import EACH, TOGETHER, photos_inputs, warn_of_photo
 from .inputs import checked_densepose, checked_faces, matching, pixels
 from .schema import aliases
 from .types import Cond, CondType, DenseposeType, FaceEmbedsType, Method, MethodType, on_cpu
@@ -49,22 +51,24 @@ class MultiFocalEmbedding(io.ComfyNode):
                                         "published weights. The demo's checkpoint brings its own encoders."),
                     io.Vae.Input("vae", optional=True, tooltip="Encodes the texture map for the reference network."),
                     io.Model.Input("model", optional=True, tooltip="The base MODEL, from which the reference network takes "
-                                   "its sizes and precision; its weights are the checkpoint's.")],
+                                   "its sizes and precision; its weights are the checkpoint's."),
+                    *photos_inputs(poses=False)],
             outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS or PGPIS Guider.")])
 
     @classmethod
     def execute(cls, method, source, densepose, face_weight, texture=None, face=None, clip_vision=None, vae=None,
-                model=None) -> io.NodeOutput:
+                model=None, photos=EACH) -> io.NodeOutput:
         module = method.checkpoint.method
         if not isinstance(module, MCLD):
             raise ValueError(f"the checkpoint is {method.name}; MCLD Multi-Focal Embedding expects one of method mcld. Load "
                              "another file, or use the embedding node of that method")
-        return io.NodeOutput(focal_cond(method, source, densepose, face_weight, texture, face, clip_vision, vae, model))
+        return io.NodeOutput(focal_cond(method, source, densepose, face_weight, texture, face, clip_vision, vae, model,
+                                        photos == TOGETHER))
 
 
 def focal_cond(method: Method, source: Tensor, densepose, face_weight: float = FACE_WEIGHT, texture: Tensor | None = None,
-               face=None, clip_vision=None, vae=None, model=None) -> Cond:
-    """What MCLD Multi-Focal Embedding takes -> PGPIS_COND."""
+               face=None, clip_vision=None, vae=None, model=None, together: bool = False) -> Cond:
+    """What MCLD Multi-Focal Embedding takes -> PGPIS_COND. together: the photos, textures and faces are of one person."""
     module = method.checkpoint.method
     config = module.config
     densepose = checked_densepose(densepose, charts=True)
@@ -73,8 +77,10 @@ def focal_cond(method: Method, source: Tensor, densepose, face_weight: float = F
     if texture is not None:
         flat = as_input(squashed_textures(config, pixels(texture, "the texture IMAGE", ground=0.0)))
     vectors = None if face is None else checked_faces(face, config.face_width)
-    batch = matching(sources=len(photo), poses=len(densepose), textures=1 if flat is None else len(flat),
-                     faces=1 if vectors is None else len(vectors))   # before the work, not after it
+    maps, found = (1 if one is None else len(one) for one in (flat, vectors))
+    own = {"sources": len(photo), "textures": maps, "faces": found}
+    batch = matching(**own, poses=1 if together else len(densepose))   # before the work, not after it
+    batch = len(densepose) if together else batch
     warn_of_photo(method, (photo + 1) / 2)
     read = photo if config.aggregation == "image" else flat   # by the reference network
     reference = None
@@ -93,8 +99,11 @@ def focal_cond(method: Method, source: Tensor, densepose, face_weight: float = F
         # Again, since CLIP may have taken their place; and before the reference network, which may do the same.
         device = method.load()
         pose = module.encode_pose(pose_pictures(densepose, config.image_size).to(device))
-        appearance = module.encode_appearance(image, tokens, None if latent is None else latent.to(device),
-                                              None if vectors is None else vectors.to(device), reference)
+        read_person = module.encode_appearance
+        if together:
+            read_person, vectors = partial(appearance_of_one, module), None if vectors is None else mean_face(vectors)
+        appearance = read_person(image, tokens, None if latent is None else latent.to(device),
+                                 None if vectors is None else vectors.to(device), reference)
         encoded = replace(appearance.with_pose(pose), face_weight=face_weight)
     return Cond(method, on_cpu(encoded), batch, config.latent_size)
 

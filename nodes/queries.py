@@ -16,7 +16,16 @@ from ..pgpis_models.poses.keypoints import Keypoints
 from ..pgpis_models.poses.region import skeleton_region
 from ..pgpis_models.qen.model import QEN
 from .binding.span import check_span
-from .embedding import PERSON_TOOLTIP, encoded_pairs, person_choice, warn_of_limits
+from .embedding import (
+    EACH,
+    PERSON_TOOLTIP,
+    encoded_pairs,
+    one_person,
+    person_choice,
+    photos_inputs,
+    views_of,
+    warn_of_limits,
+)
 from .inputs import as_image, resized, rgb, watched
 from .notice import notice
 from .schema import ADVANCED, aliases
@@ -62,29 +71,33 @@ class QueryEmbedding(io.ComfyNode):
                     io.Float.Input("end_percent", **ADVANCED, default=1.0, min=0.0, max=1.0, step=0.001,
                                    tooltip="Share of the sampling up to which the pose's ControlNet runs."),
                     io.Mask.Input("mask", optional=True, tooltip="Region(s) in which patches see the local queries, of any "
-                                  "size, in place of the pose's own. An all black one masks nothing.")],
+                                  "size, in place of the pose's own. An all black one masks nothing."), *photos_inputs()],
             outputs=[CondType.Output(display_name="cond", tooltip="For Apply PGPIS or PGPIS Guider."),
                      io.Mask.Output(display_name="mask", tooltip="The region to which the attention is masked, one per pose "
                                     "or MASK, at the size of the pictures; white everywhere where nobody is seen, and with "
                                     "a checkpoint that masks nothing.")])
 
     @classmethod
-    def execute(cls, method, source, pose, person, strength, start_percent, end_percent, mask=None) -> io.NodeOutput:
+    def execute(cls, method, source, pose, person, strength, start_percent, end_percent, mask=None, photos=EACH,
+                source_pose=None) -> io.NodeOutput:
         module = method.checkpoint.method
         if not isinstance(module, QEN):
             raise ValueError(f"the checkpoint is {method.name}; QEN Query Embedding expects one of method qen. Load another "
                              "file, or use the embedding node of that method")
         check_span(start_percent, end_percent)
         poses = from_pose_keypoint(pose, person_choice(person), empty=NOBODY)   # who is not there has no region
-        warn_of_limits(method, poses)
-        cond = query_cond(method, source, poses, mask, strength, start_percent, end_percent)
+        views = views_of(source_pose)
+        weights = one_person(photos, source, poses, views)
+        warn_of_limits(method, poses, photos, source, views)
+        cond = query_cond(method, source, poses, mask, strength, start_percent, end_percent, weights)
         seen = cond.encoded.region[:, 0].float()
         return io.NodeOutput(cond, torch.ones_like(seen) if module.config.mask == "none" else seen)
 
 
 def query_cond(method: Method, source: torch.Tensor, poses: list[Keypoints], mask: torch.Tensor | None, strength: float,
-               start: float = 0.0, end: float = 1.0) -> Cond:
-    """Source IMAGE, poses and, if there is one, a MASK through QEN; strength, start and end of its control branch."""
+               start: float = 0.0, end: float = 1.0, weights: torch.Tensor | None = None) -> Cond:
+    """Source IMAGE, poses and, if there is one, a MASK through QEN; strength, start and end of its control branch; weights
+    of photos of one person."""
     region = None if mask is None else mask_tensor(mask, "the MASK")
     if region is not None and method.checkpoint.method.config.mask == "none":
         notice(f"{method.name} was trained without a mask (mask: none), so the MASK changes nothing.")
@@ -92,7 +105,7 @@ def query_cond(method: Method, source: torch.Tensor, poses: list[Keypoints], mas
         black = [number for number, one in enumerate(region, start=1) if not bool((one > INSIDE).any())]
         notice(f"MASK {', '.join(map(str, black))} of {len(region)} is all black, which masks nothing: the person is looked "
                "for everywhere. Leave the mask out for the pose's own region, or invert it.")
-    return encoded_pairs(method, source, poses, region, strength=strength, start=start, end=end)
+    return encoded_pairs(method, source, poses, region, weights, strength=strength, start=start, end=end)
 
 
 class PoseMask(io.ComfyNode):

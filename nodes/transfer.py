@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -12,20 +12,33 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..pgpis_models.framing.boxes import Frame
 from ..pgpis_models.framing.proportions import PROPORTIONS
 from ..pgpis_models.mcld.config import FACE_WEIGHT
-from ..pgpis_models.mcld.inputs import texture_maps
+from ..pgpis_models.mcld.inputs import face_quality, merged_texture, texture_maps
+from ..pgpis_models.mcld.joining import mean_face
 from ..pgpis_models.pipeline import defaults_of
-from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint
+from ..pgpis_models.poses.keypoints import Keypoints
 from .applying import applied, around_inputs, outputs, span_inputs
-from .embedding import PERSON_TOOLTIP, draws_hands, encoded_pairs, limits_of, shown_poses
+from .embedding import (
+    EACH,
+    PERSON_TOOLTIP,
+    TOGETHER,
+    draws_hands,
+    encoded_pairs,
+    limits_of,
+    look_apart,
+    one_person,
+    photos_inputs,
+    shown_poses,
+    views_of,
+)
 from .face import own_faces
 from .framing import framed_inputs
-from .inputs import checked_densepose, needed, pixels
+from .inputs import checked_densepose, checked_views, needed, pixels
 from .multifocal import focal_cond
 from .notice import notice
 from .queries import query_cond
 from .schema import ADVANCED, aliases
 from .texture import as_images
-from .types import Cond, DenseposeType, FaceEmbedsType, FrameType, Method, MethodType, PoseKeypointType
+from .types import Cond, DenseposeType, FaceEmbeds, FaceEmbedsType, FrameType, Method, MethodType, PoseKeypointType
 
 NODE = "Pose Transfer"
 
@@ -88,25 +101,32 @@ class PoseTransfer(io.ComfyNode):
                                  tooltip="With fit: which person of the photo, counted from 0 in the order of source_pose, "
                                  "or in a mask from left to right; -1 takes the largest."),
                     io.Mask.Input("source_mask", optional=True, tooltip="With fit: white where the person of the photo is, "
-                                  "of the photo's size. It may stand in for source_pose.")],
+                                  "of the photo's size. It may stand in for source_pose."),
+                    *photos_inputs(poses=False)],
             outputs=[*outputs(), FrameType.Output(display_name="frame", tooltip="For Paste Back, where fit is on.")])
 
     @classmethod
     def execute(cls, model, positive=None, negative=None, latent=None, method=None, image=None, start_percent=0.0,
-                end_percent=1.0, fit=True, source_pose=None, **given) -> io.NodeOutput:
+                end_percent=1.0, fit=True, source_pose=None, photos=EACH, **given) -> io.NodeOutput:
         needed(NODE, method=(method, "the PGPIS_METHOD of Load PGPIS Checkpoint"), image=(image, "a photo of the person"))
         frame = ExecutionBlocker(f"{NODE}'s frame is empty, since fit is off; turn it on, or take Fit Person")
+        views = views_of(source_pose, given.get("source_person", -1))
+        surface = given.get("source_densepose")
+        apart = look_apart(photos, image, views if surface is None else checked_densepose(surface))
         if fit:
-            image, given, frame = framed(method, image, source_pose, given)
-        cond = transferred(method, image, {**given, "model": model})
+            image, given, frame = framed(method, image, source_pose, given, photos == TOGETHER)
+        cond = transferred(method, image, {**given, "model": model}, photos, views)
         result = applied(model, cond, positive, negative, latent, start_percent, end_percent)
-        said = stands_against(method, given, source_pose)   # in one text with the advice: a node shows its last one
+        # in one text with the advice: a node shows its last one
+        said = [*apart, *stands_against(method, given, views, photos == TOGETHER)]
         notice("\n".join([*said, advice(method)]), logging.WARNING if said else logging.INFO)
         return io.NodeOutput(*result, frame)
 
 
-def framed(method: Method, image, source_pose, given: Mapping[str, Any]) -> tuple[Any, dict[str, Any], tuple[Frame, ...]]:
-    """The photo and the other inputs by name in the method's frame, and PGPIS_FRAME; says what was done.
+def framed(method: Method, image, source_pose, given: Mapping[str, Any],
+           together: bool = False) -> tuple[Any, dict[str, Any], tuple[Frame, ...]]:
+    """The photo and the other inputs by name in the method's frame, and PGPIS_FRAME; says what was done. together: the
+    photos show one person.
 
     Raises ValueError for a mask, whose regions lie where the pose was before it was brought into the frame.
     """
@@ -117,42 +137,49 @@ def framed(method: Method, image, source_pose, given: Mapping[str, Any]) -> tupl
     names = ("pose", "densepose", "source_densepose")
     made, frames, said = framed_inputs(method, image, source_pose=source_pose, source_mask=given.get("source_mask"),
                                        person=given.get("person", -1), source_person=given.get("source_person", -1),
-                                       proportions=given.get("proportions", PROPORTIONS[0]),
+                                       proportions=given.get("proportions", PROPORTIONS[0]), together=together,
                                        **{name: given.get(name) for name in names})
     notice(said, logging.INFO)
     return made["image"], {**given, **{name: made[name] for name in names if name in made}, "person": -1}, frames
 
 
-def stands_against(method: Method, given: Mapping[str, Any], source_pose) -> list[str]:
+def stands_against(method: Method, given: Mapping[str, Any], views: Sequence[Keypoints] | None,
+                   together: bool = False) -> list[str]:
     """What of a transfer is known to be a guess, in sentences. given: the node's inputs by name, in the method's frame where
-    `fit` brought them there."""
+    `fit` brought them there. views: the photos' poses, where they are known; together: all show one person."""
     if method.checkpoint.meta.method == "mcld":
         of_photo = given.get("source_densepose")
-        return limits_of(method, denseposes=given["densepose"], source_denseposes=() if of_photo is None else of_photo)
-    photos = () if source_pose is None else from_pose_keypoint(source_pose, empty=NOBODY)
-    return limits_of(method, shown_poses(given["pose"], given.get("person", -1)), source_poses=photos)
+        return limits_of(method, denseposes=given["densepose"], source_denseposes=() if of_photo is None else of_photo,
+                         together=together)
+    return limits_of(method, shown_poses(given["pose"], given.get("person", -1)), source_poses=views or (),
+                     together=together)
 
 
-def transferred(method: Method, image, given: Mapping[str, Any]) -> Cond:
+def transferred(method: Method, image, given: Mapping[str, Any], photos: str = EACH,
+                views: Sequence[Keypoints] | None = None) -> Cond:
     """A photo and what else is connected, by the node's input names, through the method of a checkpoint -> PGPIS_COND.
+    photos: the widget's word for whom they show; views: their poses, where they are known.
 
     Raises ValueError that names the input for what is missing or does not fit.
     """
     name = method.checkpoint.meta.method
     if name == "mcld":
-        return _by_densepose(method, image, **given)
+        return _by_densepose(method, image, photos == TOGETHER, **given)
     if given.get("pose") is None:
         came = "a densepose but no pose" if given.get("densepose") is not None else "no pose"
         raise ValueError(f"{NODE} has {came}; {method.name} expects POSE_KEYPOINT at the input pose. Connect Load Pose, "
                          "Extract Pose or any node that gives POSE_KEYPOINT")
     poses = shown_poses(given["pose"], given.get("person", -1), whole=draws_hands(method))
+    if views is None and given.get("source_densepose") is not None:
+        views = checked_densepose(given["source_densepose"])
+    weights = one_person(photos, image, poses, views)
     if name == "qen":
-        return query_cond(method, image, poses, given.get("mask"), given.get("control_strength", 1.0))
-    return encoded_pairs(method, image, poses)
+        return query_cond(method, image, poses, given.get("mask"), given.get("control_strength", 1.0), weights=weights)
+    return encoded_pairs(method, image, poses, weights=weights)
 
 
-def _by_densepose(method: Method, image, densepose=None, source_densepose=None, texture=None, face=None, clip_vision=None,
-                  vae=None, model=None, face_weight=FACE_WEIGHT, pose=None, **_others) -> Cond:
+def _by_densepose(method: Method, image, together: bool, densepose=None, source_densepose=None, texture=None, face=None,
+                  clip_vision=None, vae=None, model=None, face_weight=FACE_WEIGHT, pose=None, **_others) -> Cond:
     config = method.checkpoint.method.config
     if densepose is None:
         came = "a pose but no densepose" if pose is not None else "no densepose"
@@ -162,16 +189,20 @@ def _by_densepose(method: Method, image, densepose=None, source_densepose=None, 
         raise ValueError(f"{NODE} has no clip_vision; {method.name} expects CLIP ViT-L/14 of sd-image-variations. Connect "
                          "Load CLIP Vision")
     if source_densepose is not None:
-        photos, surface = pixels(image, "the IMAGE"), checked_densepose(source_densepose, charts=True)
+        people, surface = pixels(image, "the IMAGE"), checked_densepose(source_densepose, charts=True)
+        if together:
+            checked_views(len(people), surface, "DENSEPOSE of theirs")
         if texture is None:
             needed(NODE, vae=(vae, "the VAE of the base model, which encodes the texture map made of the photo"))
-            texture = as_images(texture_maps(config, photos, surface))
+            texture = as_images((merged_texture if together else texture_maps)(config, people, surface))
         if face is None and config.own_vision:
-            face = own_faces(method, photos, surface)
+            face = own_faces(method, people, surface)
+            if together:
+                face = FaceEmbeds(mean_face(face.vectors, face_quality(surface)))
     elif texture is None and config.aggregation != "image":
         notice(f"{method.name} sees no texture map: connect source_densepose (DensePose of the photo) or texture for the "
                "garments' details.")
-    return focal_cond(method, image, densepose, face_weight, texture, face, clip_vision, vae, model)
+    return focal_cond(method, image, densepose, face_weight, texture, face, clip_vision, vae, model, together)
 
 
 def advice(method: Method) -> str:

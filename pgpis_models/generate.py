@@ -2,6 +2,7 @@
 
     python -m pgpis_models.generate --checkpoint C --source A.png --pose B.json --out O.png
     python -m pgpis_models.generate --checkpoint C --source A.png --pose POSES/ --out PICTURES/
+    python -m pgpis_models.generate --checkpoint C --source FRONT.png --photos BACK.png --pose B.json --out O.png
     python -m pgpis_models.generate --checkpoint C --source PHOTOS/ --pose POSES/ --each 8 --out PICTURES/
     python -m pgpis_models.generate --checkpoint C --source A.png --pose VIDEO.npy --canvas 260x210 --sequence --out O.webp
 
@@ -29,7 +30,7 @@ import torch
 from tqdm import tqdm
 
 from .checkpoint import read_metadata
-from .command import edit, mcld, person, poses, qen, sequence, sources
+from .command import edit, mcld, person, photos, poses, qen, sequence, sources
 from .command.flags import check_counts, check_there, read_weight
 from .command.output import STILL, check_ending, save
 from .noise.samplers import SAMPLERS
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     sequence.add_flags(parser)
     poses.add_flags(parser)
     person.add_flags(parser)
+    photos.add_flags(parser)
     parser.add_argument("--out", type=Path, required=True, help="picture, or a folder when --pose or --source is one")
     parser.add_argument("--base", default="", help="diffusers folder of the base model (not for demo checkpoints)")
     parser.add_argument("--vae", default="", help="autoencoder; default: that of the base")
@@ -81,6 +83,7 @@ def run(options: argparse.Namespace) -> None:
     method, whole = meta.method, (meta.config.get("fusion") or {}).get("points") == POINTS
     control, choice = qen.control_of(options, method), poses.choice_of(options, method, whole)
     mcld.check_flags(options, method)
+    photos.check_flags(options, method)
     if options.sequence:
         return sequence.run(options, method, choice, weights, control)
     if options.source.is_dir():
@@ -97,18 +100,24 @@ def run(options: argparse.Namespace) -> None:
     if dense:
         own = mcld.read_iuv(options.source_densepose) if options.source_densepose else None
         shown = person.Person(options, generator.method.config, denseposes=targets, densepose=own)
-        extras, targets = mcld.person_of(generator, shown.photo, shown.densepose, options.texture, options.face,
-                                         options.clip), shown.denseposes
     else:
         shown = person.Person(options, generator.method.config, targets)
-        extras, targets = control, shown.poses
-    if shown.said:
-        print(shown.said)
-    shown.warn(generator.picture_size)
-    source = generator.prepare(shown.photo)
+    several = photos.Several(options, generator, shown) if options.photos else None
+    targets = shown.denseposes if dense else shown.poses
+    if not dense:
+        extras = control
+    elif several:
+        extras = several.of_mcld(options, generator)
+    else:
+        extras = mcld.person_of(generator, shown.photo, shown.densepose, options.texture, options.face, options.clip)
+    for sentence in [shown.said, *(several.said if several else ())]:
+        if sentence:
+            print(sentence)
+    shown.warn(generator.picture_size, several.people[1:] if several else ())
+    source = several.source if several else generator.prepare(shown.photo)
     edited = edit.edit_of(options, generator, shown, control) if options.donor else None
-    several = folder or options.blend_steps
-    outputs = edit.outputs_of([options.out / f"{p.stem}.png" for p in files] if several else [options.out], edited)
+    many = folder or options.blend_steps
+    outputs = edit.outputs_of([options.out / f"{p.stem}.png" for p in files] if many else [options.out], edited)
     outputs[0].parent.mkdir(parents=True, exist_ok=True)
     steps = options.steps or generator.defaults["steps"]
     each, mask = (1, None) if edited is None else (edited.each, None if edited.mask is None else edited.mask[0, 0])
@@ -116,9 +125,10 @@ def run(options: argparse.Namespace) -> None:
         for start in range(0, len(files), options.batch):
             chunk = slice(start, start + options.batch)
             some, iuvs = targets[chunk], {"densepose": targets[chunk]} if dense else {}
+            together = {"one_person": several.weights(some)} if several else {}
             sampling = {"mode": options.mode, "weights": weights, "steps": steps, "sampler": options.sampler,
                         "seed": options.seed, "first": start, "callback": lambda *_, n=len(some): bar.update(n * each)}
-            made = generator(source, some, **sampling, **extras, **iuvs) if edited is None else \
+            made = generator(source, some, **sampling, **extras, **iuvs, **together) if edited is None else \
                 edited.made(generator, source, some, extras, iuvs, **sampling)
             for path, picture in zip(outputs[start * each:][:len(made)], made, strict=True):
                 save(shown.finished(picture, mask), path)

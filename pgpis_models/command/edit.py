@@ -20,7 +20,7 @@ from ..garments.outline import CLOTHES, transfer_mask
 from ..pipeline import Generator
 from . import mcld
 from .flags import given, refuse
-from .person import Person, people_from
+from .person import Person, largest, people_from
 
 FLAGS = ("donor_pose", "donor_densepose", "garment", "blend", "blend_steps", "mask_grow", "mask_feather", "mask_fade")
 OF_MASKS = ("mask_grow", "mask_feather", "mask_fade")
@@ -119,7 +119,7 @@ def edit_of(options: argparse.Namespace, generator: Generator, shown: Person, co
     photo = np.array(as_rgb(open_photo(options.donor)))
     iuv = mcld.read_iuv(options.donor_densepose) if options.donor_densepose else None
     people = people_from(options.donor_pose, photo.shape[:2]) if options.donor_pose else None
-    pose = max(people, key=lambda one: float(np.prod(np.array(one.bounds[2:]) - one.bounds[:2]))) if people else None
+    pose = largest(people) if people else None
     seen, surface = photo, iuv
     if options.fit or options.paste:
         fitted = fit_person(photo, layout_of(generator.method.config), people=people, densepose=iuv)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..files.pictures import as_rgb, open_rgb
-from ..mcld.inputs import ClipEncoder, as_input, encode_faces, face_crops, texture_maps
+from ..mcld.inputs import ClipEncoder, as_input, encode_faces, face_crops, face_quality, merged_texture, texture_maps
+from ..mcld.joining import mean_face
 from ..pipeline import Generator
 from ..surface.densepose import IUV
 from ..surface.face import load_embedding
@@ -82,6 +84,19 @@ def person_of(generator: Generator, photo: np.ndarray, densepose: str | IUV | No
         extras["faces"] = _own_face(generator, picture, iuv)
     if not config.own_vision and clip:
         extras["clip"] = ClipEncoder(clip, generator.device)
+    return extras
+
+
+def several_photos_of(generator: Generator, photos: Sequence[np.ndarray], denseposes: Sequence[IUV], texture: str = "",
+                      face: str = "", clip: str = "") -> dict[str, Any]:
+    """`person_of` for N photos of one person, with DensePose of each or of none: their texture maps and faces joined."""
+    config, pictures = generator.method.config, [np.asarray(as_rgb(photo)) for photo in photos]
+    extras = person_of(generator, photos[0], None, texture, face, clip)
+    if denseposes and not texture:
+        extras["textures"] = merged_texture(config, pictures, denseposes)
+    if denseposes and not face and config.own_vision:
+        faces = torch.cat([_own_face(generator, picture, iuv) for picture, iuv in zip(pictures, denseposes, strict=True)])
+        extras["faces"] = mean_face(faces, face_quality(denseposes))
     return extras
 
 

@@ -32,9 +32,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         "was trained, and bring the poses to the person's size and place")
     parser.add_argument("--paste", action="store_true", help="put the result back into the photo, at its resolution; fits "
                         "first")
-    parser.add_argument("--source-pose", type=Path, default=None, metavar="FILE", help="with --fit: pose file of the photo, "
-                        "or the photo itself to detect it; without this, a mask or DensePose, the person stands before a "
-                        "plain ground")
+    parser.add_argument("--source-pose", type=Path, default=None, metavar="FILE", help="with --fit or --photos: pose file "
+                        "of the photo, or the photo itself to detect it; without this, a mask or DensePose, the person "
+                        "stands before a plain ground")
     parser.add_argument("--source-mask", type=Path, default=None, metavar="FILE", help="with --fit: picture of the photo's "
                         "size, white where the person is")
     parser.add_argument("--source-person", type=int, default=None, metavar="N", help="with --fit: which person of the "
@@ -53,7 +53,8 @@ def check_flags(options: argparse.Namespace) -> None:
     if not options.paste:
         refuse(options, PASTE_FLAGS, "came without --paste, which it is about. Add it, or leave it out")
     if not (options.fit or options.paste):
-        refuse(options, FLAGS, "came without --fit, which they are about. Add it, or leave them out")
+        alone = FLAGS[1:] if options.photos else FLAGS   # of several photos the poses say what each shows
+        refuse(options, alone, "came without --fit, which they are about. Add it, or leave them out")
     for name in ("source_person", "feather"):
         value = getattr(options, name)
         if value is not None and value < 0:
@@ -77,6 +78,8 @@ class Person:
         if options.fit or options.paste:
             self.original = np.array(as_rgb(self.original))
             self._take(self._fitted(options, config))
+        elif options.source_pose:
+            self.pose = largest(people_from(options.source_pose, self.original.shape[:2]))
 
     def _fitted(self, options: argparse.Namespace, config: Any) -> Fitted:
         size = self.original.shape[:2]
@@ -91,11 +94,12 @@ class Person:
         self.photo, self.poses, self.denseposes = fitted.photo, fitted.targets, fitted.target_denseposes
         self.densepose, self.frame, self.said, self.pose = fitted.densepose, fitted.frame, fitted.said, fitted.pose
 
-    def warn(self, size: tuple[int, int]) -> None:
-        """Prints what stands against the pictures; size: (H, W) of what is made."""
-        pose, iuv = ([] if one is None else [one] for one in (self.pose, self.densepose))
-        for sentence in limits(size=size, poses=self.poses, source_poses=pose, denseposes=self.denseposes,
-                               source_denseposes=iuv):
+    def warn(self, size: tuple[int, int], others: Sequence[Person] = ()) -> None:
+        """Prints what stands against the pictures; size: (H, W) of what is made. others: further photos of the person."""
+        poses, iuvs = ([one for one in seen if one is not None] for seen in zip(
+            *((one.pose, one.densepose) for one in (self, *others)), strict=True))
+        for sentence in limits(size=size, poses=self.poses, source_poses=poses, denseposes=self.denseposes,
+                               source_denseposes=iuvs, together=bool(others)):
             print(f"note: {sentence}")
 
     def finished(self, made: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -106,6 +110,11 @@ class Person:
         picture = pasted_picture(made.cpu().float(), self.frame, self.original, feather=self.feather, mask=mask,
                                  match=mask is None)
         return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+
+
+def largest(people: Sequence[Keypoints]) -> Keypoints:
+    """Who covers most of the photo."""
+    return max(people, key=lambda one: float(np.prod(np.array(one.bounds[2:]) - one.bounds[:2])))
 
 
 def people_from(path: Path, size: tuple[int, int]) -> list[Keypoints]:

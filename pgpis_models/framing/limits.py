@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..poses.heading import Heading, eyes_apart, heading_of
 from ..poses.keypoints import Keypoints
@@ -24,20 +25,21 @@ SMALL = ("the face of {which} is small: its eyes would be {least:.0f} pixels apa
 
 
 def limits(*, size: tuple[int, int] | None = None, poses: Sequence[Keypoints] = (), source_poses: Sequence[Keypoints] = (),
-           denseposes: Sequence[IUV] = (), source_denseposes: Sequence[IUV] = ()) -> list[str]:
+           denseposes: Sequence[IUV] = (), source_denseposes: Sequence[IUV] = (), together: bool = False) -> list[str]:
     """Sentences, one for each thing that stands against the pictures; none where nothing does, or nothing is known.
 
-    poses, denseposes: the targets. source_poses, source_denseposes: of the photos, one for all or one each. size: (H, W) of
-    what is made, pixels; poses fill it as their canvas.
+    poses, denseposes: the targets. source_poses, source_denseposes: of the photos, one for all or one each; together: all
+    of one person, of whom the best photo counts for each target. size: (H, W) of what is made, pixels; poses fill it as
+    their canvas.
     """
     said = []
-    turns = _turns([heading_of(pose) for pose in source_poses], [heading_of(pose) for pose in poses])
+    turns = _turns([heading_of(pose) for pose in source_poses], [heading_of(pose) for pose in poses], together)
     if far := {number: turn for number, turn in turns.items() if turn > FAR}:
         said.append(TURNED.format(which=_named(far), turn="are" if len(far) > 1 else "is", most=max(far.values())))
-    shares = {number: share_seen(source, target)
-              for number, (source, target) in enumerate(_paired(source_denseposes, denseposes), 1)
-              if has_charts(source) and has_charts(target)}
-    if hidden := {number: share for number, share in shares.items() if share is not None and share < UNSEEN}:
+    shares = {number: max(known) for number, (several, target) in enumerate(
+        _paired(source_denseposes, denseposes, together), 1) if has_charts(target) and (
+        known := [share for one in several if has_charts(one) and (share := share_seen(one, target)) is not None])}
+    if hidden := {number: share for number, share in shares.items() if share < UNSEEN}:
         said.append(HIDDEN.format(which=_named(hidden), show="show" if len(hidden) > 1 else "shows",
                                   least=min(hidden.values())))
     eyes = {number: eyes_apart(pose, size) for number, pose in enumerate(poses, 1)} if size else {}
@@ -46,18 +48,22 @@ def limits(*, size: tuple[int, int] | None = None, poses: Sequence[Keypoints] = 
     return said
 
 
-def _turns(sources: list[Heading | None], targets: list[Heading | None]) -> dict[int, float]:
-    """Degrees between the views of each pair, counted from 1, where both are known."""
-    return {number: source.to(target) for number, (source, target) in enumerate(_paired(sources, targets), 1)
-            if source is not None and target is not None}
+def _turns(sources: list[Heading | None], targets: list[Heading | None], together: bool) -> dict[int, float]:
+    """Degrees between the views of each target and of the photo nearest to it, counted from 1, where both are known."""
+    return {number: min(one.to(target) for one in several if one is not None)
+            for number, (several, target) in enumerate(_paired(sources, targets, together), 1)
+            if target is not None and any(one is not None for one in several)}
 
 
-def _paired(sources: Sequence, targets: Sequence) -> list[tuple]:
-    """One source for all, one target for all, or one each; nothing where the numbers say neither."""
+def _paired(sources: Sequence, targets: Sequence, together: bool) -> list[tuple[Sequence, Any]]:
+    """(sources, target) of each picture: all of them together; else one source for all, one target for all, or one each,
+    and nothing where the numbers say neither."""
+    if together:
+        return [(sources, target) for target in targets]
     count = max(len(sources), len(targets))
     if not sources or not targets or {len(sources), len(targets)} - {1, count}:
         return []
-    return [(sources[n if len(sources) > 1 else 0], targets[n if len(targets) > 1 else 0]) for n in range(count)]
+    return [((sources[n if len(sources) > 1 else 0],), targets[n if len(targets) > 1 else 0]) for n in range(count)]
 
 
 def _named(found: dict[int, float]) -> str:

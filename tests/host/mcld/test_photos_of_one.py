@@ -1,0 +1,66 @@
+"""MCLD with several photos of one person: texture maps and faces of all of them, in both bindings."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.host.mcld.helpers import embed, face_of, largest_error, rows_of, sampled, texture_of
+from tests.host.mcld.test_transfer_node import made, transfer  # noqa: F401  a fixture
+
+
+def both(one, other):
+    return SimpleNamespace(image=torch.cat([one.image, other.image]), densepose=one.densepose + other.densepose)
+
+
+def test_one_photo_given_twice_is_that_photo_given_once(transfer, nodes, method, base, people):  # noqa: F811
+    source, target, other = people
+    once = sampled(nodes, base, made(transfer, method, base, source, target))
+    twice = transfer.transferred(method, both(source, source).image, {
+        "densepose": target.densepose, "source_densepose": source.densepose * 2, "vae": base.vae, "model": base.model},
+        "one person together")
+    assert float((sampled(nodes, base, twice) - once).abs().max() / once.abs().max()) < 1e-4
+    of_each = embed(nodes, method, base, both(source, source), target, photos="one person together",
+                    texture=torch.cat([texture_of(nodes, source)] * 2))
+    assert of_each.encoded.reference_parts == 2
+    assert float((sampled(nodes, base, of_each) - once).abs().max() / once.abs().max()) < 1e-4
+    two = transfer.transferred(method, both(source, other).image, {
+        "densepose": target.densepose, "source_densepose": source.densepose + other.densepose, "vae": base.vae,
+        "model": base.model}, "one person together")
+    assert float((sampled(nodes, base, two) - once).abs().max() / once.abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["merged", "a texture each"])
+def test_both_bindings_see_the_same_of_two_photos(own, host, pack, transfer, nodes, method, base, people):  # noqa: F811
+    """What the nodes encode against `encode_pictures`, and one UNet call of either binding."""
+    source, _, other = people
+    pair, target = both(source, other), people[1]
+    given = {"texture": torch.cat([texture_of(nodes, one) for one in (source, other)])} if own else {}
+    cond = transfer.transferred(method, pair.image, {
+        "densepose": target.densepose, "source_densepose": pair.densepose, "vae": base.vae, "model": base.model} | given,
+        "one person together")
+    assert cond.batch == 1 and cond.encoded.reference_parts == (2 if own else 1)
+    vae = host.pack("pgpis_models.unet.autoencoder").load_vae(host.base / "models" / "pgpis" / "demo_vae.safetensors")
+    textures = None if not own else (given["texture"] * 255).round().byte().numpy()
+    with torch.no_grad():
+        theirs = pack.mcld_inputs.encode_pictures(
+            method.checkpoint.method, pair.image.movedim(-1, 1) * 2 - 1, [None], torch.device("cpu"), vae=vae,
+            densepose=target.densepose, source_densepose=pair.densepose, textures=textures,
+            one_person=torch.full((1, 2), 0.5), reference=nodes.reference.reference_of(method, base.model))
+    assert largest_error(rows_of(cond.encoded), rows_of(theirs)) < 1e-2   # features pass through float16
+
+
+def test_faces_are_weighed_by_how_large_they_are_seen(nodes, method, base, people):
+    source, target, other = people
+    faces = dataclasses.replace(face_of(nodes, method, source), vectors=torch.cat(
+        [face_of(nodes, method, one).vectors for one in (source, other)]))
+    found = embed(nodes, method, base, both(source, other), target, face=faces, texture=texture_of(nodes, source),
+                  photos="one person together")
+    alone = embed(nodes, method, base, source, target, texture=texture_of(nodes, source))
+    assert found.encoded.face.shape == alone.encoded.face.shape and not torch.equal(found.encoded.face, alone.encoded.face)
+    with pytest.raises(ValueError, match="2 sources, 3 textures"):
+        embed(nodes, method, base, both(source, other), target, face=None, photos="one person together",
+              texture=torch.cat([texture_of(nodes, source)] * 3))

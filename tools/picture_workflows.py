@@ -44,8 +44,10 @@ from tests.host.saved_workflows import to_api, workflow_files  # noqa: E402
 
 SIZE = (256, 192)              # (H, W) of the demo world
 DRESSED, PLAIN = 29, 49        # held-out people, counted from the first: whose clothes are lent, and who gets them
-# file name -> (person, view): a full figure, and two closer views
-VIEWS = {"pgpis_source.png": (DRESSED, 0), "pgpis_target.png": (DRESSED, 2), "pgpis_person.png": (PLAIN, 3)}
+TURNED = 20                    # whose photo from the front does not show what that from behind does
+# file name -> (person, view): a full figure, and two closer views; full figures from three sides
+VIEWS = {"pgpis_source.png": (DRESSED, 0), "pgpis_target.png": (DRESSED, 2), "pgpis_person.png": (PLAIN, 3),
+         "pgpis_view_front.png": (TURNED, 1), "pgpis_view_back.png": (TURNED, 22), "pgpis_view_side.png": (TURNED, 2)}
 # the first person in a wider picture: (height, width), and where the person's own begins, (top, left)
 PHOTO, PHOTO_SIZE, PHOTO_AT = "pgpis_photo.png", (300, 400), (24, 40)
 NEEDS_DOWNLOADS = {"cfld_sd15", "mcld_sd15", "fpdm_sd21"}   # workflows whose models are not in this repository

@@ -105,3 +105,18 @@ def test_fit_frames_each_photo_and_brings_the_targets_into_the_first(nodes, mode
     with pytest.raises(ValueError, match="2 photos of one person came with 1 poses of theirs; expected one for each photo"):
         nodes.transfer.PoseTransfer.execute(model, method=methods["cfld"], image=wide, pose=frames(), source_pose=poses[:1],
                                             photos=TOGETHER)
+
+
+def test_photos_of_two_people_are_told_and_of_one_are_not(nodes, model, methods, caplog):  # noqa: F811
+    """The other one wears the opposite of every colour. What cannot be read is refused by name."""
+    poses, one, other = [person_at(0, 0, *SIZE)] * 2, together(drawn(), drawn()), together(drawn(), 1 - drawn())
+    given = {"photos": TOGETHER, "source_pose": poses}
+    embed = nodes.fusion.FusionEmbedding.execute
+    for run in (lambda source, **more: transfer(nodes, model, methods["cfld"], source, pose=poses, **more),
+                lambda source, **more: embed(methods["fpdm"], source, poses, -1, "error", **more)):
+        for source, more, told in ((one, given, False), (other, given, True), (other, {"source_pose": poses}, False)):
+            caplog.clear()
+            run(source, **more)
+            assert ("photos 1 and 2 differ in the colours of skin and clothes" in caplog.text) == told
+        with pytest.raises(ValueError, match="source IMAGE holds values that are not finite"):
+            run(torch.full_like(other, float("nan")), **given)

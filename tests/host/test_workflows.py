@@ -48,7 +48,7 @@ from training.world.part_errors import part_colour
 from training.world.wardrobe import sample_identity
 
 FRAMES = 24           # of fpdm_sequence
-FILMS = (FRAMES, 8)   # and of mcld_walk_around
+FILMS = (FRAMES, 8)   # and of mcld_walk_around and walk_still
 # What a trained demo's picture of the target reaches: dB of PSNR above the source copied (which has 10.7), overlap of the
 # person with the true one (the copy has 0.42), and share of body parts of the right colour (the copy has none). Seeds 1, 3,
 # 7 and 8 of the command line give QEN 16.6 to 18.8 dB, 0.89 to 0.93 and 0.87 to 1; MCLD 22.5 to 22.9 dB, 0.99 and 0.75.
@@ -277,6 +277,23 @@ def test_a_sequence_becomes_an_animated_picture(server):
     assert len(frames) == FRAMES and all(frame.std() > 2 for frame in frames)
     assert (frames[0] != frames[FRAMES // 4]).any()
     assert len(of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISDrawPose")))) == FRAMES
+
+
+def test_frames_that_are_held_still_begin_with_the_frame_that_is_made_by_itself(server):
+    prompt = to_api(workflow("walk_still"), server.object_info)
+    poses = json.loads(prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"])
+    assert len(poses) == 8
+    prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"] = json.dumps(poses[::4])
+    samplers = {node["inputs"]["noise"]: name for name, node in prompt.items()
+                if node["class_type"] == "PGPISPoseSequenceSampler"}
+    for noise, name in samplers.items():
+        prompt[name]["inputs"]["steps"] = 3
+        [decoded] = [key for key, node in prompt.items() if node["inputs"].get("samples") == [name, 0]]
+        prompt[noise] = {"class_type": "PreviewImage", "inputs": {"images": [decoded, 0]}}
+    outputs = server.run(prompt)
+    held, alone = (of_node(server, outputs, noise) for noise in ("follows the body", "new for each frame"))
+    assert len(held) == len(alone) == 2 and all(frame.std() > 2 for frame in held)
+    assert np.abs(held[0].astype(int) - alone[0]).max() <= 2 and psnr(held[1], alone[1]) < SAME_PSNR
 
 
 # --- what the files refer to --------------------------------------------------------------------------------

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 
+from pgpis_models.surface.densepose import IUV
+from pgpis_models.surface.provenance import COLOURS, OUTSIDE
 from tests.helpers.drawn_parts import grown
 from tests.helpers.dressed import dressed
 from tests.helpers.workflows import is_a_picture, of_node, only, showing, workflow
@@ -51,3 +54,20 @@ def test_a_grid_of_poses_and_people_has_a_column_for_each_pose(server):
     first = grid[8 + 18:][:SIZE[0], 8 + SIZE[1] + 8:][:, :SIZE[1]]
     # the grid rounds to 8 bit, Save Image truncates
     assert np.abs(first.astype(int) - made[5]).max() <= 1, "the second pose's row of people starts the second column"
+
+
+@pytest.mark.hosts
+def test_two_photos_become_one_person_and_a_map_of_which_shows_what(server):
+    """On the target, seen from the side, the trunk's front is the first photo's and its back the second's."""
+    prompt = to_api(workflow("two_photos"), server.object_info)
+    prompt[only(prompt, "KSampler")]["inputs"]["steps"] = 1
+    outputs = server.run(prompt)
+    [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
+    is_a_picture(made, SIZE)
+    [shown] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISMergePhotos"), 4))
+    target = IUV.from_picture(drawn("pgpis_view_side.png").iuv())
+    near = [np.abs(shown.astype(int) - colour).sum(-1) < 60 for colour in list(COLOURS.values())[:2]]
+    for side, photo in (("front", 0), ("back", 1)):
+        trunk = target.part_mask(f"torso {side}")
+        assert near[photo][trunk].mean() > 0.5 > near[1 - photo][trunk].mean() * 5, side
+    assert np.array_equal((shown == OUTSIDE).all(-1), ~target.part_mask())

@@ -45,6 +45,15 @@ def test_a_view_from_far_around_is_warned_of_and_a_near_one_is_not(turned):
     assert limits(poses=[turned[0].pose] * 2, source_poses=[turned[0].pose] * 3) == []   # who is whose is not known
 
 
+def test_of_photos_of_one_person_the_best_counts_for_each_target(turned):
+    both, targets = [turned[0], turned[-180]], [turned[30], turned[150]]
+    poses, iuvs = ([[getattr(one, name) for one in some] for some in (both, targets)] for name in ("pose", "iuv"))
+    given = {"source_poses": poses[0], "poses": poses[1][::-1], "source_denseposes": iuvs[0], "denseposes": iuvs[1][::-1]}
+    assert len(limits(**given)) == 2 and limits(**given, together=True) == []
+    front = {name: value[:1] if "source" in name else value for name, value in given.items()}
+    assert limits(**front, together=True) == limits(**front) != []
+
+
 def test_what_the_photo_does_not_show_is_counted(turned):
     front = turned[0].iuv
     shares = [share_seen(front, turned[yaw].iuv) for yaw in (0, 30, 60, 90, 120, 150, -180)]

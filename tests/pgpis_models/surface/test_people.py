@@ -41,8 +41,8 @@ def test_a_part_s_colour_is_that_of_its_pixels_whatever_the_size_of_the_pose(dra
     by_surface, by_pose = part_colours(one.image, iuv), part_colours(one.image, pose.scaled_to((512, 384)))
     assert set(by_surface) == set(PARTS)
     assert np.array_equal(by_surface["upper legs"] * 255, np.median(one.image[iuv.part_mask("upper legs")], 0))
-    for part in set(PARTS) & set(by_pose):
-        assert np.linalg.norm(by_surface[part] - by_pose[part]) < 0.15, part
+    apart = [float(np.linalg.norm(by_surface[part] - by_pose[part])) for part in set(PARTS) & set(by_pose)]
+    assert len(apart) >= 4 and np.median(apart) < 0.05 and max(apart) < 0.3   # legs: of socks and skin one or the other
 
 
 def test_photos_that_share_too_little_are_not_judged(drawn):

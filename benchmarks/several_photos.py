@@ -1,11 +1,13 @@
 """What a photo from behind adds to one from the front: texel error of one and of both photos, by method.
 
     python benchmarks/several_photos.py [--people 16] [--steps 8] [--methods mcld qen cfld fpdm] [--json FILE]
+    python benchmarks/several_photos.py --strangers --people 60      how often the warning of two people is wrong
 
 Drawn people never trained on, each from the front, from behind, and in a target pose that is turned away from the first
 photo by 70 to 180 degrees, with the demo's weights. hidden: mean colour error at the target's true IUV over texels that the
 first photo hides, with that photo alone and with both; ratio: the second over the first. seen: the same over texels that the
-first photo shows.
+first photo shows. --strangers: two views of each person, in all pairs that show enough of the same parts; of one person, the
+share that looks like two people's, and of two people, the share that looks like one's, by DensePose and by pose.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
 from pgpis_models.poses.keypoints import Keypoints  # noqa: E402
 from pgpis_models.surface.densepose import IUV  # noqa: E402
 from pgpis_models.surface.facing import weights_of  # noqa: E402
+from pgpis_models.surface.people import APART, differences  # noqa: E402
 from training.world.bank import HELD_OUT, pose_seed  # noqa: E402
 from training.world.drawing import Rendering, render  # noqa: E402
 from training.world.part_errors import texel_error  # noqa: E402
@@ -73,6 +76,21 @@ def errors(pictures: Tensor, people: list[list[Rendering]]) -> tuple[float, floa
     return texel_error(pictures, target, *maps(TARGET), *maps(FRONT))
 
 
+def mistaken(people: int) -> dict[str, tuple[float, int, float, int]]:
+    """kind of view -> (share of one person's pairs taken for two people's, their number, share of two people's taken for
+    one's, their number)."""
+    drawn = [render(sample_identity(HELD_OUT + number), sample_pose(pose_seed(HELD_OUT + number, view)), SIZE)
+             for number in range(people) for view in (0, 1)]
+    same = np.repeat(np.arange(people), 2)[:, None] == np.repeat(np.arange(people), 2)
+    once, found = np.triu(np.ones_like(same), 1), {}
+    for kind, views in (("DensePose", [IUV.from_picture(one.iuv()) for one in drawn]),
+                        ("pose", [Keypoints(one.keypoints, one.detected, SIZE) for one in drawn])):
+        apart = differences([one.image for one in drawn], views)
+        one, two = (apart[once & pairs & np.isfinite(apart)] for pairs in (same, ~same))
+        found[kind] = (float((one > APART).mean()), len(one), float((two <= APART).mean()), len(two))
+    return found
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,7 +99,19 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--pictures", type=Path, help="also write a strip for each method: photos, one, both, target")
+    parser.add_argument("--strangers", action="store_true", help="only how often the warning of two people is wrong")
     options = parser.parse_args()
+    if options.strangers:
+        found = mistaken(options.people)
+        for kind, (two, pairs, one, others) in found.items():
+            print(f"by {kind}: one person's photos taken for two people's {two:.1%} of {pairs}, two people's for one's "
+                  f"{one:.1%} of {others}")
+        if options.json:
+            settings = {"people": options.people, "size": list(SIZE), "threshold": APART}
+            options.json.write_text(json.dumps([
+                {"name": f"{kind}, {name}", "value": value, "unit": "", "settings": settings, "versions": {}}
+                for kind, row in found.items() for name, value in (("one as two", row[0]), ("two as one", row[2]))]) + "\n")
+        return
     people = [views(number, options.people) for number in range(options.people)]
     settings = {"people": options.people, "steps": options.steps, "size": list(SIZE), "turned": list(TURNED)}
     versions, rows = {"torch": torch.__version__, "python": platform.python_version()}, []

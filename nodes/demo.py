@@ -32,7 +32,7 @@ class DemoPicture(io.ComfyNode):
                         "your own photos, with a checkpoint that was trained on photos, put Load Image in its place.",
             is_output_node=True,   # the host shows again what it has kept of an output node, and of no other
             inputs=[io.Combo.Input("picture", options=pictures(), tooltip=(
-                "source and target are one person in two poses, person is another; view_ are a third one from three sides. "
+                "source and target are one person in two poses, person is another; view_ are a third one, turned. "
                 "_iuv is the true DensePose of the picture of that name, for Read IUV (channels v,u,part)."))],
             outputs=[io.Image.Output(display_name="image", tooltip="The picture, 256x192 (height x width)."),
                      io.Mask.Output(display_name="mask", tooltip="Its red channel: use it of a picture that is a mask.")])

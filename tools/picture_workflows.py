@@ -16,10 +16,12 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +46,11 @@ from tests.host.saved_workflows import to_api, workflow_files  # noqa: E402
 
 SIZE = (256, 192)              # (H, W) of the demo world
 DRESSED, PLAIN = 29, 49        # held-out people, counted from the first: whose clothes are lent, and who gets them
-TURNED = 20                    # whose photo from the front does not show what that from behind does
-# file name -> (person, view): a full figure, and two closer views; full figures from three sides
+TURNED = 5                     # with a star on the chest, of which the back says nothing
+# file name -> (person, view): a full figure, and two closer views; full figures, turned by so many degrees
 VIEWS = {"pgpis_source.png": (DRESSED, 0), "pgpis_target.png": (DRESSED, 2), "pgpis_person.png": (PLAIN, 3),
-         "pgpis_view_front.png": (TURNED, 1), "pgpis_view_back.png": (TURNED, 22), "pgpis_view_side.png": (TURNED, 2)}
+         "pgpis_view_front.png": (TURNED, 1), "pgpis_view_back.png": (TURNED, 2), "pgpis_view_target.png": (TURNED, 5)}
+HEADINGS = {"pgpis_view_front.png": 0.0, "pgpis_view_back.png": 180.0, "pgpis_view_target.png": 150.0}
 # the first person in a wider picture: (height, width), and where the person's own begins, (top, left)
 PHOTO, PHOTO_SIZE, PHOTO_AT = "pgpis_photo.png", (300, 400), (24, 40)
 NEEDS_DOWNLOADS = {"cfld_sd15", "mcld_sd15", "fpdm_sd21"}   # workflows whose models are not in this repository
@@ -63,8 +66,10 @@ def drawn(name: str):
     from training.world import drawing as mannequins
     from training.world.bank import HELD_OUT, pose_seed
     person, view = VIEWS[name]
-    identity = mannequins.sample_identity(HELD_OUT + person)
-    return mannequins.render(identity, mannequins.sample_pose(pose_seed(HELD_OUT + person, view)), SIZE)
+    identity, pose = HELD_OUT + person, mannequins.sample_pose(pose_seed(HELD_OUT + person, view))
+    if name in HEADINGS:
+        pose = replace(pose, heading=math.radians(HEADINGS[name]), head_turn=0.0)
+    return mannequins.render(mannequins.sample_identity(identity), pose, SIZE)
 
 
 def input_pictures() -> dict[str, np.ndarray]:

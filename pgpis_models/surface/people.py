@@ -1,7 +1,7 @@
 """Whether several photos show one person: by the colours of the parts of the body, which clothes and skin give.
 
-On 60 drawn people in two views each, those of one person look like two in 0 % by DensePose and in 5 % by pose, those of two
-people like one in 7 % and 9 %. The demo's face encoder parts the same people worse (9 % and 14 %), so faces are not asked.
+Of 60 drawn people in two views each, one person's look like two people's in 2 % by DensePose and in 13 % by pose, two
+people's like one's in 6 % (benchmarks/several_photos.py --strangers). Faces are not asked: from behind there is none.
 """
 
 from __future__ import annotations

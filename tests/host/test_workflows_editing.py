@@ -58,14 +58,17 @@ def test_a_grid_of_poses_and_people_has_a_column_for_each_pose(server):
 
 @pytest.mark.hosts
 def test_two_photos_become_one_person_and_a_map_of_which_shows_what(server):
-    """On the target, seen from the side, the trunk's front is the first photo's and its back the second's."""
+    """On the target, seen half from behind, the trunk's front is the first photo's and its back the second's."""
     prompt = to_api(workflow("two_photos"), server.object_info)
-    prompt[only(prompt, "KSampler")]["inputs"]["steps"] = 1
+    assert prompt[only(prompt, "PGPISLoadPose")]["inputs"]["text"] == pose_text("pgpis_view_target.png")
+    for node in prompt.values():
+        if node["class_type"] == "KSampler":
+            node["inputs"]["steps"] = 1
     outputs = server.run(prompt)
-    [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
+    [made] = of_node(server, outputs, only(prompt, "SaveImage"))
     is_a_picture(made, SIZE)
     [shown] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISMergePhotos"), 4))
-    target = IUV.from_picture(drawn("pgpis_view_side.png").iuv())
+    target = IUV.from_picture(drawn("pgpis_view_target.png").iuv())
     near = [np.abs(shown.astype(int) - colour).sum(-1) < 60 for colour in list(COLOURS.values())[:2]]
     for side, photo in (("front", 0), ("back", 1)):
         trunk = target.part_mask(f"torso {side}")

@@ -202,6 +202,25 @@ def test_the_command_line_makes_the_generators_pictures(folder, method, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_further_photos_on_the_command_line_are_read_as_the_generator_reads_them(folder):
+    photo = np.asarray(Image.open(folder / "person.png"))
+    Image.fromarray(255 - photo).save(folder / "back.png")
+    Image.fromarray(densepose(4).to_picture("v,u,part")).save(folder / "back_iuv.png")
+    files = {name: str(folder / name) for name in ("person.png", "person_iuv.png", "back.png", "back_iuv.png")}
+    main(["--checkpoint", str(folder / "demo_mcld.safetensors"), "--base", str(folder / "demo_base.safetensors"),
+          "--vae", str(folder / "demo_vae.safetensors"), "--source", files["person.png"], "--photos", files["back.png"],
+          "--source-densepose", files["person_iuv.png"], "--photos-densepose", files["back_iuv.png"],
+          "--pose", str(folder / "poses" / "b.png"), "--out", str(folder / "both.png"), "--steps", "1", "--device", "cpu"])
+    generator = Generator(*(folder / f"demo_{name}.safetensors" for name in ("mcld", "base", "vae")))
+    [both], [one] = (generator(as_input(np.stack(photos)), [None], steps=1, densepose=[densepose(3)],
+                               source_densepose=[densepose(seed) for seed in seeds], **more)
+                     for photos, seeds, more in (([photo, 255 - photo], (1, 4), {"one_person": torch.full((1, 2), 0.5)}),
+                                                 ([photo], (1,), {})))
+    made = np.asarray(Image.open(folder / "both.png")).astype(int)
+    of_both, of_one = ((picture.permute(1, 2, 0).numpy() * 255).round() for picture in (both, one))
+    assert np.abs(made - of_both).max() <= 1 and np.abs(made - of_one).max() > 3
+
+
 def test_a_folder_of_iuv_pictures_is_a_sequence(folder):
     """The frames that the same person and pictures make at once; the one without a person holds the one before it."""
     frames, nobody = folder / "frames", IUV(np.zeros((128, 64), np.uint8), *(np.zeros((128, 64), np.float32),) * 2)

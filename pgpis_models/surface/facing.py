@@ -45,8 +45,8 @@ def _of_pose(pose: Keypoints) -> float:
 def photo_weights(photos: Sequence[Keypoints | IUV], targets: Sequence[Keypoints | IUV]) -> Tensor:
     """N views of one person and B targets -> (B, N) float32 that sum to 1: the share of what a target shows that each photo
     shows, front and back counted apart; equal where no photo shows any of it."""
-    fronts = torch.tensor([front_share(view) for view in photos])[None]                  # (1, N)
-    wanted = torch.tensor([front_share(view) for view in targets])[:, None]              # (B, 1)
+    fronts = torch.tensor([float(front_share(view)) for view in photos])[None]                  # (1, N)
+    wanted = torch.tensor([float(front_share(view)) for view in targets])[:, None]              # (B, 1)
     shown = fronts * wanted + (1 - fronts) * (1 - wanted)
     shown = torch.where(shown.sum(1, keepdim=True) > 1e-6, shown, 1.0)
     return shown / shown.sum(1, keepdim=True)

@@ -42,7 +42,7 @@ def test_a_part_s_colour_is_that_of_its_pixels_whatever_the_size_of_the_pose(dra
     assert set(by_surface) == set(PARTS)
     assert np.array_equal(by_surface["upper legs"] * 255, np.median(one.image[iuv.part_mask("upper legs")], 0))
     apart = [float(np.linalg.norm(by_surface[part] - by_pose[part])) for part in set(PARTS) & set(by_pose)]
-    assert len(apart) >= 4 and np.median(apart) < 0.05 and max(apart) < 0.3   # legs: of socks and skin one or the other
+    assert len(apart) >= 4 and np.median(apart) < 0.05   # of an open coat and what is under it one or the other
 
 
 def test_photos_that_share_too_little_are_not_judged(drawn):

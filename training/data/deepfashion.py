@@ -39,14 +39,14 @@ class DeepFashion:
     encoder_size: (H, W) of the source picture for the source encoder.
     pose_size:    (H, W) of the pose rasters.
 
-    An item is a dict of float32 tensors:
+    `item(i)` is a dict of float32 tensors:
         source, target            (3, *image_size) in [-1, 1]
         source_encoder            (3, *encoder_size) in [-1, 1]
         source_pose, target_pose  (21, *pose_size) in [0, 1]
     `pairs[i]` holds the names of item i. Pictures are resized with Pillow's bicubic filter, which antialiases; the
     aspect ratio is not kept.
 
-    Raises FileNotFoundError naming up to ten missing files and annotation rows, with the count, before the first item.
+    Raises FileNotFoundError naming up to ten missing files and annotation rows, with the count.
     """
 
     def __init__(

@@ -199,7 +199,7 @@ def test_a_folder_of_people_becomes_pairs_within_people_and_a_split_between_them
         assert all(source.split("__")[0] == target.split("__")[0] and source != target for source, target in data.pairs)
     # 2, 3, 2 and 3 photos: n (n - 1) ordered pairs each
     assert sum(len(data) for data in splits.values()) == 2 + 6 + 2 + 6
-    item = splits["train"][0]
+    item = splits["train"].item(0)
     assert item["source"].shape == (3, 512, 512) and item["source_pose"][3:].amax((1, 2)).eq(1).sum() == 17
 
 

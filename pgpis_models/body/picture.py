@@ -98,11 +98,13 @@ def _shaded(mesh: Mesh, points: np.ndarray, view: View, around: np.ndarray) -> t
     colour[_on_eyes(mesh.segment[hits.triangle], *hits.values[:2])] = DARK
     row, column = np.divmod(hits.sample, width * FINE)
     colour *= (hits.values[2] * (1 - covered(hits.depth, around[row // FINE, column // FINE])))[:, None]
-    canvas = np.empty((height * FINE * width * FINE, 4), np.float32)
-    canvas[:] = (*GROUND, 0.0)
-    canvas[hits.sample, :3], canvas[hits.sample, 3] = colour, 1.0
-    mean = canvas.reshape(height, FINE, width, FINE, 4).mean((1, 3)).clip(0, 1)
-    return mean[..., :3], mean[..., 3]
+    pixel, points_each = row // FINE * width + column // FINE, FINE * FINE
+    share = np.bincount(pixel, minlength=height * width) / points_each
+    mean = np.empty((height * width, 3), np.float32)
+    for channel, ground in enumerate(GROUND):   # sums over the body's points alone, of which there are few
+        own = np.bincount(pixel, colour[:, channel], height * width) / points_each
+        mean[:, channel] = (own + ground * (1 - share)).clip(0, 1)
+    return mean.reshape(height, width, 3), share.astype(np.float32).reshape(height, width)
 
 
 def _on_eyes(segment: np.ndarray, angle: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""`python -m pgpis_models.generate`: one picture, or a folder of poses, without ComfyUI.
+"""`python -m pgpis_models.generate`: one picture, or folders of photos and poses, without ComfyUI.
 
     python -m pgpis_models.generate --checkpoint C --source A.png --pose B.json --out O.png
     python -m pgpis_models.generate --checkpoint C --source A.png --pose POSES/ --out PICTURES/
     python -m pgpis_models.generate --checkpoint C --source FRONT.png --photos BACK.png --pose B.json --out O.png
     python -m pgpis_models.generate --checkpoint C --source PHOTOS/ --pose POSES/ --each 8 --out PICTURES/
+    python -m pgpis_models.generate --checkpoint C --source PHOTOS/ --pose POSES/ --pairs FILE.csv --out PICTURES/
     python -m pgpis_models.generate --checkpoint C --source A.png --pose VIDEO.npy --canvas 260x210 --sequence --out O.webp
 
 --fit takes a photo of any size and shape, --paste puts the result back into it. --donor is another person whose clothes are
@@ -31,6 +32,7 @@ from tqdm import tqdm
 
 from .checkpoint import read_metadata
 from .command import edit, mcld, person, photos, poses, qen, sequence, sources
+from .command.batches import launched
 from .command.flags import check_counts, check_there, read_weight
 from .command.output import STILL, check_ending, save
 from .noise.samplers import SAMPLERS
@@ -62,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sampler", choices=sorted(SAMPLERS), default=None, help="default: as with --steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=4, help="poses made at once")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=None, help="default: cuda where there is one, else cpu")
     options = parser.parse_args(arguments)
     try:
         run(options)
@@ -78,6 +80,12 @@ def run(options: argparse.Namespace) -> None:
     edit.check_flags(options)
     check_counts(options, ("steps", "batch", "each"))
     check_there(options, ("checkpoint", "source", "pose"))
+    process = launched()
+    if process.count > 1 and (options.ray or not options.source.is_dir()):
+        raise ValueError(f"{process.count} processes were launched; expected one, or a folder of photos as --source, of one "
+                         "photo at least, whose pictures they share; with --ray one")
+    if not options.ray:
+        options.device = process.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     weights = dict(read_weight(item) for item in options.weight)
     meta = read_metadata(options.checkpoint)
     method, whole = meta.method, (meta.config.get("fusion") or {}).get("points") == POINTS
@@ -87,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
     if options.sequence:
         return sequence.run(options, method, choice, weights, control)
     if options.source.is_dir():
-        return sources.run(options, method, choice, weights, control)
+        return sources.run(options, method, choice, weights, control, process)
     folder, dense = options.pose.is_dir(), method == "mcld"
     if not folder and not options.blend_steps:
         check_ending(options.out, STILL)

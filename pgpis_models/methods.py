@@ -57,10 +57,15 @@ def sequence_encoders(name: str) -> tuple[Callable[..., Any], Callable[..., Any]
     Raises ValueError for a method whose source cannot be read apart from the pose.
     """
     module = import_module(picture_encoder(name).__module__)
-    if not hasattr(module, "encode_source"):
+    if not reads_apart(name):
         raise ValueError(f"method {name!r} cannot make a sequence of one source; expected one that reads the source apart "
                          "from the poses: cfld, fpdm, mcld or qen")
     return module.encode_source, module.encode_poses
+
+
+def reads_apart(name: str) -> bool:
+    """Whether a method has `sequence_encoders`."""
+    return hasattr(import_module(picture_encoder(name).__module__), "encode_source")
 
 
 def guidance_modes() -> dict[str, dict[str, list[str]]]:

@@ -15,11 +15,12 @@ from torch import Tensor
 from .checkpoint import load_checkpoint
 from .files.pictures import as_rgb
 from .garments.feathering import paste
-from .methods import picture_encoder, sequence_encoders
+from .methods import picture_encoder, reads_apart, sequence_encoders
 from .noise.carried import Carried
 from .noise.few_steps import Sampling
 from .noise.masked import Kept
 from .noise.samplers import sample_latents
+from .parts.picking import picked
 from .parts.pixels import resized
 from .poses.keypoints import Keypoints
 from .unet.autoencoder import VAE_STRIDE, decode_latents, encode_latents, load_vae
@@ -81,7 +82,7 @@ class Generator:
         self.defaults = defaults_of(loaded.meta.method, loaded.meta.base, sampling)
         self.schedule = own or self.sizes.schedule()   # where the method has one of its own
         # Methods whose inputs pass through the autoencoder name it among the arguments of their `encode_pictures`.
-        self.shared = {"vae": self.vae} if "vae" in signature(self.encode).parameters else {}
+        self.shared = self._shared(self.encode)
 
     @torch.no_grad()
     def __call__(self, sources: Tensor, poses: Sequence[Keypoints], *, mode: str | None = None,
@@ -133,8 +134,7 @@ class Generator:
             raise ValueError(f"noise is carried along {len(carried.index)} frames, the poses are {len(poses)}; expected as "
                              "many of both")
         encode_source, encode_poses = sequence_encoders(self.meta.method)
-        shared = self.shared if "vae" in signature(encode_source).parameters else {}
-        read = encode_source(self.method, source, self.device, **shared | dict(person or {}))
+        read = encode_source(self.method, source, self.device, **self._shared(encode_source) | dict(person or {}))
         for first in range(0, len(poses), chunk):
             frames = list(range(first, min(first + chunk, len(poses))))
             again = int(first > 0 and first_frame > 0)
@@ -146,6 +146,27 @@ class Generator:
                 numbers=[0] * len(numbers) if same_noise else numbers,
                 carried=None if carried is None else carried.frames(numbers), first_frame=first_frame)
             yield self._decoded(made[again:])
+
+    @torch.no_grad()
+    def pairs(self, sources: Tensor, poses: Sequence[Any], which: Sequence[int], numbers: Sequence[int], *,
+              mode: str | None = None, weights: dict[str, float] | None = None, steps: int | None = None,
+              sampler: str | None = None, seed: int = 0, person: Mapping[str, Any] | None = None, **extras: Any) -> Tensor:
+        """N sources (N, 3, H, W) and B poses, pose i with source which[i] -> pictures (B, 3, h, w) in 0..1.
+
+        Each source is encoded once. numbers: (B,) those of the pictures, for their noise. person, extras: as of `sequence`,
+        those of a person with N rows. Other arguments as in a call.
+        """
+        if not reads_apart(self.meta.method):
+            return self(sources[list(which)], poses, mode=mode, weights=weights, steps=steps, sampler=sampler, seed=seed,
+                        numbers=numbers, **extras)
+        encode_source, encode_poses = sequence_encoders(self.meta.method)
+        read = encode_source(self.method, sources, self.device, **self._shared(encode_source) | dict(person or {}))
+        encoded = encode_poses(self.method, picked(read, which, len(sources)), poses, self.device, **extras)
+        return self._decoded(self._sampled(encoded, len(poses), mode, weights, steps, sampler, seed, None, numbers=numbers))
+
+    def _shared(self, encode: Callable) -> dict[str, Any]:
+        """What a method's encoder takes of the generator."""
+        return {"vae": self.vae} if "vae" in signature(encode).parameters else {}
 
     def _decoded(self, latents: Tensor) -> Tensor:
         pictures = decode_latents(self.vae, latents)

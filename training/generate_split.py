@@ -4,7 +4,8 @@
     python training/evaluate.py --generated OUT/generated --targets OUT/targets --size 256x176 --json scores.json
 
 DATA has the layout that training/prepare.py makes (for MCLD with the conditions of training/prepare_mcld.py). Runs again
-where it stopped: pictures that are there stay, and a picture's noise depends on its place in the split alone.
+where it stopped: pictures that are there stay, and a picture's noise depends on its place in the split alone. With
+`accelerate launch` each process makes its share.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from pgpis_models.command.batches import Process, in_batches, launched  # noqa: E402
 from pgpis_models.command.mcld import person_of, read_iuv  # noqa: E402
 from pgpis_models.generate import read_weight, save  # noqa: E402
 from pgpis_models.mcld.inputs import ClipEncoder  # noqa: E402
@@ -70,22 +73,23 @@ class Split:
     def folder(self, kind: str) -> Path:
         return self.root / f"{self.split}_{kind}"
 
-    def read(self, numbers: list[int]) -> tuple[torch.Tensor, list[Any], dict[str, Any]]:
-        """Sources, poses and extras for a call of the generator."""
+    def read(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """Arguments of `Generator.pairs`; each photo is read once."""
         pairs = [self.pairs[number] for number in numbers]
-        photos = [np.asarray(open_picture(self.folder("highres") / source)) for source, _ in pairs]
-        sources = torch.cat([self.generator.prepare(photo) for photo in photos])
+        names = list(dict.fromkeys(source for source, _ in pairs))
+        photos = [np.asarray(open_picture(self.folder("highres") / name)) for name in names]
+        found: dict[str, Any] = {"sources": torch.cat([self.generator.prepare(photo) for photo in photos]),
+                                 "which": [names.index(source) for source, _ in pairs], "numbers": numbers}
         if not self.mcld:
-            return sources, [self.pose(target) for _, target in pairs], {}
-        people = [self.person(photo, Path(source).stem) for photo, (source, _) in zip(photos, pairs, strict=True)]
-        extras: dict[str, Any] = {"densepose": [read_iuv(self.folder("densepose") / f"{Path(target).stem}.png")
-                                                for _, target in pairs]}
-        extras["textures"] = np.concatenate([one["textures"] for one in people])
+            return found | {"poses": [self.pose(target) for _, target in pairs]}
+        people = [self.person(photo, Path(name).stem) for photo, name in zip(photos, names, strict=True)]
         width = self.generator.method.config.face_width
-        extras["faces"] = torch.cat([one.get("faces", torch.zeros(1, width)).cpu() for one in people])
+        person = {"textures": np.concatenate([one["textures"] for one in people]),
+                  "faces": torch.cat([one.get("faces", torch.zeros(1, width)).cpu() for one in people])}
         if self.clip is not None:
-            extras["clip"] = self.clip
-        return sources, [None] * len(pairs), extras
+            person["clip"] = self.clip
+        return found | {"person": person, "poses": [read_iuv(self.folder("densepose") / f"{Path(target).stem}.png")
+                                                    for _, target in pairs]}
 
     def pose(self, name: str) -> Keypoints:
         """Of a photo; with hands and face where the method draws them."""
@@ -102,25 +106,25 @@ class Split:
                          str(texture) if texture.is_file() else "", str(face) if face.is_file() else "")
 
 
-def generate(split: Split, out: Path, settings: dict[str, Any], batch: int) -> int:
-    """Makes what is not there yet; returns how many pictures that were.
+def generate(split: Split, out: Path, settings: dict[str, Any], batch: int, process: Process = Process()) -> int:
+    """Makes what this process shall and is not there yet; returns how many pictures that were.
 
     Raises ValueError when `out` holds pictures made with other settings.
     """
     check_settings(out / SETTINGS, settings)
-    wanted = [number for number, pair in enumerate(split.pairs) if not made_path(out, pair).is_file()]
+    share = process.share(range(len(split.pairs)))
+    wanted = [number for number in share if not made_path(out, split.pairs[number]).is_file()]
     (out / "generated").mkdir(parents=True, exist_ok=True)
     options = {name: settings[name] for name in ("mode", "weights", "steps", "sampler", "seed")}
-    with tqdm(total=len(split.pairs), initial=len(split.pairs) - len(wanted), unit="img") as bar:
-        for numbers in runs(wanted, batch):
-            sources, poses, extras = split.read(numbers)
-            pictures = split.generator(sources, poses, first=numbers[0], **options, **extras)
+    with tqdm(total=len(share), initial=len(share) - len(wanted), unit="img", disable=process.index > 0) as bar:
+        def write(numbers: Sequence[int], _inputs: dict[str, Any], pictures: torch.Tensor) -> None:
             for number, picture in zip(numbers, pictures, strict=True):
                 source, target = pair = split.pairs[number]
                 place(split.folder("highres") / source, out / "sources" / f"{pair_name(pair)}{Path(source).suffix}")
                 place(split.folder("highres") / target, out / "targets" / f"{pair_name(pair)}{Path(target).suffix}")
                 save(picture, made_path(out, pair))   # last: what is there is complete
-                bar.update()
+            bar.update(len(numbers))
+        in_batches(wanted, batch, split.read, lambda inputs: split.generator.pairs(**inputs, **options).cpu(), write)
     return len(wanted)
 
 
@@ -139,17 +143,6 @@ def place_lost(split: Split, out: Path) -> None:
 
 def made_path(out: Path, pair: tuple[str, str]) -> Path:
     return out / "generated" / f"{pair_name(pair)}.png"
-
-
-def runs(numbers: list[int], most: int) -> list[list[int]]:
-    """Consecutive numbers together, at most so many: the generator counts the noise of a batch from its first picture."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and parts[-1][-1] + 1 == number and len(parts[-1]) < most:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return parts
 
 
 def check_settings(path: Path, settings: dict[str, Any]) -> None:
@@ -185,17 +178,20 @@ def main(arguments: list[str] | None = None) -> None:
         weights = dict(read_weight(item) for item in options.weight)
         if options.batch < 1:
             raise ValueError(f"--batch is {options.batch}; expected 1 or more")
-        generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device)
+        process = launched()
+        generator = Generator(options.checkpoint, options.base, options.vae or options.base, process.device(options.device))
         split = Split(options.root, options.split, generator, options.clip)
         settings = {"checkpoint": str(options.checkpoint), "split": options.split, "mode": options.mode, "weights": weights,
                     "steps": options.steps, "sampler": options.sampler, "seed": options.seed}
-        count = generate(split, options.out, settings, options.batch)
-        place_lost(split, options.out)
+        count = generate(split, options.out, settings, options.batch, process)
+        if process.index == 0:
+            place_lost(split, options.out)
     except (ValueError, OSError, ImportError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
-    print(f"{count} pictures made, {len(split.pairs) - count} were there. Measure them:\npython training/evaluate.py "
-          f"--generated {options.out / 'generated'} --targets {options.out / 'targets'} --sources {options.out / 'sources'} "
-          f"--protocol {split.generator.meta.method.replace('qen', 'cfld')} --size 256x176 --json scores.json")
+    print(f"{count} pictures made, {len(process.share(split.pairs)) - count} were there. Measure them:\n"
+          f"python training/evaluate.py --generated {options.out / 'generated'} --targets {options.out / 'targets'} "
+          f"--sources {options.out / 'sources'} --protocol {split.generator.meta.method.replace('qen', 'cfld')} "
+          "--size 256x176 --json scores.json")
 
 
 if __name__ == "__main__":

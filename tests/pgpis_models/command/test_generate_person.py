@@ -121,3 +121,22 @@ def test_what_cannot_be_is_a_sentence_and_no_file(folder, capsys, more, said):
     with pytest.raises(SystemExit):
         command(folder, *files, out="never.png")
     assert said in capsys.readouterr().err and not (folder / "never.png").exists()
+
+
+def test_what_is_lacking_of_a_folder_is_made_in_the_frame_that_the_others_had(folder):
+    folder, *_ = folder
+    (folder / "photos").mkdir()
+    (folder / "poses").mkdir()
+    for name in ("photo.png", "own.json"):
+        (folder / "photos" / name.replace("own", "photo")).write_bytes((folder / name).read_bytes())
+    for name in ("own.json", "other.json"):
+        (folder / "poses" / name).write_bytes((folder / name).read_bytes())
+
+    def made():
+        command(folder, "--fit", "--source", folder / "photos", target="poses", out="several")   # the last --source counts
+        return {path.name: opened(path).astype(int) for path in (folder / "several").iterdir()}
+    before = made()
+    for name in before:
+        (folder / "several" / name).unlink()
+        assert np.abs(made()[name] - before[name]).max() <= 1, name
+    assert sorted(before) == ["photo_other.png", "photo_own.png"]

@@ -13,8 +13,10 @@ from pgpis_models.mcld.reference import ReferenceWriter
 from tests.helpers.configs import METHODS, config_of
 from tests.helpers.fpdm_tiny import tower_file
 from tests.helpers.fpdm_tiny import train_config as fpdm_config
+from tests.helpers.tiny import train_config
 from tests.helpers.waits import Waits
 from training.engine.ema import Ema
+from training.tasks.distill import DistillTask
 from training.tasks.fpdm_fusion import FusionTask
 from training.tasks.mcld import freeze_unused
 from training.train import task_class
@@ -79,6 +81,16 @@ def test_a_step_on_pictures_that_are_halved_and_encoded_waits_for_nothing(name, 
 def test_a_step_of_fpdms_first_stage_waits_for_nothing(folder, files, monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())   # which does not know "meta"
     task = FusionTask(fpdm_config(folder, files, "fpdm_fusion"), CPU)
+    batch = task.batch(np.random.default_rng(0), 4)
+    assert found(moved(task), batch) == []
+
+
+@pytest.mark.parametrize("settings", [{}, {"target_ema": 0.95}, {"weights": {"pose": 1.0, "appearance": [1.0, 3.0]}}])
+def test_a_step_of_distilling_waits_for_nothing(settings, folder, files):
+    config = train_config(folder, files, task="distill", method={"init": str(files.cfld)},
+                          distill={"method": "cfld", "weights": {"pose": 1.0, "appearance": 1.5}, "rank": 2} | settings)
+    task = DistillTask(config, CPU)
+    task.teacher.vae.to("meta")
     batch = task.batch(np.random.default_rng(0), 4)
     assert found(moved(task), batch) == []
 

@@ -45,16 +45,21 @@ def required(name: str) -> set[str]:
         if line.startswith("-r "):
             found |= required(Path(line[3:]).stem)
         elif line:
-            found.add(package(re.split(r"[<>=!~\[ ]", line)[0]))
+            found.add(bare(line))
     return found
+
+
+def bare(line: str) -> str:
+    """The package of a requirement, without versions and parts."""
+    return package(re.split(r"[<>=!~\[ ]", line)[0])
 
 
 @pytest.fixture(scope="module")
 def extras() -> dict[str, set[str]]:
     """Extra -> its packages; `` is what is always installed."""
     project = pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return {"": set(map(package, project["dependencies"]))} | {
-        name: set(map(package, packages)) for name, packages in project["optional-dependencies"].items()}
+    return {"": set(map(bare, project["dependencies"]))} | {
+        name: set(map(bare, packages)) for name, packages in project["optional-dependencies"].items()}
 
 
 def lacking(found: dict[str, str], declared: set[str]) -> dict[str, str]:

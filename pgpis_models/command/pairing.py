@@ -42,7 +42,7 @@ def drawn_pairs(photos: Path, poses: Path, out: Path, each: int | None, seed: in
 
 def listed_pairs(file: Path, photos: Path, poses: Path, out: Path) -> list[Pair]:
     """A CSV with the columns source and pose, paths below the two folders, and perhaps out, the picture's path below that
-    one, else PHOTO_POSE.png. Noise is by row.
+    one, else PHOTO_POSE.png. Noise is by row; rows of a photo come together, so that batches show few.
 
     Raises ValueError for other columns, for paths that leave `out` or come twice, and OSError where a file is missing.
     """
@@ -66,7 +66,8 @@ def listed_pairs(file: Path, photos: Path, poses: Path, out: Path) -> list[Pair]
     if missing:
         raise FileNotFoundError(f"{file} names {len(missing)} files that are not there: {missing[:NAMED]}")
     _check_apart(file, pairs)
-    return pairs
+    place = {photo: number for number, photo in enumerate(dict.fromkeys(pair.photo for pair in pairs))}
+    return sorted(pairs, key=lambda pair: place[pair.photo])
 
 
 def named(out: Path, photo: Path, pose: Path) -> Path:

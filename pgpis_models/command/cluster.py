@@ -57,8 +57,8 @@ def run(address: str, arguments: tuple, pairs: Sequence[Pair], done: Callable[[i
             raise ValueError(f"--device is {options.device}, but the cluster has no GPU; expected --device cpu")
         count = int(found["GPU"]) if on_gpus else machines
         share = {"num_gpus": 1} if on_gpus else {"num_cpus": max(1, int(found.get("CPU", 1)) // machines)}
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
+        ray.data.DataContext.get_current().enable_progress_bars = False   # the command has its own
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)   # an error is said below, in one line
         tasks = min(len(pairs), max(count, -(-len(pairs) // (options.batch * BATCHES))))
         numbers = ray.data.from_items([{"number": n} for n in range(len(pairs))], override_num_blocks=tasks)
         made = numbers.map_batches(Worker, fn_constructor_args=(arguments, pairs), batch_size=None,

@@ -4,8 +4,8 @@
 
 Networks of tiny width and random weights, on one thread of a CPU: what grows here grows the same way at full width,
 except that attention, whose work grows with the square of the pixels, is a larger part of a tiny network. frames: of one
-person by `Generator.sequence`, in chunks of 8, one step each. size, terms, batch: CFLD from encoders to pictures, two
-steps. Memory is the peak of the process while it ran, libraries and networks included, as Linux counts it. A slope is
+person by `Generator.sequence`, in chunks of 8, one step each. size, terms, batch: CFLD from encoders to pictures, one
+step. Memory is the peak of the process while it ran, libraries and networks included, as Linux counts it. A slope is
 that of the last two points: 1 is linear.
 """
 
@@ -51,7 +51,7 @@ TERMS = {1: ("uc_full", {"appearance": 1.0}), 2: ("uc_full", {"appearance": 2.0}
          3: ("uc_down_full", {"pose": 2.0, "appearance": 3.0}),
          4: ("uc_down_updown_full", {"pose": 2.0, "biases": 3.0, "appearance": 4.0})}
 BATCHES = (1, 2, 4, 8, 16)
-STEPS, CHUNK, SEQUENCE_SIZE = 2, 8, (64, 64)
+STEPS, CHUNK, SEQUENCE_SIZE = 1, 8, (64, 64)
 QEN_SIZES = {"image_size": SEQUENCE_SIZE, "window": (4, 4), "swin_width": 8, "swin_depths": (1, 1, 1, 1),
              "swin_heads": (1, 1, 2, 2), "fusion_depth": 1, "unet_widths": (32, 32, 32, 32), "unet_heads": 2}
 BASE = BaseSizes((32, 32, 32, 32), layers_per_block=2, heads=2, cross_attention_dim=64, prediction="v_prediction",
@@ -75,15 +75,15 @@ class Curve:
 # --- measuring ----------------------------------------------------------------------------------------------
 
 def measured(call: Callable[[], object]) -> tuple[float, float | None]:
-    """Seconds, the fastest of up to three calls, and the peak of the process's memory in MiB, where Linux says it."""
-    call()   # what is made once
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    """Seconds, the fastest of three calls or of one that takes long, and the peak of the process's memory in MiB, where
+    Linux says it."""
+    status = Path("/proc/self/status")
     gc.collect()
     if status.is_file():
         ctypes.CDLL(None).malloc_trim(0)
-        reset.write_text("5")   # the peak is what is held now
+        Path("/proc/self/clear_refs").write_text("5")   # the peak is what is held now
     taken: list[float] = []
-    while len(taken) < 3 and sum(taken) < 4:
+    while not taken or len(taken) < 3 and taken[0] < 1:
         start = time.thread_time()
         call()
         taken.append(time.thread_time() - start)
@@ -135,12 +135,21 @@ def curves(quick: bool) -> list[Curve]:
         return values[:2] if quick else values
     with tempfile.TemporaryDirectory(prefix="pgpis-scale-") as folder:
         frames = sequence(Path(folder))
-        return [
-            Curve("frames", "", [(count, *measured(frames(count))) for count in first(FRAMES)]),
-            Curve("guidance terms", "", [(n, *measured(picture(SIZES[0], n, 1))) for n in first(tuple(TERMS))]),
-            Curve("pictures of a batch", "", [(n, *measured(picture(SIZES[0], 1, n))) for n in first(BATCHES)]),
-            Curve("size", "megapixels", [(height * width / 1e6, *measured(picture((height, width), 1, 1)))
-                                         for height, width in first(SIZES)])]
+        wanted = {("frames", ""): [(count, frames(count)) for count in first(FRAMES)],
+                  ("guidance terms", ""): [(n, picture(SIZES[0], n, 1)) for n in first(tuple(TERMS))],
+                  ("pictures of a batch", ""): [(n, picture(SIZES[0], 1, n)) for n in first(BATCHES)],
+                  ("size", "megapixels"): [(height * width / 1e6, picture((height, width), 1, 1))
+                                           for height, width in first(SIZES)]}
+        frames(1)(), picture(SIZES[0], 1, 1)()   # warms up
+        found = []
+        for (name, unit), calls in wanted.items():
+            found.append(Curve(name, unit))
+            for value, call in calls:
+                seconds, memory = measured(call)
+                print(f"{name:<20} {value:>8.3g} {unit:<10} {seconds:8.3f} s  "
+                      f"{'-' if memory is None else f'{memory:8.0f} MiB'}", flush=True)
+                found[-1].points.append((value, seconds, memory))
+        return found
 
 
 # --- the picture --------------------------------------------------------------------------------------------
@@ -221,8 +230,6 @@ def main() -> None:
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     for curve in found:
         for value, seconds, memory in curve.points:
-            print(f"{curve.name:<20} {value:>8.3g} {curve.unit:<10} {seconds:8.3f} s  "
-                  f"{'-' if memory is None else f'{memory:8.0f} MiB'}")
             rows += [{"name": f"{curve.name} {value:.3g}", "value": one, "unit": unit}
                      for one, unit in ((seconds, "s"), (memory, "MiB")) if one is not None]
         rows.append({"name": f"{curve.name}, slope of time at the end", "value": curve.slope(0), "unit": ""})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from .making import Maker, lacking
 from .pairing import Pair
 
 PACKAGE = Path(__file__).resolve().parents[1]
+NAMED = re.compile(r"[\w.]+(Error|Exception): ")
 BATCHES = 8   # of a worker's task: it reads and writes beside, and less is lost with it than with all of them
 
 
@@ -66,7 +68,7 @@ def run(address: str, arguments: tuple, pairs: Sequence[Pair], done: Callable[[i
         for rows in made.iter_batches(batch_size=None):
             done(len(rows["number"]))
     except ray.exceptions.RayError as error:
-        raise ValueError(f"a worker of --ray {address} stopped: {_said(error)}") from error
+        raise ValueError(f"a worker of --ray {address} stopped: {said(error)}") from error
     finally:
         ray.shutdown()
 
@@ -82,7 +84,9 @@ def everywhere(options: argparse.Namespace) -> argparse.Namespace:
     return own
 
 
-def _said(error: Exception) -> str:
-    """What a worker's error says at its end, without the lines of its traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def said(error: Exception) -> str:
+    """What went wrong in a worker, without the tracebacks and advice around it: the last line that names an error of others
+    than Ray."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if NAMED.match(line) and not line.startswith("ray.")),
+                (lines or [""])[0] or type(error).__name__)

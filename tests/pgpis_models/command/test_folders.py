@@ -11,6 +11,7 @@ from PIL import Image
 
 from pgpis_models.checkpoint import save_checkpoint
 from pgpis_models.command.batches import Process, in_batches
+from pgpis_models.command.cluster import said
 from pgpis_models.pipeline import Generator
 from pgpis_models.qen.config import CONFIGS, QENConfig
 from pgpis_models.qen.model import QEN
@@ -147,6 +148,18 @@ def test_a_local_ray_makes_the_same_pictures(people):
     alone = of_pairs(people, "by_hand")
     made = of_pairs(people, "by_ray", "--ray", "local", "--batch", "2")
     assert made.keys() == alone.keys() and all(np.abs(made[name] - alone[name]).max() <= 1 for name in alone)
+
+
+@pytest.mark.parametrize("text", [
+    "ray::MapBatches(Worker)() (pid=1)\nTraceback (most recent call last):\n  File \"a.py\", line 3, in read\n"
+    "OSError: c.png cannot be read as a picture; expected one of .png\n\nThe above exception was the direct cause of it:\n\n"
+    "ray.exceptions.UserCodeException: UDF failed to process a data block.\nTo change retry attempts, configure them",
+    "The actor died because of an error raised in its creation task, ray::MapWorker.__init__()\n  File \"a.py\", line 3\n"
+    "OSError: c.png cannot be read as a picture; expected one of .png"])
+def test_an_error_of_a_worker_is_one_line(text):
+    assert said(RuntimeError(text)) == "OSError: c.png cannot be read as a picture; expected one of .png"
+    assert said(RuntimeError("The node died\nand more")) == "The node died"
+    assert said(RuntimeError()) == "RuntimeError"
 
 
 # --- the loop -----------------------------------------------------------------------------------------------

@@ -121,6 +121,8 @@ def main() -> int:
             taken = {side: seconds(sides[side]) for side in sorted(sides, reverse=bool(number % 2))}
             rounds.append(taken["folder"] / (last - first))
             loaded.append(taken["loaded"] / (last - first))
+            print(f"pairs {first + 1} to {last}: folder {rounds[-1]:.3f} s each, loaded generator {loaded[-1]:.3f} s",
+                  flush=True)
         calls = [seconds(lambda: anew(folder, folder / f"c{number}.png", options, pairs[number]))  # noqa: B023
                  for number in range(options.anew)]
     ratios = [b / a for a, b in zip(rounds, loaded, strict=True)]

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ class Curve:
 # --- measuring ----------------------------------------------------------------------------------------------
 
 def measured(call: Callable[[], object]) -> tuple[float, float | None]:
-    """Seconds, the fastest of three calls or of one that takes long, and the peak of the process's memory in MiB, where
+    """Seconds, the fastest of seven calls or of fewer that take long, and the peak of the process's memory in MiB, where
     Linux says it."""
     status = Path("/proc/self/status")
     gc.collect()
@@ -83,7 +84,7 @@ def measured(call: Callable[[], object]) -> tuple[float, float | None]:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")   # the peak is what is held now
     taken: list[float] = []
-    while not taken or len(taken) < 3 and taken[0] < 1:
+    while not taken or len(taken) < 7 and sum(taken) < 2:
         start = time.thread_time()
         call()
         taken.append(time.thread_time() - start)
@@ -135,17 +136,16 @@ def curves(quick: bool) -> list[Curve]:
         return values[:2] if quick else values
     with tempfile.TemporaryDirectory(prefix="pgpis-scale-") as folder:
         frames = sequence(Path(folder))
-        wanted = {("frames", ""): [(count, frames(count)) for count in first(FRAMES)],
-                  ("guidance terms", ""): [(n, picture(SIZES[0], n, 1)) for n in first(tuple(TERMS))],
-                  ("pictures of a batch", ""): [(n, picture(SIZES[0], 1, n)) for n in first(BATCHES)],
-                  ("size", "megapixels"): [(height * width / 1e6, picture((height, width), 1, 1))
-                                           for height, width in first(SIZES)]}
+        wanted = {("frames", ""): [(count, partial(frames, count)) for count in first(FRAMES)],
+                  ("guidance terms", ""): [(n, partial(picture, SIZES[0], n, 1)) for n in first(tuple(TERMS))],
+                  ("pictures of a batch", ""): [(n, partial(picture, SIZES[0], 1, n)) for n in first(BATCHES)],
+                  ("size", "megapixels"): [(size[0] * size[1] / 1e6, partial(picture, size, 1, 1)) for size in first(SIZES)]}
         frames(1)(), picture(SIZES[0], 1, 1)()   # warms up
         found = []
         for (name, unit), calls in wanted.items():
             found.append(Curve(name, unit))
-            for value, call in calls:
-                seconds, memory = measured(call)
+            for value, prepare in calls:   # one at a time, so that none lies in another's memory
+                seconds, memory = measured(prepare())
                 print(f"{name:<20} {value:>8.3g} {unit:<10} {seconds:8.3f} s  "
                       f"{'-' if memory is None else f'{memory:8.0f} MiB'}", flush=True)
                 found[-1].points.append((value, seconds, memory))
@@ -158,7 +158,7 @@ PANEL, GAP, LEFT, TOP = (200, 150), (62, 70), 70, 34   # width and height of a p
 
 
 def svg(found: list[Curve]) -> str:
-    """Time above, memory below, on logarithmic axes; dashed: what is linear from the last point on."""
+    """Time above, memory below, on logarithmic axes; dashed: what would be linear, through the last point."""
     rows = [("seconds", 0), ("MiB", 1)]
     width = LEFT + len(found) * (PANEL[0] + GAP[0])
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {TOP + 2 * (PANEL[1] + GAP[1])}" '
@@ -191,8 +191,9 @@ def panel(curve: Curve, column: int, unit: str, left: int, top: int) -> list[str
         parts.append(f'<text x="{at(value, low)[0]:.1f}" y="{top + PANEL[1] + 16}" text-anchor="middle">{value:.2g}</text>'
                      if value < 1 or value == int(value) and value < 100 else
                      f'<text x="{at(value, low)[0]:.1f}" y="{top + PANEL[1] + 16}" text-anchor="middle">{value:.0f}</text>')
-    start = max(xs[0], xs[-1] * low / ys[-1])
-    parts.append(line([at(start, ys[-1] * start / xs[-1]), at(xs[-1], ys[-1])], '#888" stroke-dasharray="4 3'))
+    if column == 0:   # memory holds libraries and networks too
+        start = max(xs[0], xs[-1] * low / ys[-1])
+        parts.append(line([at(start, ys[-1] * start / xs[-1]), at(xs[-1], ys[-1])], '#888" stroke-dasharray="4 3'))
     points = [at(x, y) for x, y in zip(xs, ys, strict=True)]
     dots = (f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="#1f6fb4"/>' for x, y in points)
     return [*parts, line(points, "#1f6fb4"), *dots]

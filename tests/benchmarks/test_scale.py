@@ -29,7 +29,7 @@ def test_points_lie_on_the_line_that_is_linear_where_they_are_and_inside_of_thei
     found = xml.fromstring(scale.svg([curve(1.0), curve(2.0), curve(1.0, memory=None)]))
     lines = [[tuple(map(float, point.split(","))) for point in line.get("points").split()]
              for line in found.iter(f"{SVG}polyline")]
-    assert len(lines) == 2 * 3 + 2 * 2, "of what has no memory there is no panel"
+    assert len(lines) == 2 * 3 + 2, "of what has no memory there is no panel"
     dashed, solid, straight, bent = lines[:4]
 
     def off(point):   # the distance of a point from the dashed line, pixels

@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -23,7 +24,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from pgpis_models.surface.densepose import IUV, NobodyFound, estimate, load_model  # noqa: E402
-from pgpis_models.surface.face import find_face, load_app  # noqa: E402
+from pgpis_models.surface.face import crop, find_face, load_app  # noqa: E402
 from pgpis_models.surface.texture import warp  # noqa: E402
 from training.data.deepfashion import PICTURE_SUFFIXES, open_picture  # noqa: E402
 from training.data.focal import NOBODY  # noqa: E402
@@ -31,6 +32,20 @@ from training.data.placing import whole, write_array, write_png  # noqa: E402
 
 SPLITS = ("train", "test")
 LISTED = 10
+READ = ("photo", "box")   # of what the embedding is
+
+
+def embedding(app: Any, photo: np.ndarray, read: str = "photo") -> np.ndarray | None:
+    """(512,) of the largest face in a photo (H, W, 3) uint8, or None where there is none. app: insightface's, or what
+    `find_faces` takes. read: photo = found and embedded in the whole photo (MCLD's authors' code); box = the box around it,
+    enlarged by 1.5 and made square as in the authors' demo, is cut out and embedded alone. The paper (section 4) cuts out
+    what OpenCV's single shot detector finds, whose Caffe files OpenCV 5 no longer reads; here the box is insightface's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")   # one line per photo without a face would drown the progress
+        face = find_face(app, photo)
+        if face is not None and read == "box":
+            face = find_face(app, crop(photo, face.box))
+    return None if face is None else face.embedding
 
 
 def prepare(root: Path, find_pose: Callable[[np.ndarray], IUV], find_embedding: Callable[[np.ndarray], np.ndarray | None],
@@ -75,17 +90,14 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="folder with train_highres and test_highres")
     parser.add_argument("--densepose", type=Path, required=True, help="public TorchScript model, r101 as the authors'")
     parser.add_argument("--insightface", type=Path, required=True, help="folder that holds models/antelopev2")
+    parser.add_argument("--face", choices=READ, default=READ[0], help="what is embedded: the face in the whole photo, as "
+                        "the authors' code, or the box around it alone, as the paper says")
     parser.add_argument("--device", default="cpu", help="of DensePose")
     options = parser.parse_args()
     try:
         model, app = load_model(options.densepose, options.device), load_app(options.insightface)
-
-        def embedding(photo: np.ndarray) -> np.ndarray | None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")   # one line per photo without a face would drown the progress
-                face = find_face(app, photo)
-            return None if face is None else face.embedding
-        nobody = prepare(options.root, lambda photo: estimate(model, photo, "best", device=options.device), embedding)
+        nobody = prepare(options.root, lambda photo: estimate(model, photo, "best", device=options.device),
+                         lambda photo: embedding(app, photo, options.face))
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     if nobody:

@@ -81,6 +81,14 @@ class FPDMSettings:
 
 
 @dataclass(frozen=True)
+class CFLDTrainConfig:
+    """What task cfld has beside MethodConfig."""
+
+    drop: str = one_of("prompt", "prompt", "all")         # what a dropped item loses (method.model.prompt_drop): prompt =
+                                                          # that alone (authors' code); all = source and pose (paper, 3.4)
+
+
+@dataclass(frozen=True)
 class QENTrainConfig:
     """What task qen has beside MethodConfig."""
 
@@ -94,6 +102,8 @@ class MCLDTrainConfig:
 
     snr_gamma: float = within(5.0, "0 or more")           # min-SNR weight of the loss; 0 = plain squared error, no face term
     face_loss: bool = True              # count the head's latent pixels twice
+    face_term: str = one_of("weighted", "weighted", "plain")   # weighted = by min-SNR as the rest, and none with snr_gamma 0
+                                        # (authors' code); plain = never weighted (eq. 5 and 6 of the paper)
     noise_offset: float = within(0.05, "0 or more")       # std of the part of the noise that a picture shares
     uncond_drop: float = within(0.1, "0 to 1")            # share of rows without photo, texture map and reference features
     image_drop: float = within(0.1, "0 to 1")             # share of rows without the photo's tokens alone
@@ -139,6 +149,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     fpdm: FPDMSettings = field(default_factory=FPDMSettings)
+    cfld: CFLDTrainConfig = field(default_factory=CFLDTrainConfig)
     qen: QENTrainConfig = field(default_factory=QENTrainConfig)
     mcld: MCLDTrainConfig = field(default_factory=MCLDTrainConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)

@@ -119,7 +119,8 @@ class MCLDTraining(MethodTraining):
         noise = offset_noise(torch.randn_like(z), strength=focal.noise_offset)           # authors' code
         prediction = self.binding(self.schedule.add_noise(z, noise, t), t, injected)
         face = face_mask(parts_of_pose(as_share(batch["pose"])), tuple(z.shape[-2:])) if focal.face_loss else None
-        loss = mcld_loss(prediction, self.schedule.target(z, noise, t), t, self.schedule, face, focal.snr_gamma)
+        loss = mcld_loss(prediction, self.schedule.target(z, noise, t), t, self.schedule, face, focal.snr_gamma,
+                         weighted_face=focal.face_term == "weighted")
         if device.type == "cpu" and not bool(seen.any()):   # distributed training waits for a gradient of every weight
             loss = loss + 0 * sum(features.float().sum() for features in encoded.reference.values())
         return loss, {}
@@ -178,27 +179,29 @@ def as_share(pose: Tensor) -> Tensor:
 
 
 def mcld_loss(prediction: Tensor, target: Tensor, t: Tensor, schedule: NoiseSchedule, face: Tensor | None = None,
-              gamma: float = 5.0) -> Tensor:
+              gamma: float = 5.0, weighted_face: bool = True) -> Tensor:
     """The training loss, a scalar: mean over the batch of min-SNR weight * (mean(e) + mean(e * face)).
 
     prediction, target (B, C, h, w): velocities, e their squared difference; t (B,); face (B, 1, h, w) bool or None.
     The face term is a mean over ALL elements, not over those of the mask, so it counts for more in close-ups. As in
-    the authors' code gamma 0 means plain mean squared error WITHOUT the face term. Raises ValueError on shapes that do
-    not fit.
+    the authors' code gamma 0 means plain mean squared error WITHOUT the face term. weighted_face: False adds
+    mean(e * face) without a weight whatever gamma is, so that gamma 0 gives eq. 6 of the paper. Raises ValueError on
+    shapes that do not fit.
     """
     if prediction.shape != target.shape:
         raise ValueError(f"prediction has shape {tuple(prediction.shape)}, target {tuple(target.shape)}; expected the same")
     error = (prediction.float() - target.float()).square()
-    if gamma == 0:
-        return error.mean()
     if face is not None:
         expected = (error.shape[0], 1, *error.shape[2:])
         if tuple(face.shape) != expected:
             raise ValueError(f"face mask has shape {tuple(face.shape)}; expected {expected}, one value per latent pixel: "
                              "give `face_mask` the size of the latents")
-        error = error * (1 + face.to(error.dtype))
+    on_face = 0.0 if face is None else (error * face.to(error.dtype)).flatten(1).mean(1)   # (B,)
+    rows, plain = error.flatten(1).mean(1), 0.0 if weighted_face else on_face
+    if gamma == 0:
+        return (rows + plain).mean()
     weights = min_snr_weights(schedule, t, gamma).to(error.device)
-    return (error.flatten(1).mean(1) * weights).mean()
+    return ((rows + on_face) * weights if weighted_face else rows * weights + plain).mean()
 
 
 def face_mask(parts: Tensor, size: tuple[int, int]) -> Tensor:

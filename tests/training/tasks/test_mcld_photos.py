@@ -16,7 +16,7 @@ from pgpis_models.surface.texture import warp
 from tests.helpers.steps import adam, changed, step, weights
 from tests.helpers.tiny import train_config
 from training.data.focal import Pairs, usable_pairs
-from training.prepare_mcld import prepare
+from training.prepare_mcld import embedding, prepare
 from training.tasks.mcld import MCLDTask
 
 SIZE = (128, 128)
@@ -59,6 +59,19 @@ def test_conditions_are_made_once_and_photos_without_a_person_are_named(tmp_path
         prepare(tmp_path / "train_face", pose, lambda _: None)
     with pytest.raises(ValueError, match="not DensePose"):   # a wrong model is no reason to call everybody nobody
         prepare(tmp_path, lambda _: (_ for _ in ()).throw(ValueError("not DensePose")), lambda _: None)
+
+
+def test_a_face_is_embedded_in_the_whole_photo_or_in_its_box_alone():
+    class Recogniser:
+        """A face in the brightest quarter of any picture; its embedding is the picture's mean and size."""
+        def get(self, bgr):
+            numbers = np.resize(np.array([bgr.mean(), *bgr.shape[:2]], np.float32), 512)
+            return [SimpleNamespace(bbox=np.array([20.0, 10.0, 28.0, 18.0]), embedding=numbers)] if bgr.any() else []
+    photo = np.zeros((40, 60, 3), np.uint8)
+    photo[8:20, 18:30] = 200   # the box, enlarged by 1.5
+    whole, box = (embedding(Recogniser(), photo, read)[:3].tolist() for read in ("photo", "box"))
+    assert whole == pytest.approx([200 * 144 / 2400, 40, 60]) and box == [200, 12, 12]
+    assert embedding(Recogniser(), np.zeros_like(photo), "box") is None
 
 
 def test_photos_are_read_with_their_conditions(tmp_path):

@@ -187,6 +187,10 @@ def test_the_face_counts_twice_where_the_mask_is_and_gamma_0_leaves_it_out():
     assert float(mcld_loss(prediction, target, t, schedule)) == 1.0  # zero SNR: weight 1
     assert float(mcld_loss(prediction, target, t, schedule, face)) == 1.25
     assert float(mcld_loss(prediction, target, t, schedule, face, gamma=0)) == 1.0
+    assert float(mcld_loss(prediction, target, t, schedule, face, 0, weighted_face=False)) == 1.25   # eq. 6 of the paper
+    weight, early = 5 * (1 - float(schedule.alphas_cumprod[1])), torch.tensor([1])   # 5 / (snr + 1)
+    assert weight < 0.02 and abs(float(mcld_loss(prediction, target, early, schedule, face, 5)) - 1.25 * weight) < 1e-6
+    assert abs(float(mcld_loss(prediction, target, early, schedule, face, 5, weighted_face=False)) - weight - 0.25) < 1e-6
     with pytest.raises(ValueError, match=r"face mask has shape \(1, 1, 8, 8\); expected \(1, 1, 2, 2\)"):
         mcld_loss(prediction, target, t, schedule, torch.ones(1, 1, 8, 8))
     with pytest.raises(ValueError, match="expected integers"):
@@ -211,7 +215,7 @@ def test_a_step_weighs_by_snr_counts_heads_twice_and_shifts_the_noise(folder, fi
     plain = {"cubic_timesteps": False}   # weights below 1 are of little noise
     noises, losses, seed = {}, {}, 3
     for name, own in {"full": {}, "no offset": {"noise_offset": 0.0}, "no face": {"face_loss": False},
-                      "no snr": {"snr_gamma": 0.0}}.items():
+                      "no snr": {"snr_gamma": 0.0}, "plain face": {"face_term": "plain"}}.items():
         task = make(folder, files, method=plain, mcld=drops | own)
         batch = task.batch(np.random.default_rng(2), 4)
         loss, noisy, t, _ = loss_of(task, batch, seed)
@@ -229,11 +233,13 @@ def test_a_step_weighs_by_snr_counts_heads_twice_and_shifts_the_noise(folder, fi
         weight = snr.clamp(max=5.0) / snr
         per_row = {"no face": error, "no snr": error}.get(name, error * (1 + head)).flatten(1).mean(1)
         expected = per_row.mean() if name == "no snr" else (per_row * weight).mean()
+        if name == "plain face":
+            expected = (error.flatten(1).mean(1) * weight).mean() + (error * head).mean()
         assert abs(loss - float(expected)) < 1e-4 * loss, name
         noises[name], losses[name] = noise, loss
     shift = noises["full"] - noises["no offset"]
     assert shift.std((2, 3)).max() < 1e-3 and 0.01 < shift.mean((2, 3)).std() < 0.15   # one number for each channel
-    assert len({round(loss, 5) for loss in losses.values()}) == 4
+    assert len({round(loss, 5) for loss in losses.values()}) == 5
 
 
 @pytest.mark.parametrize("drop", ["uncond_drop", "image_drop"])

@@ -2,14 +2,15 @@
 
     python benchmarks/ablation.py METHOD [--images 24000] [--people 64] [--seeds 1] [--json FILE] [key=value ...]
 
-METHOD: cfld, mcld or qen (table 3 of their papers), or fpdm (with and without the fusion embedding). Every row starts from
+METHOD: cfld, mcld or qen (table 3 of their papers), fpdm (with and without the fusion embedding), or fpdm_fusion (its first
+stage with and without sources in the loss, measured as benchmarks/retrieval.py does). Every row starts from
 the same base, autoencoder and backbone, which `make train-demo` makes, and sees the same images in the same order at half
 the size; then it makes the same people, never trained on, in 20 steps from the same noise. key=value are settings of the
 training config, for all rows. A row that is in --out already, with the same settings and starts, is not trained again.
 
 "autoencoder" is the targets through the autoencoder at the same size, the best a row could do, "copy" the source as the
 answer. Networks are small and budgets short: differences that are smaller than those between seeds mean nothing, so give
---seeds more than one. LPIPS needs downloaded weights and is left out; the papers' figures stand beside.
+--seeds more than one. LPIPS needs a package and weights, else its column is empty; the papers' figures stand beside.
 """
 
 from __future__ import annotations
@@ -32,16 +33,22 @@ for folder in (str(HERE), str(ROOT)):   # this script's own parts, and the pack
         sys.path.insert(0, folder)
 
 import torch  # noqa: E402
-from ablation_parts.making import measured_task  # noqa: E402
+from ablation_parts.making import measured_task, retrieval_task  # noqa: E402
 from ablation_parts.rows import ROWS, Row  # noqa: E402
 
 from training.engine.config import TrainConfig, as_json, load_config  # noqa: E402
 from training.engine.loop import run  # noqa: E402
 
 MEASURES = {"mask_iou": "", "legs": "", "part_colour": "", "sharpness": "", "eyes": "", "texel_error_seen": "",
-            "texel_error_hidden": "", "psnr": "dB", "ssim": ""}
+            "texel_error_hidden": "", "psnr": "dB", "ssim": "", "lpips": ""}
+FOUND = {"top1": "", "top5": "", "mean rank": "", "person": ""}   # of stage 1 of FPDM, which makes no pictures
 IMAGES_PER_PERSON = 4   # of a run: people that are drawn for it, at most as many as the config has
 Found = dict[str, float]
+
+
+def measures_of(method: str) -> dict[str, str]:
+    """Measure -> its unit."""
+    return FOUND if method == "fpdm_fusion" else MEASURES
 
 
 def row_config(page: Path, row: Row, seed: int, images: int, out: Path, overrides: list[str]) -> TrainConfig:
@@ -65,19 +72,21 @@ def measured(name: str, row: Row, config: TrainConfig, options: argparse.Namespa
     how = {"people": options.people, "steps": options.steps, "variant": row.variant and row.variant.__name__,
            "shown": dict(row.shown), "also": {way: dict(shown) for way, shown in row.also.items()}}
     path = Path(config.output) / f"{name}-{config.seed}-{made_of(config, how)}.json"
+    task = retrieval_task if config.task == "fpdm_fusion" else measured_task
     if not path.is_file():   # the name is the run's too, so that it goes on only from its own states
         run(replace(config, export=str(path), name=path.stem),
-            measured_task(row, options.people, options.steps, options.batch))
+            task(row, options.people, options.steps, options.batch))
     return json.loads(path.read_text())
 
 
 def table(method: str, rows: Mapping[str, list[Found]]) -> str:
     """Markdown: mean over seeds, and lowest to highest where there are several."""
-    lines = ["| | | " + " | ".join(name.replace("_", " ") for name in MEASURES) + " | paper |",
-             "| --- " * (len(MEASURES) + 3) + "|"]
+    measures = measures_of(method)
+    lines = ["| | | " + " | ".join(name.replace("_", " ") for name in measures) + " | paper |",
+             "| --- " * (len(measures) + 3) + "|"]
     for name, found in rows.items():
         row = ROWS[method].get(name, Row(""))
-        cells = [said([one[measure] for one in found]) for measure in MEASURES]
+        cells = [said([one[measure] for one in found]) for measure in measures]
         lines.append(f"| {name} | {row.what} | {' | '.join(cells)} | {row.paper} |")
     return "\n".join(lines)
 
@@ -97,7 +106,8 @@ def json_rows(method: str, rows: Mapping[str, list[Found]], settings: dict) -> l
     return [{"name": f"{method} {name}, {measure}", "value": one[measure] if math.isfinite(one[measure]) else None,
              "unit": unit, "versions": versions,
              "settings": settings | {"row": name, "what": ROWS[method].get(name, Row("")).what, "seed_number": number}}
-            for name, found in rows.items() for number, one in enumerate(found) for measure, unit in MEASURES.items()]
+            for name, found in rows.items() for number, one in enumerate(found)
+            for measure, unit in measures_of(method).items()]
 
 
 def main(arguments: list[str] | None = None) -> dict[str, list[Found]]:
@@ -136,7 +146,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[Found]]:
             found = measured(name, row, config, options)
             for way, one in found["measures"].items():
                 rows.setdefault(f"{name}, {way}" if way else name, []).append(one)
-            for limit in ("copy", "autoencoder"):
+            for limit in {"copy", "autoencoder"} & found.keys():
                 rows.setdefault(limit, [found[limit]])
     ordered = {name: rows[name] for name in sorted(rows, key=lambda name: name in ("copy", "autoencoder"))}
     print(f"\n{options.images} images each, {options.people} people never trained on, {options.seeds} seed(s)\n\n"

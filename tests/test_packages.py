@@ -16,7 +16,7 @@ NAMED = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-im
 SHIPPED = {"torch", "torchvision", "numpy", "pillow", "safetensors", "tqdm", "transformers", "pyyaml"}   # by every host
 NAMED_BY_TEXT = {"tensorboard": ("training/engine/loop.py", 'log_with="tensorboard"')}   # accelerate imports it
 TOOLS = {"ruff"}   # run, not imported
-OWN = {*PACKAGES, *HOST, "tests", "tools", "benchmarks", "ablation_parts", "gpu_parts", "second_pass", "app",
+OWN = {*PACKAGES, *HOST, "tests", "tools", "benchmarks", "ablation_parts", "gpu_parts", "retrieval", "second_pass", "app",
        "comfyui_version"}
 
 

@@ -62,6 +62,25 @@ def _zeros(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {site: torch.zeros_like(value) for site, value in tokens.items()}
 
 
+class DescriptionAsPrompt(CFLD):
+    """B2: what an encoder that learnt to describe pictures says of the source is the prompt, one token through one linear
+    layer, and no query biases. In the paper that is CLIP's image encoder; in the drawn world the reader, whose backbone the
+    config starts from, with its deepest map averaged. It is not trained further."""
+
+    def __init__(self, config: CFLDConfig = CFLDConfig()) -> None:
+        super().__init__(config)
+        self.appearance_encoder = None
+        self.backbone.requires_grad_(False)
+        self.decoder = nn.Linear(self.backbone.widths[-1], config.prompt_width)
+        self.learnable_vector = nn.Parameter(torch.randn(1, 1, config.prompt_width))
+
+    def encode_appearance(self, source: Tensor) -> Appearance:
+        """source (B, 3, H, W) in [-1, 1] -> Appearance without biases, of one token."""
+        with torch.no_grad():
+            described = self.backbone(source)[-1].mean(1, keepdim=True)
+        return Appearance(self.decoder(described), {}, self.learnable_vector)
+
+
 class PromptAlone(CFLD):
     """B3 and B4: the prompt of the perception-refined decoder, no query biases."""
 

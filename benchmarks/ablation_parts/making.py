@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import retrieval
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pgpis_models.mcld.inputs import as_input, face_crops
+from pgpis_models.metrics import lpips_where_there
 from pgpis_models.poses.drawing import cfld_rasters
 from pgpis_models.unet.autoencoder import decode_latents, encode_latents
 from training.data.fpdm_pairs import diffusion_tensors
@@ -29,6 +32,7 @@ from .rows import Row
 
 SOURCE, TARGET = 0, 1   # views of a bank
 SHOWN = 16              # people in the picture beside the measures
+POSES = 8               # of each person in the retrieval of stage 1
 FPDM_SCALE = 1.5        # guidance on the demo's base, as the sample grids of training have it
 Shown = Mapping[str, Any]
 
@@ -118,10 +122,14 @@ def measured_task(row: Row, people: int, steps: int, batch: int) -> Callable[[Tr
             self.model.train(False)
             limit = through_autoencoder(self, bank, batch)
 
+            truth = measures.pictures(bank, TARGET)
+
             def of(pictures: Tensor) -> dict[str, float]:
-                return measures.score(pictures, bank, limit)
+                perceptual = lpips_where_there(pictures, truth)
+                return measures.score(pictures, bank, limit) | {
+                    "lpips": math.nan if perceptual is None else float(perceptual.mean())}
             ways = {way: made(self, bank, shown, steps, batch) for way, shown in {"": row.shown, **row.also}.items()}
-            source, target = (measures.pictures(bank, view) for view in (SOURCE, TARGET))
+            source, target = measures.pictures(bank, SOURCE), truth
             path.write_text(json.dumps({"images": images, "copy": of(source), "autoencoder": of(limit),
                                         "measures": {way: of(pictures) for way, pictures in ways.items()}}))
             self.seen = {"source": source, **{way or "made": pictures for way, pictures in ways.items()}, "target": target}
@@ -132,4 +140,22 @@ def measured_task(row: Row, people: int, steps: int, batch: int) -> Callable[[Tr
         kind = task_class(config.task)
         own = {"export": export, "grid": shown_grid} | ({"kind": row.variant} if row.variant else {})
         return type(f"Measured{kind.__name__}", (kind,), own)(config, device)
+    return make
+
+
+def retrieval_task(_row: Row, people: int, _steps: int, _batch: int) -> Callable[[TrainConfig, torch.device], Any]:
+    """As `measured_task`, of stage 1 of FPDM: how its embeddings find the right picture of `people` in POSES poses each
+    (`benchmarks/retrieval.py`), by the fusion embedding and by the photo's own."""
+    def make(config: TrainConfig, device: torch.device) -> Any:
+        def export(self: Any, path: Path, images: int) -> None:
+            method = self.model.train(False).method.to("cpu")
+            bank = open_bank(replace(config.data, size=method.config.image, views=POSES + 1), held_out=people)
+            made = retrieval.queries(method, bank, POSES, config.fpdm.pose_canvas)
+            found = {way: retrieval.measures(retrieval.ranks(made[kind], made["target"]), POSES, made[kind], made["target"])
+                     for way, kind in {"": "fusion", "by the photo alone": "source"}.items()}
+            path.write_text(json.dumps({"images": images, "measures": found}))
+            method.to(self.device)
+            self.model.train()
+        kind = task_class(config.task)
+        return type(f"Measured{kind.__name__}", (kind,), {"export": export})(config, device)
     return make

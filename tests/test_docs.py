@@ -67,3 +67,25 @@ def test_the_example_pose_is_that_of_the_first_workflow():
 def test_readme_lists_every_workflow():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [path.stem for path in sorted((ROOT / "workflows").glob("*.json")) if f"`{path.stem}`" not in text] == []
+
+
+def commands(page: Path) -> list[tuple[Path, str]]:
+    """(script, arguments) of the commands on a page that run a script of this repository."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for block in re.findall(r"```.*?\n(.*?)```", text, flags=re.S) for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+    run = re.compile(r"(?:python |accelerate launch )?((?:training|benchmarks|tools)/[\w/]+\.py)(?: (.*))?$")
+    found = (run.match(line) for line in lines)
+    return [(ROOT / one[1], one[2] or "") for one in found if one]
+
+
+def test_the_commands_of_the_pages_have_the_flags_and_configs_that_they_name():
+    seen = [(page, *one) for page in PAGES for one in commands(page)]
+    assert len(seen) > 40 and sum(page.stem == "papers" for page, _, _ in seen) > 15
+    for page, script, arguments in seen:
+        assert script.is_file(), (page.name, script)
+        text = script.read_text(encoding="utf-8")
+        unknown = [flag for flag in re.findall(r"(?<!\S)--[a-z][a-z-]*", arguments) if f'"{flag}"' not in text]
+        configs = [name for name in re.findall(r"--config (\S+\.yaml)", arguments) if not (ROOT / name).is_file()
+                   and not name.endswith(("/X.yaml", "/tint.yaml"))]   # any, and the one that new_method.md has one write
+        assert unknown == configs == [], (page.name, script.name, arguments)

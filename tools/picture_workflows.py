@@ -53,7 +53,7 @@ VIEWS = {"pgpis_source.png": (DRESSED, 0), "pgpis_target.png": (DRESSED, 2), "pg
 HEADINGS = {"pgpis_view_front.png": 0.0, "pgpis_view_back.png": 180.0, "pgpis_view_target.png": 150.0}
 # the first person in a wider picture: (height, width), and where the person's own begins, (top, left)
 PHOTO, PHOTO_SIZE, PHOTO_AT = "pgpis_photo.png", (300, 400), (24, 40)
-NEEDS_DOWNLOADS = {"cfld_sd15", "mcld_sd15", "fpdm_sd21"}   # workflows whose models are not in this repository
+NEEDS_DOWNLOADS = {"cfld_sd15", "mcld_sd15", "fpdm_sd21", "qen_sd15"}   # workflows whose models are not in this repository
 ANIMATED = {"fpdm_sequence", "mcld_walk_around", "walk_still"}   # workflows whose result is a film
 FRAME, FRAME_COLOUR = 6, (222, 120, 20)    # around the best of several results, pixels
 THUMBNAIL, FILM_FRAMES = 480, 4        # largest width of a thumbnail, pixels; frames of a film that it shows

@@ -148,6 +148,9 @@ def main(arguments: list[str] | None = None) -> None:
                         "reconstruction of the targets, which no latent method is better than")
     parser.add_argument("--vae-size", type=lengths, metavar="HxW", help="at which it encodes; with protocol cfld 512x512, "
                         "else 512x352")
+    parser.add_argument("--vae-shift", type=float, default=0.0, metavar="E",
+                        help="added to its latents (MCLD's figure 1: 0.2)")
+    parser.add_argument("--vae-pictures", type=Path, metavar="FOLDER", help="keeps the reconstructions there")
     parser.add_argument("--lost", type=Path, help="OUT/lost of training/generate_split.py: also all pairs with these, which "
                         "could not be made and have the source photo in the picture's place")
     parser.add_argument("--by-sequence", action="store_true", help="also the mean of each video first, then over videos")
@@ -170,7 +173,10 @@ def main(arguments: list[str] | None = None) -> None:
         if options.vae:
             with TemporaryDirectory() as folder:
                 size = options.vae_size or SIZES.get(options.protocol, USUAL)
-                own = reconstructed(found, options.vae, size, Path(folder), device=options.device, batch=options.batch)
+                kept = options.vae_pictures or Path(folder)
+                kept.mkdir(parents=True, exist_ok=True)
+                own = reconstructed(found, options.vae, size, kept, device=options.device, batch=options.batch,
+                                    shift=options.vae_shift)
                 result["autoencoder"] = measure(own, options.size, options.real, app, **options_of)[0]
         if options.lost:
             lost = pairs(*(options.lost / kind for kind in ("generated", "targets")))

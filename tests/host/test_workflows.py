@@ -165,6 +165,10 @@ def test_mclds_workflows_make_the_picture_and_the_comparison(name, server):
              if node["class_type"] == "PreviewImage" and node["inputs"]["images"][0] in maps]
     [texture] = of_node(server, outputs, shown[0])
     is_a_picture(texture, (1200, 800))
+    if name == "mcld_garment_swap":   # the map alone, drawn on the person's own DensePose
+        [alone] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISRenderTexture")))
+        ground = drawn("pgpis_person.png").part == 0
+        assert alone.shape == (*SIZE, 3) and (alone[ground] == 128).all() and alone[~ground].std() > 20
     if (DEMO / MCLD_FILE).is_file() and columns == 4:
         is_near_the_target(made, "mcld")
 

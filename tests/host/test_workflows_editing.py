@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
+from pgpis_models.poses.drawing import draw_openpose
+from pgpis_models.poses.formats import from_pose_keypoint
 from pgpis_models.surface.densepose import IUV
 from pgpis_models.surface.provenance import COLOURS, OUTSIDE
 from tests.helpers.drawn_parts import grown
@@ -74,3 +77,20 @@ def test_two_photos_become_one_person_and_a_map_of_which_shows_what(server):
     assert near[1][back].mean() > 0.9 and not near[1][front].any()
     assert near[0][front].mean() > 0.1 and near[0][back].mean() < 0.02   # most of the front is made up: the photo hides it
     assert np.array_equal((shown == OUTSIDE).all(-1), ~target.part_mask())
+
+
+def test_anothers_pose_is_mirrored_onto_the_persons_limbs_and_its_region_covers_it(server):
+    prompt = to_api(workflow("retarget_pose"), server.object_info)
+    edit = prompt[only(prompt, "PGPISEditPose")]["inputs"]
+    given, own = (json.loads(prompt[edit[name][0]]["inputs"]["text"]) for name in ("pose", "retarget_to"))
+    assert own == json.loads(pose_text("pgpis_source.png")) and edit["mirror"]
+    prompt[only(prompt, "KSampler")]["inputs"]["steps"] = 2
+    outputs = server.run(prompt)
+    [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))
+    [skeleton] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISDrawPose")))
+    [grid] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISCompareGrid")))
+    is_a_picture(made, SIZE)
+    as_given = draw_openpose(from_pose_keypoint(given)[0])
+    assert (skeleton != as_given).any() and (skeleton != as_given[:, ::-1]).any(), "mirrored, and other lengths"
+    region = grid[-8 - SIZE[0]:-8, 8 + 2 * (SIZE[1] + 8):][:, :SIZE[1]]
+    assert set(np.unique(region)) == {0, 255} and (region[skeleton.any(-1)] == 255).all()

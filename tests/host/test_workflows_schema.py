@@ -61,7 +61,7 @@ def test_there_is_a_workflow_for_each_use():
         "00_start_here", "cfld_pose_transfer", "cfld_sd15", "mcld_sd15", "fpdm_sd21", "hires_second_pass",
         "masked_sampling", "mcld_pose_transfer", "mcld_garment_swap", "mcld_identity_swap", "mcld_walk_around",
         "fpdm_pose_transfer", "fpdm_sequence", "qen_pose_transfer", "qen_attention", "best_of_eight",
-        "garment_transfer", "pose_style_grid", "two_photos", "walk_still"}
+        "garment_transfer", "pose_style_grid", "two_photos", "walk_still", "retarget_pose", "qen_sd15"}
 
 
 def test_node_types_sockets_and_outputs_are_those_of_the_host(graph, info):

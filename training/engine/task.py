@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from pgpis_models.checkpoint import load_checkpoint, save_checkpoint
 from pgpis_models.files.torch_states import read_torch_file
-from pgpis_models.methods import method_name
 from pgpis_models.noise.samplers import sample_latents
 from pgpis_models.noise.schedule import NoiseSchedule
 from pgpis_models.parts.swin import SwinBackbone
@@ -102,7 +101,7 @@ class MethodTask:
     def guidance(self, encoded: Any) -> Guidance:
         """The method's own chain of what it encoded, with the weights that it is used with on this base."""
         method = self.model.method
-        mode, usual = method.guidance_modes[0], defaults_of(method_name(method), self.base_name)["weights"]
+        mode, usual = method.guidance_modes[0], defaults_of(self.config.task, self.base_name)["weights"]
         scales = {name: usual[name] for name in method.guidance_scales(mode) if name in usual}
         return method.guidance(encoded, mode, **scales)
 

@@ -252,6 +252,12 @@ def test_the_autoencoders_own_row_and_the_pairs_that_could_not_be_made(folders, 
     values = np.round(decoded.clamp(0, 1).permute(0, 2, 3, 1).numpy() * 255) / 255
     own = [peak_signal_noise_ratio(b, a, data_range=1) for a, b in zip(values, truths, strict=True)]
     assert result["autoencoder"]["psnr"] == pytest.approx(np.mean(own), abs=0.02) and result["autoencoder"]["pairs"] == 3
+    main([*arguments, "--device", "cpu", "--vae", str(files.vae), "--vae-size", "80x64", "--vae-shift", "0.2",
+          "--vae-pictures", str(tmp_path / "kept")])
+    with torch.no_grad():
+        shifted = decode_latents(vae, encode_latents(vae, pictures * 2 - 1) + 0.2).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    kept = np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / "kept").iterdir())])
+    assert np.abs(kept - shifted * 255).max() < 1 and np.abs(kept - values * 255).max() > 3
     target, source = (smooth(7 + len(kind), (80, 64)) / 255 for kind in ("targets", "generated"))
     lost = peak_signal_noise_ratio(target, source, data_range=1)
     assert result["all"]["psnr"] == pytest.approx((3 * result["psnr"] + lost) / 4, abs=1e-4)

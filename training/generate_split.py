@@ -29,6 +29,7 @@ from pgpis_models.command.batches import Process, in_batches, launched  # noqa: 
 from pgpis_models.command.mcld import person_of, read_iuv  # noqa: E402
 from pgpis_models.generate import read_weight, save  # noqa: E402
 from pgpis_models.mcld.inputs import ClipEncoder  # noqa: E402
+from pgpis_models.parts.pixels import CLIP_MEAN  # noqa: E402
 from pgpis_models.pipeline import Generator  # noqa: E402
 from pgpis_models.poses.keypoints import Keypoints  # noqa: E402
 from training.data.deepfashion import kept_pairs, open_picture, read_annotations, table  # noqa: E402
@@ -48,11 +49,15 @@ def pair_name(pair: tuple[str, str]) -> str:
 
 
 class Split:
-    """What a method reads of the pairs of one split. Raises FileNotFoundError and ValueError as the readers do."""
+    """What a method reads of the pairs of one split. without_photo: MCLD sees texture map and face alone, and a picture of
+    CLIP's mean colour in the photo's place, as a dropped one of its training. Raises FileNotFoundError and ValueError as the
+    readers do."""
 
-    def __init__(self, root: Path, split: str, generator: Generator, clip: str = "") -> None:
-        self.root, self.split, self.generator = root, split, generator
+    def __init__(self, root: Path, split: str, generator: Generator, clip: str = "", without_photo: bool = False) -> None:
+        self.root, self.split, self.generator, self.without_photo = root, split, generator, without_photo
         self.mcld = generator.meta.method == "mcld"
+        if without_photo and not self.mcld:
+            raise ValueError(f"--without-photo is MCLD's (B4 of its table 3); the checkpoint is of {generator.meta.method}")
         self.pairs = usable_pairs(root, split) if self.mcld else kept_pairs(root, split)
         made = set(self.pairs)   # the authors measure these; LOST lists the others
         self.lost = [pair for pair in kept_pairs(root, split) if pair not in made] if self.mcld else []
@@ -88,6 +93,8 @@ class Split:
                   "faces": torch.cat([one.get("faces", torch.zeros(1, width)).cpu() for one in people])}
         if self.clip is not None:
             person["clip"] = self.clip
+        if self.without_photo:
+            found["sources"] = torch.tensor(CLIP_MEAN).view(1, 3, 1, 1).expand_as(found["sources"]) * 2 - 1
         return found | {"person": person, "poses": [read_iuv(self.folder("densepose") / f"{Path(target).stem}.png")
                                                     for _, target in pairs]}
 
@@ -148,7 +155,8 @@ def made_path(out: Path, pair: tuple[str, str]) -> Path:
 def check_settings(path: Path, settings: dict[str, Any]) -> None:
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
-        changed = sorted(name for name in settings if before.get(name) != settings[name])
+        changed = sorted(name for name in settings if before.get(name) != settings[name]
+                         and (name in before or settings[name]))   # what is newer than the pictures, and off
         if changed:
             was = ", ".join(f"{name} was {before.get(name)!r}" for name in changed)
             raise ValueError(f"{path.parent} holds pictures made with other settings: {was}. Choose another --out, or "
@@ -166,6 +174,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--base", default="", help="diffusers folder of the base model (not for demo checkpoints)")
     parser.add_argument("--vae", default="", help="autoencoder; default: that of the base")
     parser.add_argument("--clip", default="", help="MCLD: folder of CLIP ViT-L/14 (not for demo checkpoints)")
+    parser.add_argument("--without-photo", action="store_true", help="MCLD: texture map and face alone, B4 of its table 3")
     parser.add_argument("--mode", default=None, help="guidance mode; default: the authors' of the method")
     parser.add_argument("--weight", action="append", default=[], metavar="TERM=W", help="guidance weight, repeatable")
     parser.add_argument("--steps", type=int, default=None)
@@ -180,9 +189,10 @@ def main(arguments: list[str] | None = None) -> None:
             raise ValueError(f"--batch is {options.batch}; expected 1 or more")
         process = launched()
         generator = Generator(options.checkpoint, options.base, options.vae or options.base, process.device(options.device))
-        split = Split(options.root, options.split, generator, options.clip)
+        split = Split(options.root, options.split, generator, options.clip, options.without_photo)
         settings = {"checkpoint": str(options.checkpoint), "split": options.split, "mode": options.mode, "weights": weights,
-                    "steps": options.steps, "sampler": options.sampler, "seed": options.seed}
+                    "steps": options.steps, "sampler": options.sampler, "seed": options.seed,
+                    "without_photo": options.without_photo}
         count = generate(split, options.out, settings, options.batch, process)
         if process.index == 0:
             place_lost(split, options.out)

@@ -14,7 +14,7 @@ from pgpis_models.poses.formats import parse_cfld_annotation
 from tests.helpers.tiny import shaken
 from tests.pgpis_models.mcld.test_mcld_demo import SIZES, densepose
 from training.evaluation.pairing import pairs as measured_pairs
-from training.generate_split import main
+from training.generate_split import Split, main
 
 NAMES = ("anna_1front.jpg", "anna_2side.jpg", "berta_1front.jpg")
 PAIRS = ((0, 1), (1, 0), (2, 0))
@@ -114,6 +114,11 @@ def test_mcld_reads_the_conditions_beside_the_photos(files, tmp_path):
                            densepose=[densepose(target)], source_densepose=[densepose(source)])
         expected = (made.permute(1, 2, 0).numpy() * 255).round().astype(int)
         assert np.abs(opened(tmp_path / "out" / "generated" / f"p{source}_to_p{target}.png") - expected).max() <= 1
+    usual, alone = (Split(root, "test", generator, without_photo=off).read([0]) for off in (False, True))
+    mean = np.array([122.7709383, 116.7460125, 104.0937362]) / 127.5 - 1   # CLIP's, of 255
+    assert np.abs(alone["sources"].numpy() - mean[None, :, None, None]).max() < 1e-6
+    assert alone["sources"].shape == usual["sources"].shape and usual["sources"].std() > 0.3
+    assert np.array_equal(alone["person"]["textures"], usual["person"]["textures"])
     (root / "test_nobody.txt").write_text("p0.png\n")
     (root / "fasion-resize-pairs-test.csv").write_text("from,to\np0.png,p1.png\np1.png,p1.png\n")
     command(files._replace(cfld=tmp_path / "mcld.safetensors"), root, tmp_path / "some")

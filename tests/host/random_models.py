@@ -2,7 +2,7 @@
 
 `python random_models.py KIND PATH KIND PATH ...`, run apart from the tests because it imports ComfyUI: sd15, sd21 (Stable
 Diffusion checkpoints of full width, without the text encoder that nobody here reads), clip (the image half of CLIP
-ViT-L/14), cfld, mcld, fpdm, qen (methods of full width that make small pictures), controlnet (of the demo's width, original
+ViT-L/14), cfld, mcld, fpdm (methods of full width that make small pictures), controlnet (of the demo's width, original
 layout). Gigabytes at once: the largest matrices are zeros, which are holes in the files and cost nothing.
 """
 
@@ -38,7 +38,6 @@ VELOCITY_BIAS, VELOCITY = "model.diffusion_model.output_blocks.11.1.transformer_
 NARROW = ("conv_in.", "time_embedding.", "down_blocks.0.", "up_blocks.3.", "conv_norm_out.", "conv_out.")
 METHODS = {"cfld": ("sd15", dict(image_size=(32, 32))),
            "mcld": ("sd15", dict(image_size=(64, 64), trained_unet=tuple(f"{name}*" for name in NARROW))),
-           "qen": ("sd15", dict(image_size=(64, 64))),
            "fpdm": ("sd21", dict(image_size=(64, 48), source_size=(112, 112), unet_trained=NARROW))}
 
 

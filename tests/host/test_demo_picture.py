@@ -22,7 +22,7 @@ def node(host):
 def test_every_picture_comes_as_it_is_in_its_file(node):
     [choice] = node.define_schema().inputs
     assert f"{SIZE[0]}x{SIZE[1]} (height x width)" in node.define_schema().outputs[0].tooltip
-    assert choice.options == PICTURES and len(PICTURES) == 6
+    assert choice.options == PICTURES and len(PICTURES) == 12
     for name in PICTURES:
         assert node.validate_inputs(name) is True
         image, mask = node.execute(name).result

@@ -134,7 +134,7 @@ def test_bad_input_says_what_came_and_what_to_do(nodes, files, base, method, peo
         embed(nodes, method, base, source, target, face=nodes.types.FaceEmbeds(torch.zeros(1, 512)))
     with pytest.raises(ValueError, match="FACE_EMBEDS holds list; expected that of Face Embedding"):
         embed(nodes, method, base, source, target, face=[torch.zeros(512)])
-    with pytest.raises(ValueError, match="2 textures, 3 faces; expected equal numbers.*Repeat or drop"):
+    with pytest.raises(ValueError, match="1 sources, 2 textures, 3 faces, 1 poses; expected equal numbers.*Repeat or drop"):
         embed(nodes, method, base, source, target, texture=texture_of(nodes, source).expand(2, -1, -1, -1),
               face=nodes.types.FaceEmbeds(torch.zeros(3, 64)))
     with pytest.raises(ValueError, match="vae and model is not connected.*leave the texture out"):

@@ -44,7 +44,7 @@ def missing_tools() -> str:
     return ""
 
 
-def drive(url: str, workflows: list[dict], timeout: float = 1800, searches: Sequence[str] = (),
+def drive(url: str, workflows: list[dict], timeout: float = 3600, searches: Sequence[str] = (),
           modern: Sequence[dict] = ()) -> dict:
     """Loads each workflow in the frontend at `url`, and types words into its search of nodes; loads those of `modern` in the
     newer view of nodes. See driver.mjs for what a workflow's entry asks and gets."""

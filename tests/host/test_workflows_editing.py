@@ -6,7 +6,6 @@ import json
 import math
 
 import numpy as np
-import pytest
 
 from pgpis_models.poses.drawing import draw_openpose
 from pgpis_models.poses.formats import from_pose_keypoint
@@ -59,7 +58,6 @@ def test_a_grid_of_poses_and_people_has_a_column_for_each_pose(server):
     assert np.abs(first.astype(int) - made[5]).max() <= 1, "the second pose's row of people starts the second column"
 
 
-@pytest.mark.hosts
 def test_two_photos_become_one_person_and_a_map_of_which_shows_what(server):
     """On the target, seen from behind, the trunk's back is the second photo's, and its front the first's or made up."""
     prompt = to_api(workflow("two_photos"), server.object_info)

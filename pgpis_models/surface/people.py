@@ -24,7 +24,7 @@ STEPS, ACROSS = np.linspace(0.2, 0.8, 13), np.linspace(-1, 1, 5)   # of a limb, 
 BREADTH = {"torso": 0.2, "limb": 0.08}                             # half of it, over the length of the bone
 
 
-def part_colours(photo: np.ndarray, view: Keypoints | IUV) -> dict[str, np.ndarray]:
+def clothing_colours(photo: np.ndarray, view: Keypoints | IUV) -> dict[str, np.ndarray]:
     """Photo (H, W, 3) uint8 with the pose or the DensePose of the person in it -> part -> median colour (3,) in 0..1, of the
     parts that show."""
     found = {}
@@ -37,7 +37,7 @@ def part_colours(photo: np.ndarray, view: Keypoints | IUV) -> dict[str, np.ndarr
 
 def differences(photos: Sequence[np.ndarray], views: Sequence[Keypoints | IUV]) -> np.ndarray:
     """(N, N) float64: mean distance of the parts' colours between two photos; nan where they share too few parts."""
-    colours = [part_colours(photo, view) for photo, view in zip(photos, views, strict=True)]
+    colours = [clothing_colours(photo, view) for photo, view in zip(photos, views, strict=True)]
     found = np.full((len(photos), len(photos)), np.nan)
     for i, one in enumerate(colours):
         for j, other in enumerate(colours):

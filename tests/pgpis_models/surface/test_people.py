@@ -5,7 +5,7 @@ import pytest
 
 from pgpis_models.poses.keypoints import Keypoints
 from pgpis_models.surface.densepose import IUV
-from pgpis_models.surface.people import APART, PARTS, differences, part_colours, strangers
+from pgpis_models.surface.people import APART, PARTS, differences, clothing_colours, strangers
 from training.world.bank import HELD_OUT, pose_seed
 from training.world.drawing import render
 from training.world.poses import sample_pose
@@ -38,7 +38,7 @@ def test_front_and_back_of_one_person_are_nearer_than_two_people(kind, drawn):
 
 def test_a_part_s_colour_is_that_of_its_pixels_whatever_the_size_of_the_pose(drawn):
     one, [iuv], [pose] = drawn[0], views_of(drawn[:1], IUV), views_of(drawn[:1], Keypoints)
-    by_surface, by_pose = part_colours(one.image, iuv), part_colours(one.image, pose.scaled_to((512, 384)))
+    by_surface, by_pose = clothing_colours(one.image, iuv), clothing_colours(one.image, pose.scaled_to((512, 384)))
     assert set(by_surface) == set(PARTS)
     assert np.array_equal(by_surface["upper legs"] * 255, np.median(one.image[iuv.part_mask("upper legs")], 0))
     apart = [float(np.linalg.norm(by_surface[part] - by_pose[part])) for part in set(PARTS) & set(by_pose)]

@@ -5,7 +5,7 @@ import pytest
 
 from pgpis_models.poses.keypoints import Keypoints
 from pgpis_models.surface.densepose import IUV
-from pgpis_models.surface.people import APART, PARTS, differences, clothing_colours, strangers
+from pgpis_models.surface.people import APART, PARTS, clothing_colours, differences, strangers
 from training.world.bank import HELD_OUT, pose_seed
 from training.world.drawing import render
 from training.world.poses import sample_pose

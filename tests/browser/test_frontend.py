@@ -12,6 +12,7 @@ from tests.host.saved_workflows import FRONTEND_ONLY, subgraphs, to_api, widget_
 from tools.picture_workflows import NEEDS_DOWNLOADS
 
 NAMES = [path.stem for path in workflow_files()]
+TALL = 1000    # pixels of a node, at most
 FIRST = 4      # places of a list that one reads
 SHOWN = {"PGPISDemoPicture", "PreviewImage", "SaveImage"}
 
@@ -96,6 +97,7 @@ def test_nodes_do_not_overlap_in_the_newer_view_of_nodes(name, driven):
     boxes = driven["modern"][name]
     assert overlapping(boxes) == []
     assert len(boxes) in (0, len(driven["workflows"][name]["nodes"]))
+    assert all(height < TALL for *_, height in (one["box"] for one in boxes)), "a list grows its node instead of scrolling"
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NEEDS_DOWNLOADS])

@@ -27,6 +27,7 @@ FILES = {"LoadImage": "image", "PGPISDemoPicture": "picture"}
 SHIPPED_BY_THE_HOST = "example.png"
 MODEL_FILES = {("PGPISLoadPreset", "base_model"), ("PGPISLoadCheckpoint", "file"), ("PGPISEstimateDensePose", "file")}
 CONTROLS = ("fixed", "increment", "decrement", "randomize")
+GROWING = "COMFY_AUTOGROW_V3"   # type of an input that becomes several
 WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}
 
 
@@ -44,6 +45,9 @@ def saved(request):
 def graph(request):
     """A workflow or a blueprint."""
     return json.loads(request.param.read_text())
+
+
+GROWING = "COMFY_AUTOGROW_V3"
 
 
 def described(info: dict, kind: str) -> dict[str, list]:
@@ -70,7 +74,7 @@ def test_node_types_sockets_and_outputs_are_those_of_the_host(graph, info):
         if kind in FRONTEND_ONLY:
             continue
         assert kind in info, who
-        known = described(info, kind)
+        known = grown(described(info, kind), node)
         assert [(slot["name"], slot["type"]) for slot in node["inputs"]] == expected_sockets(known), who
         outputs = [(slot["name"], slot["type"]) for slot in node["outputs"]]
         known_outputs = list(zip(info[kind]["output_name"], info[kind]["output"], strict=True))
@@ -78,8 +82,23 @@ def test_node_types_sockets_and_outputs_are_those_of_the_host(graph, info):
             known_outputs = known_outputs[:len(outputs)]
         assert outputs == known_outputs, who
         linked = {slot["name"] for slot in node["inputs"] if slot.get("link") is not None}
-        needed = {name for name in info[kind]["input_order"].get("required", []) if not has_widget(known[name])}
+        required = info[kind]["input_order"].get("required", [])
+        needed = {name for name in required if name in known and not has_widget(known[name])}
         assert needed <= linked, (who, "not connected", needed - linked)
+
+
+def grown(known: dict[str, list], node: dict) -> dict[str, list]:
+    """`described` with inputs that grow as the frontend shows them for a node: one more than are connected."""
+    result = {}
+    for name, (kind, options) in known.items():
+        if kind != GROWING:
+            result[name] = [kind, options]
+            continue
+        template, linked = options["template"], [slot for slot in node["inputs"] if slot["name"].startswith(f"{name}.")]
+        count = max(template["min"], 1 + sum(slot["link"] is not None for slot in linked))
+        of, = template["input"]["required"].values()
+        result |= {f"{name}.{template['prefix']}{number}": of for number in range(count)}
+    return result
 
 
 def expected_sockets(known: dict[str, list]) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ export function answers(pose, search) {
 const STYLES = {
   all: "display:flex;flex-direction:column;gap:4px;width:100%;height:100%;min-height:0;box-sizing:border-box",
   search: "flex:none;font-size:12px;padding:3px 8px;border-radius:4px;border:1px solid #8886;background:#8882;color:inherit",
-  grid: "flex:1;min-height:200px;overflow-y:auto;display:grid;gap:3px;align-content:start;" +
+  grid: "flex:1;min-height:240px;contain:size;overflow-y:auto;display:grid;gap:3px;align-content:start;" +   // else a node grows
     "grid-auto-rows:max-content;grid-template-columns:repeat(auto-fill,minmax(48px,1fr))",   // else rows shrink to fit in
   cell: "padding:0;border:2px solid transparent;border-radius:4px;background:#e4e4e7;cursor:pointer;display:flex;" +
     "justify-content:center;overflow:hidden",

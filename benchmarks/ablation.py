@@ -8,6 +8,9 @@ the same base, autoencoder and backbone, which `make train-demo` makes, and sees
 the size; then it makes the same people, never trained on, in 20 steps from the same noise. key=value are settings of the
 training config, for all rows. A row that is in --out already, with the same settings and starts, is not trained again.
 
+data.turned=[120,180] draws sources from behind and targets turned away from them. "loss" is the squared error of the UNet's
+prediction from all conditions, at fixed times and noise. --images 0 measures a row as it starts.
+
 "autoencoder" is the targets through the autoencoder at the same size, the best a row could do, "copy" the source as the
 answer. Networks are small and budgets short: differences that are smaller than those between seeds mean nothing, so give
 --seeds more than one. LPIPS needs a package and weights, else its column is empty; the papers' figures stand beside.
@@ -40,7 +43,7 @@ from training.engine.config import TrainConfig, as_json, load_config  # noqa: E4
 from training.engine.loop import run  # noqa: E402
 
 MEASURES = {"mask_iou": "", "legs": "", "part_colour": "", "sharpness": "", "eyes": "", "texel_error_seen": "",
-            "texel_error_hidden": "", "psnr": "dB", "ssim": "", "lpips": ""}
+            "texel_error_hidden": "", "psnr": "dB", "ssim": "", "lpips": "", "loss": ""}
 FOUND = {"top1": "", "top5": "", "mean rank": "", "person": ""}   # of stage 1 of FPDM, which makes no pictures
 IMAGES_PER_PERSON = 4   # of a run: people that are drawn for it, at most as many as the config has
 Found = dict[str, float]
@@ -54,8 +57,8 @@ def measures_of(method: str) -> dict[str, str]:
 def row_config(page: Path, row: Row, seed: int, images: int, out: Path, overrides: list[str]) -> TrainConfig:
     """The training config of a row: half size, measured at its end."""
     people = max(2, min(load_config(page, overrides).data.identities, images // IMAGES_PER_PERSON))
-    return load_config(page, ["method.halved=true", f"images={images}", f"data.identities={people}", "sample_every=0",
-                              f"seed={seed}", f"output={out}", *row.settings, *overrides])
+    return load_config(page, ["method.halved=true", f"images={max(1, images)}", f"data.identities={people}",
+                              "sample_every=0", f"seed={seed}", f"output={out}", *row.settings, *overrides])
 
 
 def made_of(config: TrainConfig, how: dict) -> str:
@@ -69,13 +72,20 @@ def made_of(config: TrainConfig, how: dict) -> str:
 
 def measured(name: str, row: Row, config: TrainConfig, options: argparse.Namespace) -> dict:
     """What `measured_task` exports; trained only where it is not there."""
-    how = {"people": options.people, "steps": options.steps, "variant": row.variant and row.variant.__name__,
+    how = {"people": options.people, "images": options.images, "steps": options.steps,
+           "variant": row.variant and row.variant.__name__,
            "shown": dict(row.shown), "also": {way: dict(shown) for way, shown in row.also.items()}}
     path = Path(config.output) / f"{name}-{config.seed}-{made_of(config, how)}.json"
     task = retrieval_task if config.task == "fpdm_fusion" else measured_task
-    if not path.is_file():   # the name is the run's too, so that it goes on only from its own states
-        run(replace(config, export=str(path), name=path.stem),
-            task(row, options.people, options.steps, options.batch))
+    make = task(row, options.people, options.steps, options.batch)
+    if path.is_file():
+        pass
+    elif options.images:   # the name is the run's too, so that it goes on only from its own states
+        run(replace(config, export=str(path), name=path.stem), make)
+    else:
+        untrained = make(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        untrained.model.to(untrained.device)
+        untrained.export(path, 0)
     return json.loads(path.read_text())
 
 
@@ -114,7 +124,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[Found]]:
     """Prints the table; returns row -> measures of each seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method", choices=list(ROWS))
-    parser.add_argument("--images", type=int, default=24_000, help="training images of each row")
+    parser.add_argument("--images", type=int, default=24_000, help="training images of each row; 0: as it starts")
     parser.add_argument("--people", type=int, default=64, help="people never trained on, to measure with")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each row")
     parser.add_argument("--steps", type=int, default=20, help="sampling steps")
@@ -128,7 +138,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[Found]]:
     method, wrong = options.method, [name for name in options.overrides if "=" not in name]
     names = [name for name in options.rows.split(",") if name] or [name for name, row in ROWS[method].items() if row.usual]
     unknown = [name for name in names if name not in ROWS[method]]
-    if unknown or wrong or min(options.images, options.people, options.seeds, options.steps, options.batch) < 1:
+    if unknown or wrong or options.images < 0 or min(options.people, options.seeds, options.steps, options.batch) < 1:
         parser.error(f"rows {unknown}, settings {wrong}; expected rows of {', '.join(ROWS[method])}, settings as key=value, "
                      "and numbers of 1 or more")
     page = options.config or ROOT / "training" / "configs" / "demo" / f"{method}.yaml"
@@ -148,8 +158,9 @@ def main(arguments: list[str] | None = None) -> dict[str, list[Found]]:
                 rows.setdefault(f"{name}, {way}" if way else name, []).append(one)
             for limit in {"copy", "autoencoder"} & found.keys():
                 rows.setdefault(limit, [found[limit]])
+            hidden = f", whose sources hide {found['hidden']:.0%} of what is to be made" if "hidden" in found else ""
     ordered = {name: rows[name] for name in sorted(rows, key=lambda name: name in ("copy", "autoencoder"))}
-    print(f"\n{options.images} images each, {options.people} people never trained on, {options.seeds} seed(s)\n\n"
+    print(f"\n{options.images} images each, {options.people} people never trained on{hidden}, {options.seeds} seed(s)\n\n"
           f"{table(method, ordered)}")
     if options.json:
         settings = {"images": options.images, "people": options.people, "seeds": options.seeds, "steps": options.steps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from pgpis_models.mcld.inputs import as_input, face_crops
 from pgpis_models.metrics import lpips_where_there
 from pgpis_models.poses.drawing import cfld_rasters
 from pgpis_models.unet.autoencoder import decode_latents, encode_latents
+from pgpis_models.unet.guidance import Guidance
+from pgpis_models.unet.injections import harmonise
 from training.data.fpdm_pairs import diffusion_tensors
 from training.engine.config import TrainConfig
 from training.engine.picture import grid
@@ -28,22 +31,26 @@ from training.world.bank import Bank, open_bank
 from training.world.focal import bank_textures, iuvs, poses
 from training.world.fpdm_pairs import Pairs as FPDMPairs
 
+from .hiding import without
 from .rows import Row
 
 SOURCE, TARGET = 0, 1   # views of a bank
 SHOWN = 16              # people in the picture beside the measures
 POSES = 8               # of each person in the retrieval of stage 1
+TIMES = range(62, 1000, 125)   # timesteps of the loss: the middles of eight equal parts
 FPDM_SCALE = 1.5        # guidance on the demo's base, as the sample grids of training have it
 Shown = Mapping[str, Any]
 
 
-def from_pair(task: Any, bank: Bank, who: np.ndarray, _shown: Shown, steps: int, seed: int) -> Tensor:
+def from_pair(task: Any, bank: Bank, who: np.ndarray, _shown: Shown) -> Guidance:
     """CFLD and QEN: photo and the target's raster."""
-    rasters = cfld_rasters(bank.poses(who, _views(who, TARGET)), task.model.method.config.pose_size)
-    return task.sample(bank.images(who, _views(who, SOURCE)), rasters, steps, seed)
+    method = task.model.method
+    rasters = cfld_rasters(bank.poses(who, _views(who, TARGET)), method.config.pose_size)[:, :method.config.pose_channels]
+    source = bank.images(who, _views(who, SOURCE))
+    return task.guidance(method.encode(source.to(task.device), rasters.to(task.device)))
 
 
-def from_focus(task: Any, bank: Bank, who: np.ndarray, shown: Shown, steps: int, seed: int) -> Tensor:
+def from_focus(task: Any, bank: Bank, who: np.ndarray, shown: Shown) -> Guidance:
     """MCLD: photo, texture map and face of the source, true DensePose of the target. shown: image, whether its tokens
     are."""
     method, data = task.model.method, task.config.data
@@ -53,29 +60,23 @@ def from_focus(task: Any, bank: Bank, who: np.ndarray, shown: Shown, steps: int,
     textures = bank_textures(bank, method.config, Path(data.cache), data.workers)
     held = {"source": source, "texture": as_input(textures[who, view]), "crops": crops, "found": found,
             "pose": poses(bank, who, _views(who, TARGET))}
-    if shown.get("image", True):
-        return task.sample(held, steps, seed)
-    inner = task.model.encode_batch
-    none = torch.zeros(len(who), dtype=torch.bool, device=task.device)
-    task.model.encode_batch = lambda batch: inner(batch, None, none)
-    try:
-        return task.sample(held, steps, seed)
-    finally:
-        del task.model.encode_batch
+    held = {name: value.to(task.device) for name, value in held.items()}
+    none = None if shown.get("image", True) else torch.zeros(len(who), dtype=torch.bool, device=task.device)
+    return task.guidance(task.model.encode_batch(held, None, none))
 
 
-def from_fusion(task: Any, bank: Bank, who: np.ndarray, shown: Shown, steps: int, seed: int) -> Tensor:
-    """FPDM: photo and the target's drawing. shown: fusion, whether its embedding is."""
+def from_fusion(task: Any, bank: Bank, who: np.ndarray, shown: Shown) -> Guidance:
+    """FPDM: photo and the target's drawing. shown: fusion, whether its embedding is; tokens, whether the photo's are."""
     method = task.model.method
     pairs = [FPDMPairs.pair(bank, person, SOURCE, TARGET) for person in who]
     tensors = {name: value.to(task.device) for name, value in diffusion_tensors(pairs, method.config).items()}
     encoded = method.encode(method.encode_source(tensors["source"], tensors["clip_source"]), tensors["pose"],
                             tensors["clip_pose"])
-    guidance = method.guidance(encoded, source=FPDM_SCALE, fusion=FPDM_SCALE if shown.get("fusion", True) else 0.0)
-    return task.sampled(guidance, len(who), steps, seed)
+    return method.guidance(without(encoded, shown), source=FPDM_SCALE, fusion=FPDM_SCALE)
 
 
-MAKERS: Mapping[str, Callable[..., Tensor]] = {"cfld": from_pair, "qen": from_pair, "mcld": from_focus, "fpdm": from_fusion}
+MAKERS: Mapping[str, Callable[..., Guidance]] = {
+    "cfld": from_pair, "qen": from_pair, "mcld": from_focus, "fpdm": from_fusion}
 
 
 def _views(who: np.ndarray, view: int) -> np.ndarray:
@@ -83,14 +84,36 @@ def _views(who: np.ndarray, view: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def made(task: Any, bank: Bank, shown: Shown, steps: int, batch: int) -> Tensor:
-    """One picture of each person of the bank, (N, 3, H, W) in 0..1, as an 8-bit file would hold them; the noise of a person
-    is the same for every row."""
-    parts = []
+def made(task: Any, bank: Bank, shown: Shown, steps: int, batch: int) -> tuple[Tensor, float]:
+    """One picture of each person of the bank, (N, 3, H, W) in 0..1, as an 8-bit file would hold them, and the mean squared
+    error of what the UNet predicts of all conditions, without guidance, at TIMES. The noise of a person is the same for
+    every row."""
+    parts, errors = [], []
     for start in range(0, bank.people, batch):
         who = np.arange(start, min(start + batch, bank.people))
-        parts.append(MAKERS[task.config.task](task, bank, who, shown, steps, start).float().cpu())
-    return quantised(torch.cat(parts))
+        guidance = MAKERS[task.config.task](task, bank, who, shown)
+        own = task.model.method.noise_schedule() if task.config.task == "mcld" else None
+        parts.append(task.sampled(guidance, len(who), steps, start, own).float().cpu())
+        errors += prediction_errors(task, guidance, targets(task, bank, who), start)
+    return quantised(torch.cat(parts)), statistics.fmean(errors)
+
+
+def prediction_errors(task: Any, guidance: Guidance, z: Tensor, seed: int) -> list[float]:
+    """Of latents z (B, 4, h, w), at each of TIMES, and each row of the batch: the loss of training without its weights."""
+    schedule, found = task.model.schedule, []
+    injected = harmonise([guidance.terms[-1].injections], len(z)).stacked()
+    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed)).to(z)
+    for time in TIMES:
+        t = torch.full((len(z),), time, device=z.device)
+        made = task.model.binding(schedule.add_noise(z, noise, t), t, injected)
+        found += (made.float() - schedule.target(z, noise, t)).square().flatten(1).mean(1).tolist()
+    return found
+
+
+def targets(task: Any, bank: Bank, who: np.ndarray) -> Tensor:
+    """Latents of what is to be made, at the size that the task makes."""
+    picture = bank.images(who, _views(who, TARGET)).to(task.device)
+    return encode_latents(task.vae, F.avg_pool2d(picture, 2) if task.config.method.halved else picture)
 
 
 @torch.no_grad()
@@ -99,9 +122,7 @@ def through_autoencoder(task: Any, bank: Bank, batch: int) -> Tensor:
     halved, parts = task.config.method.halved, []
     for start in range(0, bank.people, batch):
         who = np.arange(start, min(start + batch, bank.people))
-        picture = bank.images(who, _views(who, TARGET)).to(task.device)
-        picture = F.avg_pool2d(picture, 2) if halved else picture
-        back = decode_latents(task.vae, encode_latents(task.vae, picture))
+        back = decode_latents(task.vae, targets(task, bank, who))
         parts.append((F.interpolate(back, scale_factor=2) if halved else back).float().cpu())
     return quantised(torch.cat(parts))
 
@@ -121,18 +142,18 @@ def measured_task(row: Row, people: int, steps: int, batch: int) -> Callable[[Tr
         def export(self: Any, path: Path, images: int) -> None:
             self.model.train(False)
             limit = through_autoencoder(self, bank, batch)
-
             truth = measures.pictures(bank, TARGET)
 
-            def of(pictures: Tensor) -> dict[str, float]:
+            def of(pictures: Tensor, loss: float = math.nan) -> dict[str, float]:
                 perceptual = lpips_where_there(pictures, truth)
                 return measures.score(pictures, bank, limit) | {
-                    "lpips": math.nan if perceptual is None else float(perceptual.mean())}
+                    "lpips": math.nan if perceptual is None else float(perceptual.mean()), "loss": loss}
             ways = {way: made(self, bank, shown, steps, batch) for way, shown in {"": row.shown, **row.also}.items()}
-            source, target = measures.pictures(bank, SOURCE), truth
-            path.write_text(json.dumps({"images": images, "copy": of(source), "autoencoder": of(limit),
-                                        "measures": {way: of(pictures) for way, pictures in ways.items()}}))
-            self.seen = {"source": source, **{way or "made": pictures for way, pictures in ways.items()}, "target": target}
+            source = measures.pictures(bank, SOURCE)
+            path.write_text(json.dumps({
+                "images": images, "hidden": measures.hidden(bank), "copy": of(source), "autoencoder": of(limit),
+                "measures": {way: of(*found) for way, found in ways.items()}}))
+            self.seen = {"source": source, **{way or "made": found[0] for way, found in ways.items()}, "target": truth}
             self.model.train()
 
         def shown_grid(self: Any) -> np.ndarray:

@@ -67,7 +67,9 @@ ROWS: Mapping[str, Mapping[str, Row]] = {
     # The paper's ablations are not defined in code; this is its one idea, with and without.
     "fpdm": {
         "without": Row("trained without the fusion embedding", ("method.model.fusion_drop=1.0",), shown={"fusion": False}),
-        "full": Row("with the fusion embedding", also={"taken away": {"fusion": False}})},
+        "full": Row("with the fusion embedding", also={
+            "taken away": {"fusion": False}, "in place of the photo": {"tokens": False},
+            "neither": {"fusion": False, "tokens": False}})},
     "fpdm_fusion": {
         "without": Row("contrastive loss of targets and fusions alone", ("fpdm.source_enhanced=false",)),
         "full": Row("sources join both sides of it")},

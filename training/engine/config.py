@@ -30,6 +30,8 @@ class DataConfig:
     identities: int = within(3000, "1 or more")               # mannequins: people
     views: int = within(2, "1 or more")                       # mannequins: poses of each person
     seed: int = within(0, "0 or more")  # mannequins: first identity; held-out people start at 1_000_000
+    turned: tuple[float, ...] = within((), "0 or more")       # mannequins: degrees, least and most, by which a view is
+                                        # turned away from the one before, the first from behind; as they come when empty
     cache: str = "output/cache"         # where drawn banks and latents are kept
     flip: bool = False                  # mirror the encoder's input with p = 0.5 (CFLD's authors do, on photos)
     workers: int = within(2, "0 or more")                     # processes that draw or load, per GPU

@@ -37,6 +37,7 @@ WATCHED = 1_100_000    # first of those that a run shows and measures itself on:
 WATCHED_PEOPLE = 32   # how many those are
 DRAWING = 3            # raise when the renderer's pictures change, so that old caches are not used
 CHUNK = 64             # people that are drawn and marked together
+BEHIND = 50            # degrees that a view from behind is turned aside, at most
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,10 @@ def open_bank(data: DataConfig, held_out: int = 0, start: int = HELD_OUT) -> Ban
     if not held_out and first + people > HELD_OUT:
         raise ValueError(f"data.seed {first} with {people} identities reaches into the held-out people, who start at "
                          f"{HELD_OUT}; expected seed + identities up to that")
+    if len(data.turned) not in (0, 2):
+        raise ValueError(f"data.turned is {list(data.turned)}; expected two numbers of degrees, least and most, or none")
     # the number of people is no part of the key: a larger bank goes on from a smaller one
-    key = json.dumps([DRAWING, list(data.size), first, data.views, CHUNK])
+    key = json.dumps([DRAWING, list(data.size), first, data.views, CHUNK, *([list(data.turned)] if data.turned else [])])
     folder = Path(data.cache) / f"people-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     missing = [chunk for chunk in _chunks(people) if not _is_done(folder, *chunk)]
     if missing:
@@ -128,6 +131,15 @@ def open_watched(data: DataConfig) -> Bank:
 def pose_seed(identity: int, view: int) -> int:
     """The pose of a person's n-th view."""
     return identity * 64 + view
+
+
+def _headings(identity: int, data: DataConfig) -> list[float | None]:
+    """Degrees of each view from the camera, where the config says how they are turned; None for the pose's own."""
+    if not data.turned:
+        return [None] * data.views
+    rng = np.random.default_rng((identity, 7104))
+    turns = rng.uniform(*data.turned, data.views) * rng.choice((-1, 1), data.views)
+    return list(180 + rng.uniform(-BEHIND, BEHIND) + turns.cumsum() - turns[0])
 
 
 def _arrays(size: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], type]]:
@@ -157,7 +169,7 @@ def _draw(folder: Path, data: DataConfig, missing: list[tuple[int, int]], people
     for name in _arrays(data.size):
         (folder / f"{name}.bin").touch()
     with pool(data.workers) as workers:
-        jobs = [workers.submit(_draw_chunk, folder, start, count, first, data.views, data.size) for start, count in missing]
+        jobs = [workers.submit(_draw_chunk, folder, start, count, first, data) for start, count in missing]
         with tqdm(total=people, initial=people - sum(count for _, count in missing), desc="drawing people",
                   unit="person") as bar:
             try:
@@ -169,13 +181,13 @@ def _draw(folder: Path, data: DataConfig, missing: list[tuple[int, int]], people
                 raise
 
 
-def _draw_chunk(folder: Path, start: int, count: int, first: int, views: int, size: tuple[int, int]) -> None:
+def _draw_chunk(folder: Path, start: int, count: int, first: int, data: DataConfig) -> None:
     """Draws `count` people from number `start` on into their place in the files, and marks them when all is written."""
     if _is_done(folder, start, count):   # by another run meanwhile
         return
-    kept = {name: np.empty((count, views, *shape), kind) for name, (shape, kind) in _arrays(size).items()}
+    kept = {name: np.empty((count, data.views, *shape), kind) for name, (shape, kind) in _arrays(data.size).items()}
     for n in range(count):
-        for view, values in enumerate(_draw_person(first + start + n, views, size)):
+        for view, values in enumerate(_draw_person(first + start + n, data)):
             for name, value in values.items():
                 kept[name][n, view] = value
     for name, array in kept.items():
@@ -187,11 +199,11 @@ def _draw_chunk(folder: Path, start: int, count: int, first: int, views: int, si
     _marker(folder, start, count).touch()
 
 
-def _draw_person(identity: int, views: int, size: tuple[int, int]) -> list[dict[str, np.ndarray]]:
+def _draw_person(identity: int, data: DataConfig) -> list[dict[str, np.ndarray]]:
     who = sample_identity(identity)
     result = []
-    for view in range(views):
-        drawn = render(who, sample_pose(pose_seed(identity, view)), size)
+    for view, heading in enumerate(_headings(identity, data)):
+        drawn = render(who, sample_pose(pose_seed(identity, view), heading), data.size)
         iuv = drawn.iuv()
         result.append({"image": drawn.image, "part": iuv[..., 0], "uv": iuv[..., 1:], "keypoints": drawn.keypoints,
                        "detected": drawn.detected, "eyes": drawn.eyes, "eyes_visible": drawn.eyes_visible,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pgpis_models.metrics import psnr, ssim_gauss
 from training.world.bank import Bank
-from training.world.part_errors import part_colour, texel_error
+from training.world.part_errors import part_colour, seen_texels, texel_error
 from training.world.wardrobe import BACKGROUND
 
 # what `score` measures, each with its unit
@@ -44,6 +44,12 @@ def score(made: Tensor, bank: Bank, reference: Tensor | None = None) -> dict[str
             "sharpness": float(gradient(made, part > 0) / gradient(reference, part > 0)),
             "eyes": eyes_there(made, target, bank), "texel_error_seen": seen, "texel_error_hidden": hidden,
             "psnr": float(psnr(made, target).mean()), "ssim": float(ssim_gauss(made, target).mean())}
+
+
+def hidden(bank: Bank) -> float:
+    """Share of the pixels of the targets' people whose texel the source does not show."""
+    person, seen = seen_texels(*maps(bank, TARGET_VIEW), *maps(bank, SOURCE_VIEW))
+    return float((person & ~seen).sum() / person.sum())
 
 
 def maps(bank: Bank, view: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -69,14 +69,19 @@ def texel_error(
     check_pair(generated, target)
     _check_maps(target, target_part=target_part, target_u=target_u, target_v=target_v, source_part=source_part,
                 source_u=source_u, source_v=source_v)
+    person, seen = seen_texels(target_part, target_u, target_v, source_part, source_u, source_v, texels)
+    error = (generated.double() - target.double()).abs().mean(1).flatten(1)
+    return float(error[person & seen].mean()), float(error[person & ~seen].mean())
+
+
+def seen_texels(target_part: Tensor, target_u: Tensor, target_v: Tensor, source_part: Tensor, source_u: Tensor,
+                source_v: Tensor, texels: int = 16) -> tuple[Tensor, Tensor]:
+    """(B, H*W) bool each: the pixels of the target's person, and those whose texel the source shows (see `texel_error`)."""
     target_texel = _texel_index(target_part, target_u, target_v, texels)  # (B, H*W)
     source_texel = _texel_index(source_part, source_u, source_v, texels)
     count = 1 + int(max(target_texel.max(), source_texel.max()))
-    shown = torch.zeros(len(target), count, dtype=torch.bool, device=target.device).scatter_(1, source_texel, True)
-    person = target_part.flatten(1) > 0
-    seen = shown.gather(1, target_texel)
-    error = (generated.double() - target.double()).abs().mean(1).flatten(1)
-    return float(error[person & seen].mean()), float(error[person & ~seen].mean())
+    shown = torch.zeros(len(target_part), count, dtype=torch.bool, device=target_part.device)
+    return target_part.flatten(1) > 0, shown.scatter_(1, source_texel, True).gather(1, target_texel)
 
 
 def _texel_index(part: Tensor, u: Tensor, v: Tensor, texels: int) -> Tensor:

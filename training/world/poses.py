@@ -16,11 +16,12 @@ _SITTING = {"hang": "lap", "out": "lap", "up": "lap", "akimbo": "lap"}
 _TRIES = 40
 
 
-def sample_pose(seed: int) -> Pose:
-    """The pose of this seed. Of four poses in a row (seeds 4 n to 4 n + 3) two are closer views."""
+def sample_pose(seed: int, heading: float | None = None) -> Pose:
+    """The pose of this seed. Of four poses in a row (seeds 4 n to 4 n + 3) two are closer views. heading: degrees from the
+    camera, in place of the seed's own."""
     rng = np.random.default_rng((seed, 7102))
     for _ in range(_TRIES):
-        pose = _sample(rng, _closer(seed))
+        pose = _sample(rng, _closer(seed), heading)
         if not _collides(pose):
             break
     return pose
@@ -33,7 +34,7 @@ def _closer(seed: int) -> bool:
     return (order[seed % 4] == 1) != (turned < 0.5)
 
 
-def _sample(rng, closer: bool) -> Pose:
+def _sample(rng, closer: bool, given: float | None) -> Pose:
     def u(low, high):
         return float(rng.uniform(low, high))
 
@@ -44,6 +45,7 @@ def _sample(rng, closer: bool) -> Pose:
         heading = u(48, 115) * (1 if rng.random() < 0.5 else -1)
     else:
         heading = 180 + u(-50, 50)
+    heading = heading if given is None else given
     first = str(rng.choice(_GESTURES, p=_ODDS))
     second = first if rng.random() < 0.40 else str(rng.choice(_GESTURES, p=_ODDS))
     stance = rng.random()

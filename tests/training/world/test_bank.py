@@ -15,6 +15,7 @@ from training.world import bank as bank_module
 from training.world.bank import HELD_OUT, Bank, open_bank, pose_seed
 from training.world.captions import BUILD, COLOURS, KINDS, TOKENS, WIDTH, caption
 from training.world.drawing import render
+from training.world.measures import hidden
 from training.world.poses import sample_pose
 from training.world.wardrobe import sample_identity
 
@@ -89,12 +90,12 @@ def test_a_bank_that_was_interrupted_goes_on_to_the_same_bytes(data, tmp_path, m
     open_bank(whole)
     calls, person = [], bank_module._draw_person
 
-    def in_this_process(folder, _, missing, people, first):
+    def in_this_process(folder, data, missing, people, first):
         folder.mkdir(parents=True, exist_ok=True)
         for name in bank_module._arrays(SIZE):
             (folder / f"{name}.bin").touch()
         for start, count in missing:
-            bank_module._draw_chunk(folder, start, count, first, 2, SIZE)
+            bank_module._draw_chunk(folder, start, count, first, data)
 
     def breaks_off(identity, *rest):
         calls.append(identity)
@@ -240,3 +241,13 @@ def test_a_bank_of_arrays_answers_by_picture():
     assert torch.equal(bank.person(np.array([0]), np.array([1])), torch.zeros(1, 1, 1, 2))
     expected = bank.image[[1, 0], [0, 1]].astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1
     assert np.allclose(bank.images(np.array([1, 0]), np.array([0, 1])), expected, atol=1e-6)
+
+
+def test_turned_views_hide_what_the_others_show(tmp_path):
+    data = DataConfig(size=(128, 96), identities=4, views=2, workers=1, turned=(150.0, 180.0), cache=str(tmp_path))
+    turned, usual = open_bank(data), open_bank(dataclasses.replace(data, turned=()))
+    right, left = (turned.keypoints[:, 0, joint, 0] for joint in (2, 5))   # shoulders, from behind
+    assert (right > left).all() and not np.array_equal(turned.image, usual.image)
+    assert hidden(turned) > 1.3 * hidden(usual)
+    with pytest.raises(ValueError, match="expected two numbers of degrees"):
+        open_bank(dataclasses.replace(data, turned=(30.0,)))

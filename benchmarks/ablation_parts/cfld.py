@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pgpis_models.cfld.config import CFLDConfig
 from pgpis_models.cfld.model import CFLD, Appearance, Encoded
 from pgpis_models.cfld.parts import HybridGranularityAppearanceEncoder
+from pgpis_models.mcld.inputs import Clip, as_pixels
 from pgpis_models.poses.factored import FactoredRasters
 from pgpis_models.unet.guidance import Guidance
 from pgpis_models.unet.injections import Injections
@@ -71,14 +72,34 @@ class DescriptionAsPrompt(CFLD):
         super().__init__(config)
         self.appearance_encoder = None
         self.backbone.requires_grad_(False)
-        self.decoder = nn.Linear(self.backbone.widths[-1], config.prompt_width)
+        self.decoder = nn.Linear(self.described_width, config.prompt_width)
         self.learnable_vector = nn.Parameter(torch.randn(1, 1, config.prompt_width))
+
+    @property
+    def described_width(self) -> int:
+        return self.backbone.widths[-1]
+
+    def describe(self, source: Tensor) -> Tensor:
+        """source (B, 3, H, W) in [-1, 1] -> (B, described_width)."""
+        return self.backbone(source)[-1].mean(1)
 
     def encode_appearance(self, source: Tensor) -> Appearance:
         """source (B, 3, H, W) in [-1, 1] -> Appearance without biases, of one token."""
         with torch.no_grad():
-            described = self.backbone(source)[-1].mean(1, keepdim=True)
+            described = self.describe(source)[:, None]
         return Appearance(self.decoder(described), {}, self.learnable_vector)
+
+
+class ClipAsPrompt(DescriptionAsPrompt):
+    """B2 on photos: the image embedding of CLIP ViT-L/14 (`mcld.inputs.ClipEncoder`, of the class), which the paper names
+    without its size. The backbone is not used."""
+
+    clip: Clip
+    described_width = 768
+
+    def describe(self, source: Tensor) -> Tensor:
+        """source (B, 3, H, W) in [-1, 1] -> (B, 768)."""
+        return self.clip(as_pixels(source)).to(source)
 
 
 class PromptAlone(CFLD):

@@ -13,9 +13,9 @@ from .cfld import DescriptionAsPrompt, FeaturesAsKeys, MapAsPrompt, PromptAlone
 
 @dataclass(frozen=True)
 class Row:
-    """what: in words. settings: key=value of the training config. variant: in place of the method's class. shown: what of
-    the conditions is left out in sampling (`making.py`). also: other ways of sampling the same training, by name. paper:
-    what the paper reports of it. usual: trained where no rows are named."""
+    """what: in words. settings: of the training config, see `settings_of`. variant: in place of the method's class. shown:
+    what of the conditions is left out in sampling (`hiding.py`, `making.py`). also: other ways to sample the same training,
+    by name. paper: what the paper reports of it. usual: trained where no rows are named."""
 
     what: str
     settings: tuple[str, ...] = ()
@@ -27,11 +27,18 @@ class Row:
 
 
 KEYS = "method.trainable_unet=[default]"   # keys and values on the way up, as in the paper
-ALL, SHARED = 20, 4                        # of QEN's queries: all rows have the same number
+# QEN's queries, all rows have the same number: of drawn people, of photos
+QUERIES = ({"all": 20, "local": 16, "shared": 4}, {"all": 80, "local": 64, "shared": 16})
 
 
-def _qen(mask: str, shared: int, what: str, paper: str) -> Row:
-    model = {"mask": mask, "local_queries": ALL - shared, "global_queries": shared}
+def settings_of(row: Row, photos: bool) -> list[str]:
+    """A row's settings of the training config, with its numbers for the kind of data."""
+    return [setting.format(**QUERIES[photos]) for setting in row.settings]
+
+
+def _qen(mask: str, shared: bool, what: str, paper: str) -> Row:
+    numbers = ("{local}", "{shared}") if shared else ("{all}", "0")
+    model = {"mask": mask, **dict(zip(("local_queries", "global_queries"), numbers, strict=True))}
     return Row(what, tuple(f"method.model.{name}={value}" for name, value in model.items()), paper=paper)
 
 
@@ -75,12 +82,12 @@ ROWS: Mapping[str, Mapping[str, Row]] = {
         "full": Row("sources join both sides of it")},
     # Table 3 of QEN at 256x176; its B4 may be read as eq. (9) on all queries too. Two more blurs of the region; full has 8.
     "qen": {
-        "B1": _qen("none", 0, "local queries", "LPIPS 0.161, SSIM 0.724"),
-        "B2": _qen("simple", 0, "local queries, eq. (9)", "LPIPS 0.154, SSIM 0.735"),
-        "B3": _qen("none", SHARED, "local and global queries", "LPIPS 0.158, SSIM 0.731"),
-        "B4": _qen("simple_local", SHARED, "local and global queries, eq. (9) on the local", "LPIPS 0.151, SSIM 0.741"),
-        "full": _qen("full", SHARED, "local and global queries, eq. (5)", "LPIPS 0.150, SSIM 0.747"),
-        "B4 all": _other(_qen("simple", SHARED, "local and global queries, eq. (9) on all", "")),
-        "blur 16": _other(_qen("full", SHARED, "as full, region blurred by 16", ""), "method.model.mask_sigma=16"),
-        "blur 24": _other(_qen("full", SHARED, "as full, region blurred by 24", ""), "method.model.mask_sigma=24")},
+        "B1": _qen("none", False, "local queries", "LPIPS 0.161, SSIM 0.724"),
+        "B2": _qen("simple", False, "local queries, eq. (9)", "LPIPS 0.154, SSIM 0.735"),
+        "B3": _qen("none", True, "local and global queries", "LPIPS 0.158, SSIM 0.731"),
+        "B4": _qen("simple_local", True, "local and global queries, eq. (9) on the local", "LPIPS 0.151, SSIM 0.741"),
+        "full": _qen("full", True, "local and global queries, eq. (5)", "LPIPS 0.150, SSIM 0.747"),
+        "B4 all": _other(_qen("simple", True, "local and global queries, eq. (9) on all", "")),
+        "blur 16": _other(_qen("full", True, "as full, region blurred by 16", ""), "method.model.mask_sigma=16"),
+        "blur 24": _other(_qen("full", True, "as full, region blurred by 24", ""), "method.model.mask_sigma=24")},
 }

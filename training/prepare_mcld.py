@@ -27,6 +27,7 @@ from pgpis_models.surface.densepose import IUV, NobodyFound, estimate, load_mode
 from pgpis_models.surface.face import crop, find_face, load_app  # noqa: E402
 from pgpis_models.surface.texture import warp  # noqa: E402
 from training.data.deepfashion import PICTURE_SUFFIXES, open_picture  # noqa: E402
+from training.data.face_boxes import Box, single_shot  # noqa: E402
 from training.data.focal import NOBODY  # noqa: E402
 from training.data.placing import whole, write_array, write_png  # noqa: E402
 
@@ -35,16 +36,20 @@ LISTED = 10
 READ = ("photo", "box")   # of what the embedding is
 
 
-def embedding(app: Any, photo: np.ndarray, read: str = "photo") -> np.ndarray | None:
+def embedding(app: Any, photo: np.ndarray, read: str = "photo",
+              detect: Callable[[np.ndarray], Box | None] | None = None) -> np.ndarray | None:
     """(512,) of the largest face in a photo (H, W, 3) uint8, or None where there is none. app: insightface's, or what
     `find_faces` takes. read: photo = found and embedded in the whole photo (MCLD's authors' code); box = the box around it,
-    enlarged by 1.5 and made square as in the authors' demo, is cut out and embedded alone. The paper (section 4) cuts out
-    what OpenCV's single shot detector finds, whose Caffe files OpenCV 5 no longer reads; here the box is insightface's."""
+    enlarged by 1.5 and made square as in the authors' demo, is cut out and embedded alone. detect: finds that box, the
+    paper's single shot detector (section 4, `data.face_boxes`); insightface's own where None."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")   # one line per photo without a face would drown the progress
-        face = find_face(app, photo)
-        if face is not None and read == "box":
-            face = find_face(app, crop(photo, face.box))
+        if read == "photo":
+            face = find_face(app, photo)
+        else:
+            found = find_face(app, photo) if detect is None else None
+            box = found.box if found else detect(photo) if detect else None
+            face = None if box is None else find_face(app, crop(photo, box))
     return None if face is None else face.embedding
 
 
@@ -85,19 +90,24 @@ def prepare(root: Path, find_pose: Callable[[np.ndarray], IUV], find_embedding: 
     return nobody
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, required=True, help="folder with train_highres and test_highres")
     parser.add_argument("--densepose", type=Path, required=True, help="public TorchScript model, r101 as the authors'")
     parser.add_argument("--insightface", type=Path, required=True, help="folder that holds models/antelopev2")
     parser.add_argument("--face", choices=READ, default=READ[0], help="what is embedded: the face in the whole photo, as "
                         "the authors' code, or the box around it alone, as the paper says")
+    parser.add_argument("--ssd", type=Path, nargs=2, metavar=("CAFFEMODEL", "PROTOTXT"), help="with --face box: the box by "
+                        "OpenCV's single shot detector, as the paper's; insightface's without (OpenCV 4 reads these files)")
     parser.add_argument("--device", default="cpu", help="of DensePose")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
+        if options.ssd and options.face != "box":
+            raise ValueError(f"--ssd finds boxes, but --face is {options.face}; expected --face box")
+        detect = single_shot(*options.ssd) if options.ssd else None
         model, app = load_model(options.densepose, options.device), load_app(options.insightface)
         nobody = prepare(options.root, lambda photo: estimate(model, photo, "best", device=options.device),
-                         lambda photo: embedding(app, photo, options.face))
+                         lambda photo: embedding(app, photo, options.face, detect))
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     if nobody:

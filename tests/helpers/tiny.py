@@ -61,6 +61,18 @@ def write_diffusers(folder: Path, sizes: BaseSizes) -> Path:
     return folder
 
 
+def write_vae(folder: Path) -> Path:
+    """A small full autoencoder, with a posterior, as vae/ of a diffusers folder."""
+    from diffusers import AutoencoderKL
+    torch.manual_seed(0)
+    vae = AutoencoderKL(block_out_channels=(32, 32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 4,
+                        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, latent_channels=4)
+    with torch.no_grad():
+        vae.quant_conv.bias[4:] = -1.0   # log variances: a visible spread
+    vae.save_pretrained(folder / "vae")
+    return folder
+
+
 def write_files(folder: Path, seed: int = 0) -> Files:
     """A demo in a folder, under the names that the demo's files have."""
     files = Files(*(folder / f"demo_{name}.safetensors" for name in ("base", "vae", "cfld")))

@@ -10,19 +10,21 @@ from PIL import Image
 
 from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.fpdm.whole_drawing import draw_whole
+from tests.helpers.documented import block, here, settings
+from tests.helpers.documented import run as command
 from tests.helpers.fpdm_tiny import FUSION, MODEL, train_config
-from training import evaluate, generate_split
+from tests.helpers.tiny import SIZES, write_diffusers, write_vae
 from training.data.deepfashion import DeepFashion
 from training.data.fpdm_pairs import Pairs
 from training.data.phoenix import Sequence, drawn_pairs, first_to_rest, read_sequences
 from training.data.whole_points import from_rows
-from training.engine.loop import run
 from training.prepare import main as prepare
 from training.tasks.fpdm import FPDMTask
 from training.tasks.fpdm_fusion import FusionTask
-from training.world.signing import FRAMES, TABLES, main, write_split
+from training.world.signing import FRAMES, TABLES, write_split
 
 SIZE, COUNT = (65, 52), 4
+TINY = {"images": 8, "batch": 4, "precision": "no", "data": {"workers": 0}}   # of a training config
 
 
 @pytest.fixture(scope="module")
@@ -85,18 +87,30 @@ def test_pairs_are_the_same_at_every_run_and_all_frames_can_be_targets():
     assert first_to_rest(sequence, 0) == [(0, 1), (0, 2), (0, 3), (0, 4)] and first_to_rest(sequence, 2) == [(0, 1), (0, 4)]
 
 
-def test_drawn_people_sign_by_one_command(tmp_path, capsys):
-    main(["--out", str(tmp_path), "--sequences", "1", "1", "--frames", "2"])
-    [sequence] = read_sequences(tmp_path, "test")
+@pytest.mark.usefixtures("small_grids")
+def test_drawn_people_sign_and_are_trained_on_by_the_pages_commands(files, tmp_path, monkeypatch, capsys):
+    draw, prepare_all, first, second = block("papers.md", "training/world/signing.py --out")
+    here(tmp_path, monkeypatch)
+    command(draw, "--sequences", 1, 1, "--frames", 2)
+    folder = tmp_path / "output" / "data" / "signing"
+    [sequence] = read_sequences(folder, "test")
     assert len(sequence.frames) == 2 and sequence.speaker == "Signer01"
     assert Image.open(sequence.frames[0]).size == (210, 260)
-    first, second = (np.load(tmp_path / "points" / split / f"drawn_{split}_0000.npy") for split in ("train", "test"))
-    assert first.shape == (2, 133, 3) and not np.allclose(first, second)   # other signs
-    hands = first[0, 91:]
+    trained, tested = (np.load(folder / "points" / split / f"drawn_{split}_0000.npy") for split in ("train", "test"))
+    assert trained.shape == (2, 133, 3) and not np.allclose(trained, tested)   # other signs
+    hands = trained[0, 91:]
     assert np.ptp(hands[:21, 0]) > 4 and np.ptp(hands[21:, 0]) > 4   # pixels
     with pytest.raises(SystemExit):
-        main(["--out", str(tmp_path), "--frames", "0"])
+        command(draw, "--frames", 0)
     assert "expected 1 or more" in capsys.readouterr().err
+    command(prepare_all)
+    model = FUSION | {"points": 133}
+    command(first, *settings(**TINY, method={"model": model}))
+    tiny = {"model": MODEL | {"fusion": model, "pose_canvas": [256, 192]}, "base": str(files.base), "vae": str(files.vae),
+            "backbone": ""}
+    made = command(second, *settings(**TINY | {"data": {"workers": 0, "size": [64, 64]}}, method=tiny))
+    assert made.samefile("output/train/demo_fpdm_signs/demo_fpdm_signs.safetensors")
+    assert load_checkpoint(made).method.config.whole
 
 
 def test_what_is_no_release_is_named(release, tmp_path, capsys):
@@ -133,15 +147,25 @@ def test_a_frame_without_a_person_is_left_out_with_its_pairs(release, tmp_path, 
 
 
 @pytest.mark.usefixtures("small_grids")
-def test_hands_reach_both_stages_and_the_figures_are_by_sequence(data, files, tmp_path, capsys):
-    kind = {"kind": "deepfashion", "root": str(data)}
-    model = FUSION | {"points": 133}
-    one = run(train_config(tmp_path, files, "fpdm_fusion", data=kind, method={"model": model}), FusionTask)
-    own = {"fusion": str(one), "freeze_source": False}
-    config = train_config(tmp_path, files, "fpdm", data=kind, fpdm=own, method={"model": MODEL | {"fusion": model}})
-    made = run(config, FPDMTask)
+def test_the_pages_commands_lead_from_the_release_to_figures_by_sequence(release, files, tmp_path, monkeypatch, capsys):
+    """As they stand there, with tiny models; and hands reach both stages."""
+    prepare_all, first, second, split, measured = block("papers.md", "prepare.py phoenix --root PHOENIX")
+    here(tmp_path, monkeypatch)
+    (tmp_path / "PHOENIX-2014-T-release-v3").symlink_to(release)
+    write_vae(write_diffusers(tmp_path / "models" / "sd21", SIZES))
+    command(prepare_all, "--points", release / "PHOENIX-2014-T" / "points", "--pairs", 3, "--test-frames", 2)
+    data, model = tmp_path / "data" / "phoenix", FUSION | {"points": 133}
+    tiny = {"preset": "demo", "model": model}
+    one = command(first, *settings(**TINY, method=tiny, fpdm={"clip": ""}))
+    assert load_checkpoint(one).method.config.whole
+    own = {"dinov2": "", "freeze_source": False}
+    tiny["model"] = MODEL | {"fusion": model, "pose_canvas": [260, 210]}
+    small = TINY | {"data": {"workers": 0, "size": [64, 64]}}
+    made = command(second, *settings(**small, method=tiny, fpdm=own))
     loaded = load_checkpoint(made)
-    assert loaded.method.config.whole and loaded.meta.step == 8
+    assert loaded.method.config.whole and loaded.meta.step == 8 and made.samefile("models/fpdm_phoenix.safetensors")
+    kind, own = {"kind": "deepfashion", "root": str(data)}, {"fusion": str(one), "freeze_source": False}
+    config = train_config(tmp_path, files, "fpdm", data=kind, fpdm=own, method={"model": MODEL | {"fusion": model}})
     task = FPDMTask(config, torch.device("cpu"))
     batch = task.batch(np.random.default_rng(0), 2)
     pairs = [task.pictures.pair(task.pictures.train, n) for n in range(9)]
@@ -152,12 +176,8 @@ def test_hands_reach_both_stages_and_the_figures_are_by_sequence(data, files, tm
         FPDMTask(train_config(tmp_path, files, "fpdm", data=kind, fpdm=own), torch.device("cpu"))
     with pytest.raises(ValueError, match="the method draws 133 points, but data.kind=mannequins at no root has 18"):
         FusionTask(train_config(tmp_path, files, "fpdm_fusion", method={"model": model}), torch.device("cpu"))
-    out = tmp_path / "out"
-    generate_split.main([str(value) for value in ("--checkpoint", made, "--root", data, "--out", out, "--base", files.base,
-                                                  "--vae", files.vae, "--steps", 2)])
-    folders = ["--generated", str(out / "generated"), "--targets", str(out / "targets"), "--size", "56x56"]
-    evaluate.main([*folders, "--protocol", "fpdm", "--by-sequence", "--json", str(tmp_path / "a.json"), "--csv",
-                   str(tmp_path / "a.csv")])
+    command(split, "--steps", 2)
+    command(measured, "--json", "a.json", "--csv", "a.csv")
     found = json.loads((tmp_path / "a.json").read_text())["by_sequence"]
     values = {}
     for row in csv.DictReader((tmp_path / "a.csv").open()):
@@ -167,5 +187,5 @@ def test_hands_reach_both_stages_and_the_figures_are_by_sequence(data, files, tm
     assert "Of each sequence first, then over 2 sequences" in capsys.readouterr().out
     Image.new("RGB", (60, 60)).save(tmp_path / "lone.png")
     with pytest.raises(SystemExit):
-        evaluate.main(["--generated", str(tmp_path), "--targets", str(tmp_path), "--size", "56x56", "--by-sequence"])
+        command(measured, "--generated", tmp_path, "--targets", tmp_path)
     assert "lone.png does not say its sequence" in capsys.readouterr().err

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -15,7 +14,7 @@ from pgpis_models.checkpoint import load_checkpoint
 from pgpis_models.poses.drawing import cfld_raster
 from pgpis_models.poses.formats import CFLD_FRAME
 from pgpis_models.unet.autoencoder import load_vae
-from tests.helpers.tiny import RASTER, SIZE, SIZES, Files, cfld_config, train_config, write_diffusers, write_files
+from tests.helpers.tiny import RASTER, SIZE, SIZES, Files, cfld_config, train_config, write_diffusers, write_files, write_vae
 from training.data.arrays import NewArray
 from training.data.kinds import pairs_class
 from training.data.pairs import Pairs
@@ -53,15 +52,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def vae_folder(tmp_path_factory):
-    """A small full autoencoder, with a posterior, as a diffusers folder."""
-    torch.manual_seed(0)
-    vae = AutoencoderKL(block_out_channels=(32, 32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 4,
-                        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, latent_channels=4)
-    with torch.no_grad():
-        vae.quant_conv.bias[4:] = -1.0   # log variances: a visible spread
-    folder = tmp_path_factory.mktemp("sd")
-    vae.save_pretrained(folder / "vae")
-    return folder
+    return write_vae(tmp_path_factory.mktemp("sd"))
 
 
 @pytest.fixture(scope="module")

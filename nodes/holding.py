@@ -15,7 +15,7 @@ from .binding.first_frame import hold_first_frame
 from .binding.noise import start_noise
 from .binding.passport import check_layout
 from .embedding import PERSON_TOOLTIP, shown_poses
-from .inputs import checked_densepose
+from .inputs import checked_densepose, watched
 from .schema import aliases
 from .types import DenseposeType, PoseKeypointType
 
@@ -40,7 +40,8 @@ class BodyNoise:
                              "expected as many. Connect the frames that the embedding node has")
         size = tuple(samples.shape[-2:])
         picture = tuple(side * STRIDE for side in size)
-        carried = carried_by([one if isinstance(one, IUV) else surface_of_pose(one, picture) for one in self.surfaces], size)
+        carried = carried_by((one if isinstance(one, IUV) else surface_of_pose(one, picture)
+                              for one in watched(self.surfaces)), size)
         noise = start_noise(self.seed, wanted, tuple(samples.shape[1:]), carried.frames(wanted))
         return noise.to(samples.dtype)
 

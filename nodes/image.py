@@ -88,7 +88,9 @@ def grid(pictures: list[Tensor], names: list[str], scores: list[dict[str, Tensor
                 line = _fitting("  ".join(told), width, draw, font)
                 draw.text((x, y + LINE), line, fill="dimgray", font=font)
             sheet.paste(Image.fromarray(values[row]), (x, y + text))
-    return torch.from_numpy(np.asarray(sheet).copy()).float()[None] / 255
+    values = np.array(sheet, np.float32)
+    values /= 255
+    return torch.from_numpy(values)[None]
 
 
 def _fitting(text: str, width: int, draw: ImageDraw.ImageDraw, font) -> str:

@@ -27,7 +27,7 @@ from .binding.noise import StepNoise, start_noise, with_step_noise
 from .binding.weights import check_prediction
 from .embedding import draws_hands, shown_poses, warn_of_limits
 from .fusion import EMPTY_TOOLTIP
-from .inputs import checked_densepose, resized, rgb
+from .inputs import checked_densepose, resized, rgb, watched
 from .pose.frames import FOLLOW_TOOLTIP, followed_frames
 from .schema import ADVANCED, aliases
 from .types import Cond, DenseposeType, MethodType, PoseKeypointType, on_cpu
@@ -132,12 +132,13 @@ class PoseSequenceSampler(io.ComfyNode):
 def carried_along(poses: list, densepose, size: tuple[int, int]) -> Carried:
     """What carries the noise of latents of (h, w) along the frames. Raises ValueError for another number of DENSEPOSE."""
     if densepose is None:
-        return carried_by([surface_of_pose(pose, tuple(side * VAE_STRIDE for side in size)) for pose in poses], size)
+        picture = tuple(side * VAE_STRIDE for side in size)
+        return carried_by((surface_of_pose(pose, picture) for pose in watched(poses)), size)
     surfaces = checked_densepose(densepose)
     if len(surfaces) != len(poses):
         raise ValueError(f"{len(surfaces)} DENSEPOSE for {len(poses)} frames; expected one for each. Connect that of the "
                          "same frames, or none")
-    return carried_by(surfaces, size)
+    return carried_by(watched(surfaces), size)
 
 
 def encoded_chunk(method, read, poses: list) -> Cond:

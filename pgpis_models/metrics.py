@@ -17,6 +17,7 @@ from torch import Tensor
 
 SSIM_K1, SSIM_K2 = 0.01, 0.03  # Wang et al. 2004
 INSTALL = "pip install torchvision lpips"
+BAND = 64             # rows and columns of an SSIM that are filtered at a time
 LPIPS_SMALLEST = 32   # pixels of a side that AlexNet reads
 
 
@@ -87,21 +88,34 @@ def _ssim_map(a: Tensor, b: Tensor, window: Tensor, data_range: float | Tensor, 
     if min(height, width) < len(window):
         raise ValueError(f"SSIM with a window of {len(window)} pixels got pictures of {height}x{width}; expected both "
                          f"sides {len(window)} or more. Use ssim_gauss for small pictures.")
-    a, b = a.double(), b.double()
-    mean_a, mean_b, aa, bb, ab = (_filtered(x, window) for x in (a, b, a * a, b * b, a * b))
-    var_a, var_b, cov = (
-        covariance_norm * (product - first * second)
-        for product, first, second in ((aa, mean_a, mean_a), (bb, mean_b, mean_b), (ab, mean_a, mean_b))
-    )
+    down, across = _filter_matrix(height, window), _filter_matrix(width, window)
+    half, bands = len(window) // 2, []
+    for top in range(0, height, BAND):   # so that memory does not grow with the picture, and no row far away is weighed by 0
+        low, high = max(top - half, 0), min(top + BAND + half, height)
+        rows = [picture[..., low:high, :].double() for picture in (a, b)]
+        bands.append(_ssim_rows(*rows, down[top:top + BAND, low:high], across, half, data_range, covariance_norm))
+    return torch.cat(bands, 1)
+
+
+def _ssim_rows(a: Tensor, b: Tensor, down: Tensor, across: Tensor, half: int, data_range: float | Tensor,
+               covariance_norm: float) -> Tensor:
+    """`_ssim_map` of some rows, which the matrix `down` (rows, rows of the pictures) makes of these pictures."""
+    mean_a, mean_b, squares, product = (_filtered(x, down, across, half) for x in (a, b, a * a + b * b, a * b))
+    both, means = mean_a * mean_b, mean_a**2 + mean_b**2
     c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2
-    top = (2.0 * mean_a * mean_b + c1) * (2.0 * cov + c2)
-    return (top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean(1)
+    top = (2.0 * both + c1) * (2.0 * covariance_norm * (product - both) + c2)
+    return (top / ((means + c1) * (covariance_norm * (squares - means) + c2))).mean(1)
 
 
-def _filtered(x: Tensor, window: Tensor) -> Tensor:
-    """Separable filter of (B, C, H, W) as two matrix products: for wide windows much faster than a convolution."""
-    height, width = x.shape[-2:]
-    return _filter_matrix(height, window) @ x @ _filter_matrix(width, window).T
+def _filtered(x: Tensor, down: Tensor, across: Tensor, half: int) -> Tensor:
+    """Separable filter of (B, C, H, W) as matrix products, for wide windows much faster than a convolution: each of BAND
+    columns reads those that its window of `half` to each side reaches."""
+    x, width = down @ x, x.shape[-1]
+    parts = []
+    for left in range(0, width, BAND):
+        reach = slice(max(left - half, 0), min(left + BAND + half, width))
+        parts.append(x[..., reach] @ across[left:left + BAND, reach].T)
+    return torch.cat(parts, -1)
 
 
 def _filter_matrix(length: int, window: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+BAND = 2 ** 19   # samples that are traced at a time: what lies in a cache is fast, and memory does not grow with the canvas
+
 
 @dataclass(frozen=True)
 class View:
@@ -84,63 +86,76 @@ def trace(triangles: np.ndarray, points: np.ndarray, values: np.ndarray, height:
     inverse = 1 / area[shown]
     first = np.maximum(np.ceil(low_y[shown] - half), 0).astype(np.int32)
     last = np.minimum(np.floor(high_y[shown] - half), height - 1).astype(np.int32)
-    face, row = _spread(np.maximum(last - first + 1, 0))
-    row += first[face]
-    if wanted is not None:   # strips far from any wanted cell are dropped early
-        y = row.astype(np.float32)
-        kept = np.flatnonzero(_touches(total, low_x[shown][face], high_x[shown][face], y, y, fine))
-        face, row = face[kept], row[kept]
-
     # weights of b and c at (x, y) from the corner a are linear, so each edge bounds x from one side
     bx, by, cx, cy = acy * inverse, -acx * inverse, -aby * inverse, abx * inverse
-    y = row.astype(np.float32) + half - ay[face]
-    left, right = np.full(len(face), -1e9, np.float32), np.full(len(face), 1e9, np.float32)
-    for across, down, start in ((bx, by, 0.0), (cx, cy, 0.0), (-bx - cx, -by - cy, 1.0)):
-        across = np.where(np.abs(across) < 1e-9, np.float32(1e-9), across)
-        bound = down[face] * y + np.float32(start + 1e-4)
-        across = across[face]
-        bound /= -across
-        rising = across > 0
-        np.maximum(left, bound, out=left, where=rising)
-        np.minimum(right, bound, out=right, where=~rising)
-    x = ax[face] - half
-    begin = np.maximum(np.ceil(left + x), 0).astype(np.int32)
-    end = np.minimum(np.floor(right + x), width - 1).astype(np.int32)
-    strip, column = _spread(np.maximum(end - begin + 1, 0))
-    column += begin[strip]
-    if wanted is None:
-        sample, count = row[strip] * np.int32(width) + column, height * width
-    else:   # samples are numbered cell by cell
-        cells = np.flatnonzero(wanted)
-        number = np.full(wanted.size, -1, np.int32)
-        number[cells] = np.arange(len(cells), dtype=np.int32)
-        cell_row, inner_row = np.divmod(row, np.int32(fine))
-        cell_column = column // np.int32(fine)
-        cell = number[(cell_row * np.int32(wanted.shape[1]))[strip] + cell_column]
-        kept = np.flatnonzero(cell >= 0)
-        strip, column = strip[kept], column[kept]
-        inner = inner_row[strip] * np.int32(fine) + column - cell_column[kept] * np.int32(fine)
-        sample, count = cell[kept] * np.int32(fine * fine) + inner, len(cells) * fine * fine
-    # depth is linear in the column within a strip
-    sloped = (bx * abz + cx * acz)[face]
-    start = az[face] + (by * abz + cy * acz)[face] * y - sloped * x
-    depth = start[strip] + sloped[strip] * column.astype(np.float32)
-    nearest = np.full(count, -np.inf, np.float32)
-    np.maximum.at(nearest, sample, depth)
-    best = np.flatnonzero(depth == nearest[sample])
-    owner = np.full(count, -1, np.int32)
-    owner[sample[best]] = best
-    sample = np.flatnonzero(owner >= 0)
-    owner = owner[sample]
-    strip = strip[owner]
-    face = face[strip]
-    x, y = column[owner].astype(np.float32) - x[strip], y[strip]
-    second, third = bx[face] * x + by[face] * y, cx[face] * x + cy[face] * y
-    mixed = np.empty((len(values), len(owner)), np.float32)
-    ta, tb, tc = ta[shown], tb[shown], tc[shown]
-    for value, out in zip(values, mixed, strict=True):
-        base = value[ta]
-        np.multiply((value[tb] - base)[face], second, out=out)
-        out += base[face]
-        out += (value[tc] - base)[face] * third
-    return Hits(sample, shown[face], depth[owner], mixed)
+    sloped, risen = bx * abz + cx * acz, by * abz + cy * acz
+    edges = [(np.where(np.abs(across) < 1e-9, np.float32(1e-9), across), down, np.float32(start + 1e-4))
+             for across, down, start in ((bx, by, 0.0), (cx, cy, 0.0), (-bx - cx, -by - cy, 1.0))]
+    corners = [(value[ta[shown]], value[tb[shown]], value[tc[shown]]) for value in values]
+    if wanted is not None:   # samples are numbered cell by cell
+        number = (np.cumsum(wanted.ravel(), dtype=np.int32) - 1).reshape(wanted.shape)
+
+    def band(top: int, bottom: int) -> Hits:
+        """The same for rows top to bottom alone; samples count from the first of them."""
+        here = np.flatnonzero((first < bottom) & (last >= top))
+        begin = np.maximum(first[here], top)
+        face, row = _spread(np.maximum(np.minimum(last[here], bottom - 1) - begin + 1, 0))
+        row += begin[face]
+        face = here[face]
+        if wanted is not None:   # strips far from any wanted cell are dropped early
+            y = row.astype(np.float32)
+            kept = np.flatnonzero(_touches(total, low_x[shown][face], high_x[shown][face], y, y, fine))
+            face, row = face[kept], row[kept]
+        y = row.astype(np.float32) + half - ay[face]
+        left, right = np.full(len(face), -1e9, np.float32), np.full(len(face), 1e9, np.float32)
+        for across, down, start in edges:
+            bound = down[face] * y + start
+            across = across[face]
+            bound /= -across
+            rising = across > 0
+            np.maximum(left, bound, out=left, where=rising)
+            np.minimum(right, bound, out=right, where=~rising)
+        x = ax[face] - half
+        begin = np.maximum(np.ceil(left + x), 0).astype(np.int32)
+        end = np.minimum(np.floor(right + x), width - 1).astype(np.int32)
+        strip, column = _spread(np.maximum(end - begin + 1, 0))
+        column += begin[strip]
+        if wanted is None:
+            sample, count = ((row - top) * np.int32(width))[strip] + column, (bottom - top) * width
+        else:
+            cell_row, inner_row = np.divmod(row, np.int32(fine))
+            cell_column = column // np.int32(fine)
+            kept = np.flatnonzero(wanted[cell_row[strip], cell_column])
+            strip, column, cell_column = strip[kept], column[kept], cell_column[kept]
+            inner = inner_row[strip] * np.int32(fine) + column - cell_column * np.int32(fine)
+            before, after = (number[at - 1, -1] + 1 if at else 0 for at in (top // fine, -(-bottom // fine)))
+            sample = (number[cell_row[strip], cell_column] - before) * np.int32(fine * fine) + inner
+            count = (after - before) * fine * fine
+        # depth is linear in the column within a strip
+        slope = sloped[face]
+        start = az[face] + risen[face] * y - slope * x
+        depth = slope[strip]
+        depth *= column.astype(np.float32)
+        depth += start[strip]
+        nearest = np.full(count, -np.inf, np.float32)
+        np.maximum.at(nearest, sample, depth)
+        best = np.flatnonzero(depth == nearest[sample])
+        owner = np.full(count, -1, np.int32)
+        owner[sample[best]] = best
+        sample = np.flatnonzero(owner >= 0)
+        owner = owner[sample]
+        strip = strip[owner]
+        face = face[strip]
+        x, y = column[owner].astype(np.float32) - x[strip], y[strip]
+        second, third = bx[face] * x + by[face] * y, cx[face] * x + cy[face] * y
+        mixed = np.empty((len(values), len(owner)), np.float32)
+        for (base, one, other), out in zip(corners, mixed, strict=True):
+            np.multiply((one - base)[face], second, out=out)
+            out += base[face]
+            out += (other - base)[face] * third
+        return Hits(sample + (top * width if wanted is None else before * fine * fine), shown[face], depth[owner], mixed)
+
+    step = max(1, BAND // (width * fine)) * fine
+    found = [band(top, min(top + step, height)) for top in range(0, height, step)]
+    return Hits(*(np.concatenate([getattr(one, name) for one in found], axis=-1)
+                  for name in ("sample", "triangle", "depth", "values")))

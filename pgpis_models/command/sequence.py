@@ -97,5 +97,5 @@ def run(options: argparse.Namespace, method: str, choice: Choice, weights: dict[
 
 def carried(generator: Generator, targets: Sequence[Keypoints | IUV]) -> Carried:
     """What carries the noise along the frames: their DensePose, or their skeletons."""
-    surfaces = [one if isinstance(one, IUV) else surface_of_pose(one, generator.picture_size) for one in targets]
+    surfaces = (one if isinstance(one, IUV) else surface_of_pose(one, generator.picture_size) for one in targets)
     return carried_by(surfaces, generator.method.config.latent_size)

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bodies import bounds
-
 GROUND = 0.07     # Euclidean distance of RGB in 0..1: nearer to the ground's colour is ground, shadows on it included
 PLAIN = 0.75      # share of a photo's border that a plain ground fills
 PERSON = 0.1      # of the largest patch of a mask: smaller ones are parts of a person, not people
 SPECK = 0.002     # of the picture: what stands out of the ground and is smaller is nobody
 
 
-def people_in(mask: np.ndarray) -> list[np.ndarray]:
-    """Mask (H, W) bool -> one mask per person, from left to right: its large connected patches. Small patches go with the
-    person whose box is nearest."""
+def people_in(mask: np.ndarray) -> np.ndarray:
+    """Mask (H, W) bool -> (H, W) int32: 0 where nobody is, then a number per person from left to right. People are the large
+    connected patches; small patches go with the person whose box is nearest."""
     import cv2  # no cost when the host starts
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    areas = stats[1:count, cv2.CC_STAT_AREA]
-    large = [label for label in range(1, count) if areas[label - 1] >= PERSON * areas.max()]
-    large.sort(key=lambda label: stats[label, cv2.CC_STAT_LEFT])
-    people = [labels == label for label in large]
-    boxes = [bounds(person) for person in people]
-    for label in set(range(1, count)) - set(large):
-        x, y, width, height = stats[label, :4]
-        gaps = [max(x0 - x - width, x - x1, 0) + max(y0 - y - height, y - y1, 0) for x0, y0, x1, y1 in boxes]
-        nearest = int(np.argmin(gaps))
-        if gaps[nearest] < 0.1 * (boxes[nearest][3] - boxes[nearest][1]):
-            people[nearest] |= labels == label
-    return people
+    x, y, width, height, areas = stats[1:count].T
+    large = np.flatnonzero(areas >= PERSON * areas.max())
+    large = large[np.argsort(x[large], kind="stable")]
+    person = np.zeros(count, np.int32)   # of each label; 0 is the ground's
+    person[large + 1] = np.arange(1, len(large) + 1)
+    x0, y0, x1, y1 = x[large], y[large], (x + width)[large], (y + height)[large]
+    small = np.flatnonzero(person[1:] == 0)
+    for patch in np.array_split(small, -(-len(small) * len(large) // 2 ** 18) or 1):
+        left, top = x[patch, None], y[patch, None]
+        gaps = np.maximum(np.maximum(x0 - left - width[patch, None], left - x1), 0)
+        gaps += np.maximum(np.maximum(y0 - top - height[patch, None], top - y1), 0)
+        nearest = gaps.argmin(1)
+        close = gaps.min(1) < 0.1 * (y1 - y0)[nearest]
+        person[patch[close] + 1] = nearest[close] + 1
+    return person[labels]
 
 
 def before_ground(photo: np.ndarray) -> np.ndarray | None:

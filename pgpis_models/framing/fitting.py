@@ -181,20 +181,21 @@ def _person_in_mask(mask: np.ndarray, pose: Keypoints | None, person: int | str,
     return _one_of(people_in(region), pose, person, which, "the MASK of the photo")
 
 
-def _one_of(people: list[np.ndarray], pose: Keypoints | None, person: int | str, which: str,
-            what: str) -> tuple[np.ndarray, str]:
-    """One of the people of a mask: the one on whom most joints of the pose lie, else as `person` says."""
+def _one_of(people: np.ndarray, pose: Keypoints | None, person: int | str, which: str, what: str) -> tuple[np.ndarray, str]:
+    """One of the people of a mask, as `people_in` numbers them: the one on whom most joints of the pose lie, else as
+    `person` says."""
     if pose is not None:
         x, y = pose.xy[pose.on_canvas].astype(int).T
-        return people[int(np.argmax([one[y, x].sum() for one in people]))], which
+        return people == 1 + int(np.argmax(np.bincount(people[y, x], minlength=2)[1:])), which
+    sizes = np.bincount(people.ravel())[1:]
     if person == "largest":
-        index = int(np.argmax([one.sum() for one in people]))
-    elif isinstance(person, int) and 0 <= person < len(people):
+        index = int(np.argmax(sizes))
+    elif isinstance(person, int) and 0 <= person < len(sizes):
         index = person
     else:
-        raise ValueError(f"person is {person!r}, but {what} shows {len(people)}; expected 'largest' or an index from 0 to "
-                         f"{len(people) - 1}, from left to right")
-    return people[index], _named(index, len(people), person == "largest")
+        raise ValueError(f"person is {person!r}, but {what} shows {len(sizes)}; expected 'largest' or an index from 0 to "
+                         f"{len(sizes) - 1}, from left to right")
+    return people == index + 1, _named(index, len(sizes), person == "largest")
 
 
 def _found(photo: np.ndarray, layout: Layout, person: int | str) -> tuple[np.ndarray | None, str]:

@@ -62,10 +62,14 @@ def _strip(maps: tuple, start: np.ndarray, end: np.ndarray, half: float, before:
     if length < 1 or half <= 0:   # points at the camera
         return
     direction = along / length
-    rows, columns = np.indices(maps[0].shape)
+    side = np.array((-direction[1], direction[0])) * half
+    corners = [end + offset for end in (start - before * along, end + beyond * along) for offset in (side, -side)]
+    low, high = np.floor(np.min(corners, 0)) - 1, np.ceil(np.max(corners, 0)) + 1
+    (x0, y0), (x1, y1) = (np.clip(corner, 0, maps[0].shape[::-1]).astype(int) for corner in (low, high))
+    rows, columns = np.mgrid[y0:y1, x0:x1]
     x, y = columns + 0.5 - start[0], rows + 0.5 - start[1]
     t = (x * direction[0] + y * direction[1]) / length
     s = (y * direction[0] - x * direction[1]) / half
     inside = (t >= -before) & (t <= 1 + beyond) & (np.abs(s) <= 1)
     for target, value in zip(maps, (part, (s + 1) / 2, (t + before) / (1 + before + beyond)), strict=True):
-        target[inside] = value if np.isscalar(value) else np.clip(value[inside], 0, 1)
+        target[y0:y1, x0:x1][inside] = value if np.isscalar(value) else np.clip(value[inside], 0, 1)

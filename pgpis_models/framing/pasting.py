@@ -13,6 +13,7 @@ FEATHER = 24          # pixels of the photo
 SHAPE = 0.02          # a result of another shape than the frame's is another picture
 OTHER, FAR = 0.5, 24  # share of a thumbnail's cells that are this far (of 255) off in another photo
 LARGEST_CHANGE = 0.2  # of 1: what matching colours may add or take away
+MOST_FITTED = 2 ** 18 # pixels of the seam, evenly taken, that tell the plane: a wide soft mask has millions
 ROUNDS = 8            # of the fit at the seam, in which what differs for other reasons loses its weight
 
 
@@ -97,6 +98,8 @@ def seam_difference(made: Tensor, photo: Tensor, weight: Tensor) -> Tensor:
     y, x = torch.nonzero((weight > 0) & (weight < 1), as_tuple=True)
     if len(y) < 16:
         return torch.zeros_like(made)
+    apart = -(-len(y) // MOST_FITTED)
+    y, x = y[::apart], x[::apart]
     height, width = weight.shape
     basis = torch.stack([torch.ones(len(y)), y / height - 0.5, x / width - 0.5], 1).double()
     difference = (photo - made)[:, y, x].T.double()                                        # (N, 3)

@@ -61,12 +61,23 @@ def _distance(inside: np.ndarray) -> np.ndarray:
 def _ramp(mask: np.ndarray, feather: float) -> np.ndarray:
     """(H, W) -> (H, W) float32: each pixel's distance to the nearest 0, in shares of the feather or, where that is less, of
     the largest distance within a feather around it."""
-    import cv2  # no cost when the host starts
     # One more than the feather, as depth is 1 in the outermost row; without any 0 in the mask it is huge.
     depth = np.minimum(_distance(mask > 0), np.float32(feather + 1))
-    window = 2 * int(np.ceil(feather)) + 1
-    reached = cv2.dilate(cv2.dilate(depth, np.ones((window, 1), np.uint8)), np.ones((1, window), np.uint8))
-    return depth / np.maximum(reached, 1)
+    radius = int(np.ceil(feather))
+    return depth / np.maximum(_highest(_highest(depth, radius).T, radius).T, 1)
+
+
+def _highest(values: np.ndarray, radius: int) -> np.ndarray:
+    """(H, W) -> (H, W): the largest of the values (0 or more) up to `radius` rows away, in a time that does not grow with
+    the radius (van Herk 1992)."""
+    window, rows = 2 * radius + 1, len(values)
+    blocks = -(-(rows + 2 * radius) // window)
+    padded = np.zeros((blocks * window, values.shape[1]), values.dtype)
+    padded[radius:radius + rows] = values
+    each = padded.reshape(blocks, window, -1)
+    since = np.maximum.accumulate(each, axis=1).reshape(padded.shape)
+    until = np.maximum.accumulate(each[:, ::-1], axis=1)[:, ::-1].reshape(padded.shape)
+    return np.maximum(until[:rows], since[2 * radius:2 * radius + rows])
 
 
 def paste(made: Tensor, kept: Tensor, mask: Tensor) -> Tensor:

@@ -49,9 +49,12 @@ def labels_of(photo: np.ndarray, body: Body) -> np.ndarray:
     cost[at] = np.log(np.maximum(prior * likely, 1e-9))
     cost[at] -= cost[at].max(1, keepdims=True)
     cost = np.maximum(cost, -8)
-    smooth = _guided(photo, cost.reshape(*body.zone.shape, LABELS), body.zone > 0)
-    result[at] = smooth.reshape(-1, LABELS)[at].argmax(1)
-    return result.reshape(body.zone.shape)
+    result = result.reshape(body.zone.shape)
+    box = tuple(slice(where.min(), where.max() + 1) for where in np.unravel_index(at, body.zone.shape))
+    inside = body.zone[box] > 0   # nothing outside of the person is looked at
+    smooth = _guided(photo[box], cost.reshape(*body.zone.shape, LABELS)[box], inside, max(2, round(len(photo) / 100)))
+    result[box][inside] = smooth[inside].argmax(1)
+    return result
 
 
 def _prior(body: Body) -> np.ndarray:
@@ -92,11 +95,9 @@ def _palette(photo: np.ndarray, at: np.ndarray) -> np.ndarray:
     return near / near.sum(1, keepdims=True)
 
 
-def _guided(photo: np.ndarray, values: np.ndarray, inside: np.ndarray, radius: int | None = None,
-            flat: float = 0.02 ** 2) -> np.ndarray:
+def _guided(photo: np.ndarray, values: np.ndarray, inside: np.ndarray, radius: int, flat: float = 0.02 ** 2) -> np.ndarray:
     """values (H, W, C) smoothed within `inside` (H, W) by windows in which they are linear in the photo's colour."""
     import cv2  # no cost when the host starts
-    radius = max(2, round(photo.shape[0] / 100)) if radius is None else radius
     window = (2 * radius + 1, 2 * radius + 1)
     weight = inside.astype(np.float32)
 
@@ -108,11 +109,13 @@ def _guided(photo: np.ndarray, values: np.ndarray, inside: np.ndarray, radius: i
         return blur(np.ascontiguousarray(value * weight)) / total
     guide = photo.astype(np.float32) / 255
     centre = np.stack([mean(guide[..., i]) for i in range(3)], -1)
-    spread = np.empty((*photo.shape[:2], 3, 3), np.float32)
-    for i in range(3):
-        for j in range(i, 3):
-            spread[..., i, j] = spread[..., j, i] = mean(guide[..., i] * guide[..., j]) - centre[..., i] * centre[..., j]
-    inverse = np.linalg.inv(spread + flat * np.eye(3, dtype=np.float32))
+    def spread(i: int, j: int) -> np.ndarray:
+        return (mean(guide[..., i] * guide[..., j]) - centre[..., i] * centre[..., j]).astype(np.float64) + flat * (i == j)
+    (a, b, c), (d, e), f = (spread(0, j) for j in range(3)), (spread(1, j) for j in (1, 2)), spread(2, 2)
+    # the inverse of the symmetric matrices (a b c, b d e, c e f) by their cofactors
+    first, second, third = d * f - e * e, c * e - b * f, b * e - c * d
+    inverse = np.stack([first, second, third, second, a * f - c * c, b * c - a * e, third, b * c - a * e, a * d - b * b], -1)
+    inverse = (inverse / (a * first + b * second + c * third)[..., None]).astype(np.float32).reshape(*centre.shape, 3)
     out = np.empty_like(values)
     for channel in range(values.shape[-1]):
         value = values[..., channel]

@@ -25,6 +25,7 @@ _CHIN = 0.47      # of the way from the neck joint to the eyes, on which OpenPos
 _TRUNK = 2.2      # length of the trunk, neck to crotch, in lengths from the neck joint to the eyes
 _TRUNK_OF_HEAD = 1.6   # the same in lengths of DensePose's head, crown to collar
 _HALF_FACE = 0.36  # half width of a face seen from the front, of chin to crown
+FARTHEST = 3      # half widths from a limb's middle: what lies farther is not the person
 _CROWN = 1.75     # the same for the top of the skull
 
 
@@ -136,11 +137,15 @@ def _around(photo: np.ndarray, pose: Keypoints) -> np.ndarray:
     best, zone = np.full(photo.shape[:2], 1e9, np.float32), np.zeros(photo.shape[:2], np.uint8)
 
     def claim(a, b, kind: int, first: float, last: float) -> None:
+        reach = unit * max(first, last) * FARTHEST + 1
+        low, high = np.minimum(a, b) - reach, np.maximum(a, b) + reach
+        (x0, y0), (x1, y1) = (np.clip(corner, 0, best.shape[::-1]).astype(int) for corner in (np.floor(low), np.ceil(high)))
+        box = slice(y0, y1), slice(x0, x1)
         axis = b - a
-        share = np.clip((grid - a) @ axis / max(float(axis @ axis), 1e-6), 0, 1)
-        away = np.linalg.norm(grid - (a + share[..., None] * axis), axis=-1) / (unit * (first + share * (last - first)))
-        nearer = away < best
-        best[nearer], zone[nearer] = away[nearer], kind
+        share = np.clip((grid[box] - a) @ axis / max(float(axis @ axis), 1e-6), 0, 1)
+        away = np.linalg.norm(grid[box] - (a + share[..., None] * axis), axis=-1) / (unit * (first + share * (last - first)))
+        nearer = away < best[box]
+        best[box][nearer], zone[box][nearer] = away[nearer], kind
     top, low = _middle(pose, (_NECK, *_SHOULDERS)), _middle(pose, _HIPS)
     if top is not None:
         low = top + (0, unit) if low is None else low
@@ -183,7 +188,7 @@ def person_around(photo: np.ndarray, away: np.ndarray) -> np.ndarray:
     import cv2  # no cost when the host starts
     plain = before_ground(photo)
     if plain is not None:
-        return plain & (away < 3)
+        return plain & (away < FARTHEST)
     marks = np.full(away.shape, cv2.GC_BGD, np.uint8)
     marks[away < 2.2], marks[away < 1.0], marks[away < 0.45] = cv2.GC_PR_BGD, cv2.GC_PR_FGD, cv2.GC_FGD
     if (marks == cv2.GC_BGD).any() and (marks == cv2.GC_FGD).any():

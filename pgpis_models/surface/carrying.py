@@ -8,7 +8,7 @@ Warped Your Noise", who sum over fractions of pixels a noise that is finer than 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -22,20 +22,27 @@ BODY = 0.5     # share of a cell's pixels that show the body, from which on the 
 LEAST = 0.25   # share of those whose texels hold a draw, from which on the cell takes it
 
 
-def carried_by(frames: Sequence[IUV], size: tuple[int, int]) -> Carried:
-    """DensePose of F frames, of any size in pixels -> which draw each cell of latents of `size` = (h, w) takes.
+def carried_by(frames: Iterable[IUV], size: tuple[int, int]) -> Carried:
+    """DensePose of F frames, of any size in pixels -> which draw each cell of latents of `size` = (h, w) takes. Frames are
+    read one by one, so a generator never holds them all.
 
     Frames in which nobody shows have the ground's noise. Raises ValueError without frames, and for one that has fewer pixels
     than the latents have cells.
     """
     height, width = size
-    small = [iuv.size for iuv in frames if iuv.size[0] < height or iuv.size[1] < width]
-    if not frames or small:
-        came = f"DensePose of {small[0][1]}x{small[0][0]} pixels" if small else "no frames"
-        raise ValueError(f"noise for latents of {width}x{height} was asked for with {came}; expected DensePose of "
-                         "the pictures' own size, one or more")
-    surface = _Surface(height * width)
-    return Carried(torch.from_numpy(np.stack([surface.cells(iuv, size) for iuv in frames])), surface.draws - height * width)
+    surface, cells = _Surface(height * width), []
+    for iuv in frames:
+        if iuv.size[0] < height or iuv.size[1] < width:
+            raise _too_small(size, f"DensePose of {iuv.size[1]}x{iuv.size[0]} pixels")
+        cells.append(surface.cells(iuv, size))
+    if not cells:
+        raise _too_small(size, "no frames")
+    return Carried(torch.from_numpy(np.stack(cells)), surface.draws - height * width)
+
+
+def _too_small(size: tuple[int, int], came: str) -> ValueError:
+    return ValueError(f"noise for latents of {size[1]}x{size[0]} was asked for with {came}; expected DensePose of the "
+                      "pictures' own size, one or more")
 
 
 class _Surface:

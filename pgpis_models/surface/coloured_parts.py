@@ -14,6 +14,7 @@ from .densepose import IUV, PARTS, check_picture
 
 MAPS = {"viridis": (68, 1, 84), "parula": (0, 0, 0)}   # with their ground, RGB
 NEAR = 4.5      # Euclidean distance of 8-bit RGB: what is nearer to a colour is that colour, since neighbours lie 9 apart
+CHUNK = 2 ** 16   # pixels that are compared at a time
 SURE = 0.9      # share of the pixels that must be; the rest lies along edges of pictures that were resized or saved as JPEG
 
 
@@ -33,16 +34,14 @@ def read_coloured_parts(picture: np.ndarray) -> IUV:
     Raises ValueError for a picture of other colours.
     """
     check_picture(picture, "the DensePose picture")
-    flat, where = np.unique(picture.reshape(-1, 3), axis=0, return_inverse=True)
-    count = np.bincount(where.ravel(), minlength=len(flat))
-    found = {name: _nearest(flat, colours_of(name)) for name in MAPS}
-    shares = {name: float(count[away <= NEAR].sum() / count.sum()) for name, (_, away) in found.items()}
+    found = {name: _nearest(picture.reshape(-1, 3), colours_of(name)) for name in MAPS}
+    shares = {name: float(near.mean()) for name, (_, near) in found.items()}
     best = max(shares, key=shares.__getitem__)
     if shares[best] < SURE:
         raise ValueError(f"{shares[best]:.0%} of the DensePose picture's pixels have a colour of the map {best}, the "
                          f"nearest of {', '.join(MAPS)}; expected {SURE:.0%} or more. Take the picture of controlnet_aux's "
                          "DensePose Estimator as it is, never resized with interpolation")
-    part = found[best][0][where.ravel()].reshape(picture.shape[:2]).astype(np.uint8)
+    part = found[best][0].reshape(picture.shape[:2])
     return IUV(part, np.zeros(part.shape, np.float32), np.zeros(part.shape, np.float32))
 
 
@@ -60,6 +59,15 @@ def has_charts(iuv: IUV) -> bool:
 
 
 def _nearest(colours: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (N, 3) -> index (N,) of the nearest row of a table, and the distance to it."""
-    away = np.linalg.norm(colours[:, None].astype(np.float32) - table[None], axis=-1)
-    return away.argmin(1), away.min(1)
+    """Colours (N, 3) uint8 -> index (N,) uint8 of the nearest row of a table, and whether it is NEAR."""
+    index, near = np.empty(len(colours), np.uint8), np.empty(len(colours), bool)
+    for first in range(0, len(colours), CHUNK):   # distances of all would take a hundred times the picture
+        part = slice(first, first + CHUNK)
+        some = colours[part].T.astype(np.float32)
+        nearest, number = np.full(some.shape[1], np.inf, np.float32), np.zeros(some.shape[1], np.uint8)
+        for row, colour in enumerate(table):
+            away = sum(np.square(channel - value) for channel, value in zip(some, colour.astype(np.float32), strict=True))
+            number[away < nearest] = row
+            np.minimum(nearest, away, out=nearest)
+        index[part], near[part] = number, nearest <= NEAR ** 2
+    return index, near

@@ -14,10 +14,13 @@ import cv2
 import numpy as np
 import pytest
 
+from pgpis_models.body import picture, raster
 from pgpis_models.body.camera import Camera, fitted, walked_around
+from pgpis_models.body.figure import Cut, build_figure
 from pgpis_models.body.frames import KEY, Figure, depth_pictures, figure_of, to_frames
 from pgpis_models.body.measured import Proportions, of_person
-from pgpis_models.body.picture import draw, see, surface_points
+from pgpis_models.body.picture import _edges, draw, see, surface_points
+from pgpis_models.body.raster import trace
 from pgpis_models.body.skeleton import Arm, Build, Leg, Lengths, Limb, build_skeleton
 from pgpis_models.body.state import State, from_dict, from_text
 from pgpis_models.poses.formats import from_pose_keypoint
@@ -203,6 +206,33 @@ def test_mask_depth_and_picture_belong_together():
     assert near.shape == (2, *SIZE) and near.max() == 1 and near[0][~on].max() == 0 and near[0][on].min() > 0.19
     nose, chest = (drawn.pose.xy[joint].astype(int) for joint in (0, 1))
     assert near[0][nose[1], nose[0]] > near[0][chest[1] - 25, chest[0]], "the nose is nearer than the neck"
+
+
+@pytest.mark.parametrize("state", [State(), ASIDE, *(random_state(seed) for seed in range(3))])
+def test_pixels_without_an_edge_look_as_if_each_were_traced_at_all_its_points(state, monkeypatch):
+    fast = draw(state, SIZE)
+    traced = []
+
+    def everywhere(mesh, points, hits, depth):
+        traced.append(_edges(mesh, points, hits, depth).mean())
+        return np.ones(depth.shape, bool)
+    monkeypatch.setattr(picture, "_edges", everywhere)
+    whole = draw(state, SIZE)
+    assert (fast.mask == whole.mask).all() and traced[0] < 0.35
+    assert np.abs(fast.image - whole.image).max() < 2 / 255
+
+
+def test_a_picture_traced_in_bands_is_the_same(monkeypatch):
+    def hits():
+        return [trace(mesh.triangles, points * (fine, fine, 1), mesh.chart.T, SIZE[0] * fine, SIZE[1] * fine, wanted, fine)
+                for wanted, fine in ((None, 1), (np.random.default_rng(0).random(SIZE) < 0.1, 2))]
+    mesh = build_figure(Build(), build_skeleton(Build(), ASIDE.pose()), Cut(hair="none"))
+    points = ASIDE.camera.view(SIZE).project(mesh.points)
+    at_once = hits()
+    monkeypatch.setattr(raster, "BAND", 7 * SIZE[1])
+    for one, other in zip(at_once, hits(), strict=True):
+        for name in ("sample", "triangle", "depth", "values"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 # --- text, proportions, frames -------------------------------------------------------------------------------

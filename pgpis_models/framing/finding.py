@@ -21,14 +21,20 @@ def people_in(mask: np.ndarray) -> np.ndarray:
     person = np.zeros(count, np.int32)   # of each label; 0 is the ground's
     person[large + 1] = np.arange(1, len(large) + 1)
     x0, y0, x1, y1 = x[large], y[large], (x + width)[large], (y + height)[large]
+    reach, widest = 0.1 * (y1 - y0).max(), (x1 - x0).max()   # beyond it no person is near
     small = np.flatnonzero(person[1:] == 0)
-    for patch in np.array_split(small, -(-len(small) * len(large) // 2 ** 18) or 1):
-        left, top = x[patch, None], y[patch, None]
-        gaps = np.maximum(np.maximum(x0 - left - width[patch, None], left - x1), 0)
-        gaps += np.maximum(np.maximum(y0 - top - height[patch, None], top - y1), 0)
+    small = small[np.argsort(x[small], kind="stable")]
+    for patch in np.array_split(small, len(small) // 128 + 1) if len(small) else ():
+        left, right, top = x[patch, None], (x + width)[patch, None], y[patch, None]
+        first, last = np.searchsorted(x0, (left.min() - reach - widest, right.max() + reach))
+        some = slice(first, last + 1)
+        if first == len(x0):
+            continue
+        gaps = np.maximum(np.maximum(x0[some] - right, left - x1[some]), 0)
+        gaps += np.maximum(np.maximum(y0[some] - top - height[patch, None], top - y1[some]), 0)
         nearest = gaps.argmin(1)
-        close = gaps.min(1) < 0.1 * (y1 - y0)[nearest]
-        person[patch[close] + 1] = nearest[close] + 1
+        close = gaps.min(1) < 0.1 * (y1 - y0)[some][nearest]
+        person[patch[close] + 1] = first + nearest[close] + 1
     return person[labels]
 
 

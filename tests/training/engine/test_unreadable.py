@@ -9,11 +9,13 @@ import torch
 from PIL import Image
 
 from tests.helpers.tiny import train_config
+from tests.training.engine.test_loop import LineTask, same
+from tests.training.engine.test_loop import config as line
 from training.data import latents
 from training.data.arrays import NewArray
 from training.data.latents import PhotoPosteriors
 from training.data.pairs import Pairs
-from training.engine.loop import UNREADABLE, StepBatches
+from training.engine.loop import UNREADABLE, StepBatches, run
 from training.engine.shares import WHOLE
 from training.engine.unreadable import UnreadablePhoto, readable, taken
 
@@ -87,6 +89,36 @@ def test_latents_of_a_cut_photo_are_named_and_never_drawn(pairs, tmp_path, monke
     levels = (batch["target_latents"].mean((1, 2, 3)) * 127.5 + 127.5).div(40).round().long()
     assert set(levels.tolist()) == {0, 1, 2, 4, 5} and torch.isfinite(batch["target_latents"]).all()
     assert any("3.png could not be read when its latents were made" in photo for photo in batch[UNREADABLE])
+
+
+def test_a_run_names_such_a_photo_once_and_again_at_the_end_and_draws_the_same_each_time(tmp_path, capsys):
+    class Cut(LineTask):
+        """Whose batches are rows of a table, of which two cannot be read."""
+
+        def batch(self, rng, size):
+            numbers = [readable(self.row, int(number), PEOPLE) for number in rng.integers(0, PEOPLE, size)]
+            x = torch.tensor(numbers).float()[:, None].expand(-1, 3) / PEOPLE
+            return {"x": x, "y": x[:, :2] * 2 + 1, "scale": torch.tensor(1.0)}
+
+        def row(self, number):
+            if number in self.cut:
+                raise UnreadablePhoto(f"photos/{number}.png cannot be read (cut off)")
+            return number
+
+    def weights(name, *cut):
+        Cut.cut = cut
+        taken()
+        return run(line(tmp_path / name, images=24, sample_every=0, save_every=0), Cut), capsys.readouterr()
+
+    first, said = weights("first", 1, 4)
+    middle, end = said.out.rsplit("wrote ", 1)
+    for number in (1, 4):
+        named = f"photos/{number}.png cannot be read (cut off)"
+        assert (said.err + middle).count(f"the next pair is taken instead: {named}") == 1 and named in end
+    assert "2 photos could not be read, and other pairs were drawn in place of theirs; get them anew: " in end
+    assert same(first, weights("second", 1, 4)[0])
+    whole, said = weights("third")
+    assert not same(first, whole) and "could not be read" not in said.out + said.err
 
 
 def test_arrays_that_killed_runs_left_half_written_go(tmp_path):

@@ -88,7 +88,8 @@ def run(options: argparse.Namespace) -> None:
         options.device = process.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     weights = dict(read_weight(item) for item in options.weight)
     meta = read_metadata(options.checkpoint)
-    method, whole = meta.method, (meta.config.get("fusion") or {}).get("points") == POINTS
+    method, fusion = meta.method, meta.config.get("fusion")
+    whole = isinstance(fusion, dict) and fusion.get("points") == POINTS
     control, choice = qen.control_of(options, method), poses.choice_of(options, method, whole)
     mcld.check_flags(options, method)
     photos.check_flags(options, method)

@@ -64,7 +64,7 @@ def check_ranges(settings: Any, where: str = "") -> None:
             raise ValueError(f"{name} is {value!r}; expected one of {', '.join(item.metadata['options'])}")
         elif "fits" in item.metadata:
             items = value if isinstance(value, tuple) else (value,)
-            if not all(math.isfinite(number) and item.metadata["fits"](number) for number in items):
+            if not all(-math.inf < number < math.inf and item.metadata["fits"](number) for number in items):
                 said = list(value) if isinstance(value, tuple) else value
                 raise ValueError(f"{name} is {said}; expected {item.metadata['expected']}"
                                  f"{' of every value' if value is items else ''}")
@@ -135,7 +135,10 @@ def _one_type(kind: Any, value: Any, name: str) -> Any:
         except ValueError:
             raise ValueError(f"{name} is {value!r}; expected a number") from None
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:   # JSON's whole numbers have no end
+            raise ValueError(f"{name} is {str(value)[:20]}... ({len(str(value))} digits); expected a number") from None
     if not isinstance(value, origin) or (origin is int and isinstance(value, bool)):
         raise ValueError(f"{name} is {value!r} ({type(value).__name__}); expected {origin.__name__}")
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -83,9 +82,8 @@ def _factors(kind: type, given: Any, what: str):
         raise ValueError(f"{what} is {str(given)[:60]}; expected an object with some of {', '.join(sorted(names))}")
     for name, value in given.items():
         low = 0.0 if name == "bust" else FACTORS[0]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) \
-                or not low <= value <= FACTORS[1]:
-            raise ValueError(f"{name} in {what} is {value!r}; expected a factor of {low:g} to {FACTORS[1]:g}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= FACTORS[1]:
+            raise ValueError(f"{name} in {what} is {str(value)[:60]}; expected a factor of {low:g} to {FACTORS[1]:g}")
     return kind(**{name: float(value) for name, value in given.items()})
 
 

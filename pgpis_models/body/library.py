@@ -67,7 +67,7 @@ def save_poses(frames: Sequence[dict], folder: str | Path, name: str, replace: b
         target = plain.with_name(f"{plain.stem}_{number}{SUFFIX}")
         number += 1
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(list(frames)), encoding="utf-8")
+    target.write_text(json.dumps(list(frames), default=lambda value: value.tolist()), encoding="utf-8")   # of numpy
     return target
 
 

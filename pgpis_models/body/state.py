@@ -107,7 +107,7 @@ def _unit(given: Any, what: str) -> tuple[float, float, float]:
 def _numbers(given: Any, count: int, what: str) -> tuple[float, ...]:
     numbers = list(given) if isinstance(given, (list, tuple)) else []
     if len(numbers) != count or not all(isinstance(one, (int, float)) and not isinstance(one, bool) and
-                                        math.isfinite(one) and abs(one) < 1e6 for one in numbers):
+                                        -1e6 < one < 1e6 for one in numbers):
         raise ValueError(f"{what} is {str(given)[:60]}; expected {count} number{'s' * (count > 1)}")
     return tuple(float(one) for one in numbers)
 

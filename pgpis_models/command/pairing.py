@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files.reading import read_text
 from .output import STILL, check_ending
 from .poses import picture_files, pose_files
 
 COLUMNS = ("source", "pose")
-NAMED = 10   # files that an error lists
+EXPECTED = "source, pose and perhaps out, with a row for each picture"
+NAMED, LONGEST = 10, 300   # files that an error lists, and letters of each
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,13 @@ def listed_pairs(file: Path, photos: Path, poses: Path, out: Path) -> list[Pair]
 
     Raises ValueError for other columns, for paths that leave `out` or come twice, and OSError where a file is missing.
     """
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        rows = list(csv.DictReader(text))
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(file, EXPECTED), newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{file} is no CSV ({error}); expected {EXPECTED}") from error
     if not rows or set(COLUMNS) - set(rows[0]):
         raise ValueError(f"{file} has {len(rows)} rows with columns {sorted(map(str, rows[0])) if rows else []}; expected "
-                         "source, pose and perhaps out, with a row for each picture")
+                         f"{EXPECTED}")
     pairs = []
     for number, row in enumerate(rows):
         if not (row["source"] and row["pose"]):
@@ -62,12 +67,19 @@ def listed_pairs(file: Path, photos: Path, poses: Path, out: Path) -> list[Pair]
             if not path.resolve().is_relative_to(out.resolve()):
                 raise ValueError(f"row {number + 1} of {file}: out is {row['out']}; expected a path below --out")
         pairs.append(Pair(photo, pose, path, number))
-    missing = sorted({str(path) for pair in pairs for path in (pair.photo, pair.pose) if not path.is_file()})
+    missing = sorted({str(path)[:LONGEST] for pair in pairs for path in (pair.photo, pair.pose) if not _there(path)})
     if missing:
         raise FileNotFoundError(f"{file} names {len(missing)} files that are not there: {missing[:NAMED]}")
     _check_apart(file, pairs)
     place = {photo: number for number, photo in enumerate(dict.fromkeys(pair.photo for pair in pairs))}
     return sorted(pairs, key=lambda pair: place[pair.photo])
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:   # a name that no file can have
+        return False
 
 
 def named(out: Path, photo: Path, pose: Path) -> Path:

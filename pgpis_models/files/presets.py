@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..checkpoint import Metadata, read_metadata
+from ..unet.limits import FLOATS
 from ..unet.weights import open_safetensors
 from .published import KINDS, OWN, kind_of, published_set
 
@@ -212,6 +213,7 @@ class BaseFile:
 
 
 NO_BASE = BaseFile("", False, False)
+SMALL_FLOATS = ("F8_E4M3", "F8_E5M2")   # types of tensors beside FLOATS in which hosts load a base
 NATIVE, DIFFUSERS = "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", \
     "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 LAST_BIAS = {NATIVE: "output_blocks.11.1.transformer_blocks.0.norm1.bias",
@@ -242,11 +244,13 @@ def _base(path: str, _changed: int, _size: int) -> BaseFile | None:
             if place is None or prefix + FIRST[place] not in keys:
                 return None
             first = tuple(file.get_slice(prefix + FIRST[place]).get_shape())
-            kind = {768: "sd15", 1024: "sd21"}.get(file.get_slice(prefix + place).get_shape()[1])
+            kind = {(320, 768): "sd15", (320, 1024): "sd21"}.get(tuple(file.get_slice(prefix + place).get_shape()))
             if kind is None or first != (320, 4, 3, 3):
                 return None
             if kind == "sd21":
-                bias = file.get_tensor(prefix + LAST_BIAS[place]).float() if prefix + LAST_BIAS[place] in keys else None
+                bias, key = None, prefix + LAST_BIAS[place]
+                if key in keys and file.get_slice(key).get_dtype() in (*FLOATS, *SMALL_FLOATS):
+                    bias = file.get_tensor(key).float()
                 kind = "sd21" if bias is not None and float(bias.std(unbiased=False)) > VELOCITY else "sd21-base"
             return BaseFile(kind, whole, "first_stage_model.decoder.conv_in.weight" in keys)
     except (ValueError, OSError):

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ..noise.few_steps import Sampling, read_sampling
+from .limits import FLOATS
 from .weights import LISTED, Verified, check_finite, open_safetensors, write_atomically
 
 PREFIX = "lora_unet_"
 DOWN, UP, ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
+WHOLE = ("I64", "I32", "I16", "I8", "U8")   # types of tensors that alpha may have besides
 SAMPLING = "pgpis.sampling"   # metadata key: how a picture is sampled with it, as in a checkpoint
 
 
@@ -63,6 +65,12 @@ def read_lora(path: str | Path, layers: Iterable[str]) -> dict[str, tuple[Tensor
         if odd or not downs:
             raise ValueError(f"{path} is no LoRA of this UNet: {len(odd)} of its {len(keys)} keys are not known, such as "
                              f"{', '.join(odd[:LISTED])}; expected {PREFIX}<layer>{DOWN}, {UP} and {ALPHA}")
+        kinds = {key: file.get_slice(key).get_dtype() for key in sorted(keys)}
+        odd = [f"{key} ({kind})" for key, kind in kinds.items()
+               if kind not in FLOATS and not (key.endswith(ALPHA) and kind in WHOLE)]
+        if odd:
+            raise ValueError(f"{path}: {len(odd)} weights are no floating point numbers: {', '.join(odd[:LISTED])}; "
+                             f"expected {', '.join(FLOATS)}")
         verified = Verified(path, file)
         read = {key: verified.read(key) for key in sorted(keys)}
         if (file.metadata() or {}).get("pgpis.kind"):   # those of others have no digest
@@ -70,20 +78,34 @@ def read_lora(path: str | Path, layers: Iterable[str]) -> dict[str, tuple[Tensor
     for key in downs:
         name = key.removesuffix(DOWN)
         down, up = read[key].float(), read[name + UP].float()
-        alpha = float(read[name + ALPHA]) if name + ALPHA in keys else float(len(down))
-        found[known[name]] = down, up, alpha / len(down)
-    check_finite(((name, change(*value)) for name, value in found.items()), path)
+        alpha = read.get(name + ALPHA, torch.tensor(float(down.shape[0] if down.ndim else 0)))
+        _check_shapes(name, down, up, alpha, path)
+        found[known[name]] = down, up, float(alpha) / len(down)
+    check_finite(((key, value) for key, value in read.items()), path)
     return found
+
+
+def _check_shapes(name: str, down: Tensor, up: Tensor, alpha: Tensor, path: str | Path) -> None:
+    """Raises ValueError where they make no change of a weight, whatever its size."""
+    fits = down.ndim in (2, 4) and up.ndim in (2, 4) and down.numel() and up.numel() \
+        and up.shape[1:] == (len(down), *(1,) * (up.ndim - 2)) and alpha.numel() == 1
+    if not fits:
+        raise ValueError(f"{path}: {name} has down {tuple(down.shape)}, up {tuple(up.shape)} and alpha {tuple(alpha.shape)};"
+                         " expected (r, in) or (r, in, kh, kw), (out, r) or (out, r, 1, 1), and one number. Download it "
+                         "again")
 
 
 def lora_sampling(path: str | Path) -> Sampling | None:
     """How a picture is sampled with a LoRA of ours, by its metadata; None where it does not say. Raises ValueError."""
     with open_safetensors(path) as file:
         text = (file.metadata() or {}).get(SAMPLING)
+    if text is None:
+        return None
     try:
-        return None if text is None else read_sampling(json.loads(text), path)
-    except json.JSONDecodeError as error:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:   # numbers too long are the former, nesting too deep the latter
         raise ValueError(f"{path}: {SAMPLING} is not JSON that can be read ({error}); download it again") from error
+    return read_sampling(values, path)
 
 
 def layers_of(unet: nn.Module) -> list[str]:
@@ -96,8 +118,10 @@ def merge_lora(unet: nn.Module, path: str | Path) -> None:
     """Adds a LoRA to the weights of a UNet. Raises as `read_lora` does, and ValueError where the widths are others."""
     found, own = read_lora(path, layers_of(unet)), dict(unet.named_parameters())
     for layer, value in found.items():
-        weight, made = own[f"{layer}.weight"], change(*value)
-        if made.shape != weight.shape:
-            raise ValueError(f"{path} changes {layer} as {tuple(made.shape)}, the UNet has {tuple(weight.shape)}; expected "
-                             "a LoRA that was trained on this base")
+        weight, shape = own[f"{layer}.weight"], (len(value[1]), *value[0].shape[1:])
+        if shape != weight.shape:   # before it is made: its size is the product of two
+            raise ValueError(f"{path} changes {layer} as {shape}, the UNet has {tuple(weight.shape)}; expected a LoRA that "
+                             "was trained on this base")
+        made = change(*value)
+        check_finite([(lora_name(layer), made)], path)
         weight += made.to(weight)

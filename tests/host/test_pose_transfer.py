@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.host.test_any_size import shrunk
 from tests.host.test_nodes_run import ROW, ksampler, saved
 from training.world.bank import HELD_OUT, pose_seed
 from training.world.drawing import render
@@ -72,6 +73,33 @@ def sampled(patched, positive, negative, latent):
     with torch.inference_mode():
         return comfy.sample.sample(patched, comfy.sample.prepare_noise(samples, 3), 2, 2.0, "euler", "normal", positive,
                                    negative, samples, disable_pbar=True, seed=3)
+
+
+OTHER_LAYOUTS = ((16,), (4, 3))   # channels of another family; frames of a video
+
+
+def refused_layouts(patched, positive, negative, latent):
+    """Sampling with latents of each of OTHER_LAYOUTS, which must end in a sentence."""
+    for layout in OTHER_LAYOUTS:
+        samples = torch.ones(len(latent["samples"]), *layout, *latent["samples"].shape[-2:])
+        words = rf"latents are \({', '.join(map(str, samples.shape))}\); expected \(batch, 4, height, width\).*Connect"
+        with pytest.raises(ValueError, match=words):
+            sampled(patched, positive, negative, {"samples": samples})
+
+
+@pytest.mark.hosts
+@pytest.mark.parametrize("name", ["cfld", "fpdm", "qen"])
+def test_latents_of_another_family_or_of_a_video_are_refused_whatever_the_method(name, nodes, model, methods):
+    refused_layouts(*transfer(nodes, model, methods[name], drawn(), pose=frames()))
+
+
+@pytest.mark.hosts
+def test_cfld_runs_under_deep_shrink_in_either_order(nodes, model, methods):
+    whole = transfer(nodes, model, methods["cfld"], drawn(), pose=frames())
+    behind = sampled(shrunk(whole[0]), *whole[1:])
+    before = sampled(*transfer(nodes, shrunk(model), methods["cfld"], drawn(), pose=frames()))
+    assert torch.isfinite(behind).all() and torch.allclose(behind, before, atol=1e-4)
+    assert not torch.allclose(behind, sampled(*whole), atol=1e-2)
 
 
 @pytest.mark.hosts

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.host.mcld.helpers import Clip, embed, rows_of, sampled
+from tests.host.test_pose_transfer import refused_layouts
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,13 @@ def test_the_node_samples_as_the_chain_of_experts(transfer, nodes, method, base,
     found = comfy.sample.sample(patched, comfy.sample.prepare_noise(latent["samples"], 5), 2, 2.0, "euler", "sgm_uniform",
                                 positive, negative, latent["samples"], disable_pbar=True, seed=5)
     assert torch.equal(found, sampled(nodes, base, embed(nodes, method, base, source, target)))
+
+
+def test_latents_of_another_family_or_of_a_video_are_refused(transfer, method, base, people):
+    source, target, _ = people
+    refused_layouts(*transfer.PoseTransfer.execute(
+        base.model, method=method, image=source.image, densepose=target.densepose, source_densepose=source.densepose,
+        vae=base.vae, fit=False).result[:4])
 
 
 def test_what_is_connected_goes_before_what_the_photo_shows(transfer, nodes, method, base, people):

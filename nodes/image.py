@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..pgpis_models.metrics import lpips_where_there, psnr, ssim_gauss
-from .inputs import matched, resized, rgb
+from .inputs import matched, resized, rgb, watched
 from .schema import aliases
 
 COLUMNS = 6
@@ -64,9 +64,13 @@ class CompareGrid(io.ComfyNode):
 
 def scored(picture: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Pictures (B, 3, H, W) in 0..1 -> measure: (B,); LPIPS only where its network is there."""
-    found = {"SSIM": ssim_gauss(picture, target), "PSNR": psnr(picture, target)}
-    perceptual = lpips_where_there(picture, target)
-    return found if perceptual is None else found | {"LPIPS": perceptual}
+    found: dict[str, list[Tensor]] = {}
+    for pair in watched(zip(picture.split(1), target.split(1), strict=True)):   # one by one, so that memory does not grow
+        one = {"SSIM": ssim_gauss(*pair), "PSNR": psnr(*pair), "LPIPS": lpips_where_there(*pair)}
+        for kind, value in one.items():
+            if value is not None:
+                found.setdefault(kind, []).append(value)
+    return {kind: torch.cat(values) for kind, values in found.items()}
 
 
 def grid(pictures: list[Tensor], names: list[str], scores: list[dict[str, Tensor]]) -> Tensor:
@@ -78,7 +82,7 @@ def grid(pictures: list[Tensor], names: list[str], scores: list[dict[str, Tensor
     for column, picture in enumerate(pictures):
         x = GAP + column * (width + GAP)
         values = (picture * 255).round().byte().movedim(1, -1).cpu().numpy()
-        for row in range(count):
+        for row in watched(range(count)):
             y = GAP + row * (height + text + GAP)
             draw.text((x, y), _fitting(names[column], width, draw, font), fill="black", font=font)
             if column < len(scores):

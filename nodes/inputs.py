@@ -16,6 +16,7 @@ from ..pgpis_models.surface.densepose import IUV
 
 # Resizing may leave 0..1: the host's bicubic by 0.1 to 0.3 at hard edges. Other ranges (-1..1, 0..255) go farther.
 RANGE_SLACK = 0.5
+MOST_PIXELS = 2 ** 28   # of all pictures together that a node draws: 3.2 GB as one IMAGE
 
 One = TypeVar("One")
 
@@ -25,6 +26,18 @@ def watched(items: Iterable[One]) -> Iterator[One]:
     for item in items:
         comfy.model_management.throw_exception_if_processing_interrupted()
         yield item
+
+
+def too_many(count: int, size: tuple[int, int], channels: int = 3) -> str:
+    """What to say of `count` pictures of (H, W) pixels that would be too large to hold; "" of those that are not.
+
+    channels: float32 numbers of a pixel in all that a node gives of it."""
+    height, width = size
+    if count * height * width <= MOST_PIXELS:
+        return ""
+    needed, most = (pixels * channels * 4 / 1e9 for pixels in (count * height * width, MOST_PIXELS))
+    return (f"{count} pictures of {width}x{height} (width x height) would take {needed:.1f} GB; expected {most:.1f} GB at "
+            "most")
 
 
 def rgb(image: Tensor, what: str, ground: float = 1.0) -> Tensor:

@@ -11,7 +11,7 @@ from ..pgpis_models.surface.layout import LAYOUTS, TILE
 from ..pgpis_models.surface.merging import merge
 from ..pgpis_models.surface.provenance import COLOURS, sources_on_pose, sources_picture
 from ..pgpis_models.surface.texture import FILLS, MODES
-from .inputs import checked_densepose, pixels
+from .inputs import checked_densepose, pixels, watched
 from .notice import notice
 from .schema import aliases
 from .texture import as_images
@@ -72,10 +72,10 @@ class MergePhotos(io.ComfyNode):
         shown = iuvs if target_densepose is None else checked_densepose(target_densepose, charts=True)
         # Whole tiles with `all`, as Warp to Texture Map does.
         region = np.ones((PARTS, TILE, TILE), bool) if fill == "all" else None
-        made = merge(images, iuvs, layout, mode, fill, region)
+        made = merge(images, iuvs, layout, mode, fill, region, watched)
         _warn_of_others(made.differences)
         picture = sources_picture(made)
-        posed = [sources_on_pose(picture, iuv) for iuv in shown if iuv.size == shown[0].size]
+        posed = [sources_on_pose(picture, iuv) for iuv in watched(shown) if iuv.size == shown[0].size]
         if target_densepose is not None and len(posed) < len(shown):
             raise ValueError(f"the target DENSEPOSE has sizes {sorted({iuv.size for iuv in shown})} (height, width), which "
                              "make no batch; expected one size")

@@ -26,7 +26,7 @@ from .embedding import (
     views_of,
     warn_of_limits,
 )
-from .inputs import as_image, resized, rgb, watched
+from .inputs import as_image, resized, rgb, too_many, watched
 from .notice import notice
 from .schema import ADVANCED, aliases
 from .types import Cond, CondType, Method, MethodType, PoseKeypointType
@@ -150,6 +150,8 @@ class PoseMask(io.ComfyNode):
                 raise ValueError(f"frames have canvases of {sorted(sizes)} (height, width), which make no batch; expected "
                                  "one size. Set width and height")
             size = sizes.pop()
+            if said := too_many(len(poses), size):
+                raise ValueError(f"{said}. Set width and height to less, or take the frames in pieces")
             drawn = torch.from_numpy(np.stack([draw_openpose(one, size) for one in watched(poses)])).movedim(-1, 1)
         # one by one: what a blur takes beside its picture is many times as large
         region = torch.cat([skeleton_region(one[None], size, blur, threshold)[:, 0] for one in watched(drawn)])

@@ -11,12 +11,11 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...pgpis_models.poses.by_hand import draw_people, edited_frames, finished, one_standing
 from ...pgpis_models.poses.formats import NOBODY, from_pose_keypoint, people_seen
-from ..inputs import pixels, watched
+from ..inputs import pixels, too_many, watched
 from ..schema import aliases
 from ..types import PoseKeypointType
 
 BACKGROUNDS = 64            # pictures that are sent to the page, one per frame
-MOST_PIXELS = 2 ** 28       # of all skeleton pictures together: 3.2 GB as floating point
 
 
 class PoseEditor(io.ComfyNode):
@@ -76,10 +75,8 @@ def _checked(pose) -> list[dict]:
 def _drawn(frames: list[dict]):
     """IMAGE of all frames; blocked, with words, where that would be too large to hold."""
     height, width = int(frames[0]["canvas_height"]), int(frames[0]["canvas_width"])
-    if len(frames) * height * width > MOST_PIXELS:
-        return ExecutionBlocker(f"{len(frames)} skeleton pictures of {width}x{height} (width x height) would take "
-                                f"{len(frames) * height * width * 12 / 1e9:.1f} GB; expected 3.2 GB at most. Use the pose "
-                                "output, and draw some of its frames or a smaller size with Draw Pose")
+    if said := too_many(len(frames), (height, width)):
+        return ExecutionBlocker(f"{said}. Use the pose output, and draw some of its frames or a smaller size with Draw Pose")
     drawn = np.stack([draw_people(people_seen(frame), (height, width)) for frame in watched(frames)])
     return torch.from_numpy(drawn).float() / 255
 

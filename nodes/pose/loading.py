@@ -15,7 +15,7 @@ from ...pgpis_models.poses.files import KINDS, POSE_SUFFIXES, checked, load_pose
 from ...pgpis_models.poses.formats import MIN_CONFIDENCE, NOBODY, confident, from_pose_keypoint
 from ...pgpis_models.poses.full_lists import with_full_lists
 from ..embedding import PERSON_TOOLTIP, person_choice
-from ..inputs import watched
+from ..inputs import too_many, watched
 from ..schema import ADVANCED, aliases
 from ..types import PoseKeypointType
 
@@ -139,6 +139,8 @@ class DrawPose(io.ComfyNode):
             raise ValueError(f"frames have canvases of {sorted(sizes)} (height, width), which make no batch; expected one "
                              "size. Set width and height")
         size = sizes.pop()
+        if said := too_many(len(poses), size):
+            raise ValueError(f"{said}. Set width and height to less, or draw the frames in pieces")
         drawn = np.stack([draw_openpose(one, size) for one in watched(poses)])
         return io.NodeOutput(torch.from_numpy(drawn).float() / 255)
 

@@ -17,9 +17,11 @@ from ...pgpis_models.body.measured import Proportions, of_person
 from ...pgpis_models.body.state import from_text
 from ...pgpis_models.poses.formats import from_pose_keypoint
 from ..embedding import PERSON_TOOLTIP, person_choice
+from ..inputs import too_many
 from ..schema import aliases
 from ..types import DenseposeType, PoseKeypointType
 
+CHANNELS = 10   # of a picture with its truth: colours, depth as IMAGE, mask, part, U and V
 STATE_TOOLTIP = ("The posed body as JSON, which the node's canvas writes: whole body, torso, head, arms, legs and camera. "
                  "It travels in the workflow; empty is a body that stands.")
 
@@ -37,7 +39,9 @@ def figure_outputs() -> list:
 
 
 def drawn_outputs(figures: Sequence[Figure], size: tuple[int, int]) -> tuple:
-    """Values of `figure_outputs` of bodies on a canvas of (H, W) pixels."""
+    """Values of `figure_outputs` of bodies on a canvas of (H, W) pixels. Raises ValueError for more than can be held."""
+    if said := too_many(len(figures), size, CHANNELS):
+        raise ValueError(f"{said}. Make fewer or smaller ones")
     bar, drawn = comfy.utils.ProgressBar(len(figures)), []
     for figure in figures:
         comfy.model_management.throw_exception_if_processing_interrupted()

@@ -13,7 +13,7 @@ from ...pgpis_models.poses.formats import NOBODY, from_pose_keypoint, people_see
 from ...pgpis_models.poses.keypoints import Keypoints
 from ...pgpis_models.poses.scoring import Score, best_pose, closest, overlay, score, similarity
 from ..embedding import PERSON_TOOLTIP, shown_poses
-from ..inputs import checked_faces, matched, matching, pixels
+from ..inputs import checked_faces, matched, matching, pixels, watched
 from ..schema import ADVANCED, aliases
 from ..types import FaceEmbedsType, PoseKeypointType
 
@@ -75,7 +75,7 @@ class PoseScore(io.ComfyNode):
         if pictures is not None and len(pictures) == 1:
             pictures = np.repeat(pictures, count, axis=0)
         nearest = [closest(goal, seen) for goal, seen in zip(goals, people, strict=True)]
-        scores = [score(goal, one) for goal, one in zip(goals, nearest, strict=True)]
+        scores = [score(goal, one) for goal, one in watched(zip(goals, nearest, strict=True))]
         cosines = _cosines(face, result_face, count, choose_by)
         index = int(np.argmax(cosines)) if choose_by == BY_FACE else best_pose(scores)
         value = float(cosines[index]) if choose_by == BY_FACE else scores[index].oks
@@ -88,7 +88,8 @@ class PoseScore(io.ComfyNode):
         grounds = [np.zeros((*goal.canvas, 3), np.uint8) for goal in goals] if pictures is None else pictures
         if len({ground.shape for ground in grounds}) > 1:
             grounds = [np.zeros((*goals[0].canvas, 3), np.uint8)] * count   # one batch, one size
-        drawn = [overlay(ground, goal, one) for ground, goal, one in zip(grounds, goals, nearest, strict=True)]
+        drawn = [overlay(ground, goal, one) for ground, goal, one
+                 in watched(zip(grounds, goals, nearest, strict=True))]
         return io.NodeOutput(best, torch.from_numpy(np.stack(drawn)).float() / 255, value, index, table(scores, cosines))
 
 

@@ -6,7 +6,7 @@ fills it. Ours; none of the papers reads more than one photo.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,18 +36,19 @@ class Merged:
 
 
 def merge(images: Sequence[np.ndarray], iuvs: Sequence[IUV], layout: str = "atlas", mode: str = "fast", fill: str = "near",
-          region: np.ndarray | None = None) -> Merged:
+          region: np.ndarray | None = None, watched: Callable[[Iterable], Iterable] = iter) -> Merged:
     """N photos (H, W, 3) uint8 of any sizes, not black where they show something, with the IUV of each -> `Merged`.
 
-    layout, mode, fill, region: as of `texture.warp`. A photo that comes again, with the same IUV, counts once, at its first
-    place. Raises ValueError for counts and sizes that differ, NobodyFound for a photo that shows no part. Needs OpenCV.
+    layout, mode, fill, region, watched: as of `texture.warp`. A photo that comes again, with the same IUV, counts once, at
+    its first place. Raises ValueError for counts and sizes that differ, NobodyFound for a photo that shows no part. Needs
+    OpenCV.
     """
     region = region_of(layout, mode, fill, region)
     _check(images, iuvs)
     own = [next(j for j in range(i + 1) if _same(images[i], iuvs[i], images[j], iuvs[j])) for i in range(len(images))]
     first = sorted(set(own))
     sharp = np.array([sharpness(images[i], iuvs[i]) for i in first])
-    views = [_view(images[i], iuvs[i], region, clear) for i, clear in zip(first, sharp / sharp.max(), strict=True)]
+    views = [_view(images[i], iuvs[i], region, clear) for i, clear in watched(zip(first, sharp / sharp.max(), strict=True))]
     peak = max(weight.max() for _, weight in views)
     whole = [np.where(weight > 0, np.rint(weight / peak * SCALE) + 1, 0).astype(np.int64) for _, weight in views]
     total = sum(whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 
@@ -27,6 +28,21 @@ def test_a_part_that_no_body_has_is_refused(host, text):
         host.pack("pgpis_models.surface.densepose").part_numbers(parts)
 
 
+def test_pictures_that_no_machine_holds_are_refused_before_the_first_is_drawn(host):
+    def node(name: str, *given):
+        return host.nodes.NODE_CLASS_MAPPINGS[f"PGPIS{name}"].execute(*given).result
+    pose = node("PoseMannequin", "", 64, 64, 1.0, 1.0, 1.0, 1.0, 1.0, 1)[0]
+    large = [{**pose[0], "canvas_width": 4096, "canvas_height": 4096}]
+    begun = time.process_time()
+    for name, given in {"PoseMannequin": ("", 4096, 4096, 1.0, 1.0, 1.0, 1.0, 1.0, 360), "DrawPose": (large * 17, 0, 0, -1),
+                        "PoseMask": (0, 0, 8.0, 0.004, -1, large * 17)}.items():
+        with pytest.raises(ValueError, match=r"(360|17) pictures of 4096x4096 .* would take [\d.]+ GB; expected "):
+            node(name, *given)
+    with pytest.raises(ValueError, match=r"4092 pictures of 512x512"):
+        node("PoseTween", [{**pose[0], "canvas_width": 512, "canvas_height": 512}] * 4, 1022, "ease in and out", False)
+    assert time.process_time() - begun < 2
+
+
 def test_loops_over_pictures_look_at_cancel(host, monkeypatch):
     """Each node gets four pictures and is cancelled at its third look."""
     import comfy.model_management as management
@@ -41,7 +57,9 @@ def test_loops_over_pictures_look_at_cancel(host, monkeypatch):
         "DrawPose": (pose, 0, 0, -1), "PoseMask": (0, 0, 8.0, 0.004, -1, pose), "PoseEditor": ("", 64, 64, pose),
         "WarpTexture": (image, densepose, "atlas", "fast", "none"), "RenderTexture": (texture, densepose, 0),
         "EditTexture": (texture, texture, "head", True), "GarmentMask": (image, part, densepose),
-        "ReadSkeleton": (skeletons, "auto"), "PoseMannequin": ("", 64, 64, 1.0, 1.0, 1.0, 1.0, 1.0, 4)}
+        "ReadSkeleton": (skeletons, "auto"), "MergePhotos": (image, densepose, "atlas", "fast", "none"),
+        "CompareGrid": (image, "", image, None, None, None, None, image), "PoseScore": (pose, pose),
+        "PoseMannequin": ("", 64, 64, 1.0, 1.0, 1.0, 1.0, 1.0, 4)}
     looks = []
 
     def look() -> None:
@@ -54,3 +72,8 @@ def test_loops_over_pictures_look_at_cancel(host, monkeypatch):
         with pytest.raises(management.InterruptProcessingException):
             node(name, *given)
             pytest.fail(f"{name} looked {len(looks)} times")
+    for given in ({"densepose": densepose}, {"pose": pose}):
+        looks.clear()
+        noise, = node("BodyNoise", 0, **given)
+        with pytest.raises(management.InterruptProcessingException):
+            noise.generate_noise({"samples": torch.zeros(4, 4, 8, 8)})

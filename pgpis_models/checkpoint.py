@@ -108,7 +108,10 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu", dtype:
         if expect_method is not None and meta.method != expect_method:
             raise ValueError(f"{path} holds {meta.method!r}, expected {expect_method!r}; choose another file, or the "
                              f"nodes of {meta.method}")
-        config_class, module_class = method_classes(meta.method)
+        try:
+            config_class, module_class = method_classes(meta.method)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         what = f"{path}: config of {meta.method}"
         found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
         check_limits(meta.config, found, what)

@@ -77,24 +77,30 @@ def grid(pictures: list[Tensor], names: list[str], scores: list[dict[str, Tensor
     """Columns of (B, 3, H, W) -> IMAGE (1, H', W', 3), white, with a line of text above each picture."""
     count, _, height, width = pictures[0].shape
     text = LINE * (2 if scores else 1)
-    sheet = Image.new("RGB", (GAP + len(pictures) * (width + GAP), GAP + count * (height + text + GAP)), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
+    sheet = torch.ones(GAP + count * (height + text + GAP), GAP + len(pictures) * (width + GAP), 3)
     for column, picture in enumerate(pictures):
-        x = GAP + column * (width + GAP)
-        values = (picture * 255).round().byte().movedim(1, -1).cpu().numpy()
+        across = slice(GAP + column * (width + GAP), (column + 1) * (width + GAP))
         for row in watched(range(count)):
             y = GAP + row * (height + text + GAP)
-            draw.text((x, y), _fitting(names[column], width, draw, font), fill="black", font=font)
+            lines = [names[column]]
             if column < len(scores):
                 values_of = {kind: float(score[row]) for kind, score in scores[column].items()}
                 told = [f"{values_of['SSIM']:.3f}", f"{values_of['PSNR']:.1f} dB"]
                 told += [f"lpips {values_of['LPIPS']:.3f}"] if "LPIPS" in values_of else []
-                line = _fitting("  ".join(told), width, draw, font)
-                draw.text((x, y + LINE), line, fill="dimgray", font=font)
-            sheet.paste(Image.fromarray(values[row]), (x, y + text))
-    values = np.array(sheet, np.float32)
-    values /= 255
-    return torch.from_numpy(values)[None]
+                lines.append("  ".join(told))
+            sheet[y:y + text, across] = torch.from_numpy(_written(lines, (text, width)))
+            shown = sheet[y + text:y + text + height, across]   # in 8 bits, as it will be saved
+            shown.copy_(picture[row].movedim(0, -1)).mul_(255).round_().div_(255)
+    return sheet[None]
+
+
+def _written(lines: list[str], size: tuple[int, int]) -> np.ndarray:
+    """Lines of text, the first black, on white: (H, W, 3) float32 of `size` = (H, W)."""
+    strip = Image.new("RGB", size[::-1], "white")
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(FONT_SIZE)
+    for number, line in enumerate(lines):
+        draw.text((0, number * LINE), _fitting(line, size[1], draw, font), fill="dimgray" if number else "black", font=font)
+    return np.array(strip, np.float32) / 255
 
 
 def _fitting(text: str, width: int, draw: ImageDraw.ImageDraw, font) -> str:

@@ -5,9 +5,11 @@
 
 Drawn people never trained on, each from the front, from behind, and in a target pose that is turned away from the first
 photo by 70 to 180 degrees, with the demo's weights. hidden: mean colour error at the target's true IUV over texels that the
-first photo hides, with that photo alone and with both; ratio: the second over the first. seen: the same over texels that the
-first photo shows. --strangers: two views of each person, in all pairs that show enough of the same parts; of one person, the
-share that looks like two people's, and of two people, the share that looks like one's, by DensePose and by pose.
+first photo hides, with that photo alone and with both; ratio: the second over the first. surprising: over those whose
+colour is off by more than 0.1 from what the first photo lets one expect, the nearest texel that it shows of the part, or the
+middle colour of the limb where it shows none (the plain back of a shirt with a star is one such). seen: over texels that the
+first photo shows. --strangers: two views of each person, in all pairs that show enough of the same parts; of one
+person, the share that looks like two people's, and of two people, the share that looks like one's, by DensePose and by pose.
 """
 
 from __future__ import annotations
@@ -31,9 +33,12 @@ sys.path.insert(0, str(ROOT))
 from pgpis_models.mcld.inputs import as_input  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
 from pgpis_models.poses.keypoints import Keypoints  # noqa: E402
-from pgpis_models.surface.densepose import IUV  # noqa: E402
+from pgpis_models.surface.densepose import IUV, PARTS  # noqa: E402
 from pgpis_models.surface.facing import weights_of  # noqa: E402
+from pgpis_models.surface.layout import TILE  # noqa: E402
 from pgpis_models.surface.people import APART, differences  # noqa: E402
+from pgpis_models.surface.texture import render as draw_texture  # noqa: E402
+from pgpis_models.surface.texture import warp  # noqa: E402
 from training.world.bank import HELD_OUT, pose_seed  # noqa: E402
 from training.world.drawing import Rendering, render  # noqa: E402
 from training.world.part_errors import texel_error  # noqa: E402
@@ -42,6 +47,8 @@ from training.world.wardrobe import sample_identity  # noqa: E402
 
 SIZE, METHODS = (256, 192), ("mcld", "qen", "cfld", "fpdm")
 FRONT, BACK, TARGET = 0, 1, 2
+KINDS, SURPRISE = ("seen", "hidden", "surprising"), 0.1
+LIMBS = ("torso", "upper arms", "lower arms", "hands", "upper legs", "lower legs", "feet", "head")
 TURNED = (70.0, 180.0)   # degrees by which a target is turned away, at least and at most; every other one to the left
 
 
@@ -65,15 +72,31 @@ def made(generator: Generator, drawn: list[Rendering], count: int, number: int, 
     return generator(sources, poses[TARGET:], steps=steps, first=number, **more)
 
 
-def errors(pictures: Tensor, people: list[list[Rendering]]) -> tuple[float, float]:
-    """(seen, hidden) of pictures (N, 3, H, W) in 0..1 against the targets, apart by what the first photo shows."""
+def surprising(drawn: list[Rendering]) -> np.ndarray:
+    """(H, W) bool: pixels of the target whose colour the first photo does not let one expect."""
+    photo, truth = drawn[FRONT].image, drawn[TARGET].image
+    front, target = (IUV.from_picture(drawn[view].iuv()) for view in (FRONT, TARGET))
+    texture = warp(photo, front, "atlas", "fast", "all", np.ones((PARTS, TILE, TILE), bool))
+    expected, known = draw_texture(texture.picture, target)
+    for limb in LIMBS:
+        shown, lacking = front.part_mask(limb), target.part_mask(limb) & ~known
+        if shown.any():
+            expected[lacking] = np.median(photo[shown], 0)
+    return np.abs(expected.astype(float) - truth).mean(-1) > SURPRISE * 255
+
+
+def errors(pictures: Tensor, people: list[list[Rendering]]) -> tuple[float, float, float]:
+    """(seen, hidden, surprising) of pictures (N, 3, H, W) in 0..1 against the targets, by what the first photo shows."""
     target = torch.stack([as_input(drawn[TARGET].image[None])[0] for drawn in people]) / 2 + 0.5
 
     def maps(view: int) -> tuple[Tensor, ...]:
         found = [IUV.from_picture(drawn[view].iuv()) for drawn in people]
         part = torch.from_numpy(np.stack([iuv.part.astype(np.int64) for iuv in found]))
         return part, *(torch.from_numpy(np.stack([getattr(iuv, name) for iuv in found])).double() for name in "uv")
-    return texel_error(pictures, target, *maps(TARGET), *maps(FRONT))
+    part, *chart = maps(TARGET)
+    told_not = torch.where(torch.from_numpy(np.stack([surprising(drawn) for drawn in people])), part, 0)
+    return (*texel_error(pictures, target, part, *chart, *maps(FRONT)),
+            texel_error(pictures, target, told_not, *chart, *maps(FRONT))[1])
 
 
 def mistaken(people: int) -> dict[str, tuple[float, int, float, int]]:
@@ -115,7 +138,7 @@ def main() -> None:
     people = [views(number, options.people) for number in range(options.people)]
     settings = {"people": options.people, "steps": options.steps, "size": list(SIZE), "turned": list(TURNED)}
     versions, rows = {"torch": torch.__version__, "python": platform.python_version()}, []
-    print(f"{'':6}{'hidden, one':>13}{'both':>8}{'ratio':>8}{'seen, one':>12}{'both':>8}{'ratio':>8}", flush=True)
+    print(f"{'':6}" + "".join(f"{kind + ', one':>17}{'both':>8}{'ratio':>8}" for kind in KINDS), flush=True)
     for method in options.methods:
         path = DEMO_FOLDER / f"demo_{method}.safetensors"
         if not path.is_file():
@@ -124,13 +147,13 @@ def main() -> None:
         generator = Generator(path)
         one, both = (torch.cat([made(generator, drawn, count, number, options.steps) for number, drawn in enumerate(people)])
                      for count in (1, 2))
-        (seen, hidden), (seen_both, hidden_both) = errors(one, people), errors(both, people)
-        found = {"hidden, one": hidden, "hidden, both": hidden_both, "hidden, ratio": hidden_both / hidden,
-                 "seen, one": seen, "seen, both": seen_both, "seen, ratio": seen_both / seen}
+        found = {}
+        for kind, *pair in zip(KINDS, errors(one, people), errors(both, people), strict=True):
+            found |= dict(zip((f"{kind}, one", f"{kind}, both", f"{kind}, ratio"), (*pair, pair[1] / pair[0]), strict=True))
         rows += [{"name": f"{method} {name}", "value": value, "unit": "", "settings": settings, "versions": versions}
                  for name, value in found.items()]
-        print(f"{method:6}{hidden:13.3f}{hidden_both:8.3f}{found['hidden, ratio']:8.2f}{seen:12.3f}{seen_both:8.3f}"
-              f"{found['seen, ratio']:8.2f}", flush=True)
+        print(f"{method:6}" + "".join(f"{value:17.3f}" if name.endswith("one") else f"{value:8.3f}"
+                                      for name, value in found.items()), flush=True)
         if options.pictures:
             options.pictures.mkdir(parents=True, exist_ok=True)
             lines = [torch.cat([*(as_input(view.image[None])[0] / 2 + 0.5 for view in drawn[:2]), one[number].cpu(),

@@ -91,8 +91,9 @@ class HoldFirstFrame(io.ComfyNode):
                         "method; between the base MODEL and Apply PGPIS, or behind it. Of the host's context windows each "
                         "sees its own first frame; Pose Sequence Sampler carries the first one along.",
             inputs=[io.Model.Input("model", tooltip="The MODEL, of the Stable Diffusion 1.x or 2.x kind."),
-                    io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05, tooltip="How far: 0 is off, 1 "
-                                   "joins the first frame's keys to each frame's own; in between a mixture of both.")],
+                    io.Float.Input("strength", default=1.0, min=0.0, max=2.0, step=0.05, tooltip="How far: 0 is off, 1 "
+                                   "joins the first frame's keys to each frame's own, 2 puts them in their place, which "
+                                   "flickers least; in between a mixture.")],
             outputs=[io.Model.Output(display_name="model", tooltip="The MODEL with the first frame held.")])
 
     @classmethod

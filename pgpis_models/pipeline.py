@@ -123,7 +123,7 @@ class Generator:
         The source is encoded once; poses are encoded and sampled `chunk` at a time, so that memory does not grow with their
         number. same_noise: all frames start from one noise, so that what the pose leaves open stays the same; otherwise
         each has its own, as when made one by one. carried: of all frames, whose noise is then the first one's as it is
-        carried along (`surface.carrying`). first_frame: 0..1, how far frames see the first one (`unet.attention.held`), that
+        carried along (`surface.carrying`). first_frame: 0..2, how far frames see the first one (`unet.attention.held`), that
         is then sampled again with every later chunk. person, extras: what `encode_source` and `encode_poses` of the method
         take beside, the same for all frames (QEN's mask, strength, start and end). Other arguments as in a call. Raises
         ValueError for more than one source, a chunk below 1, and noise carried along other frames.

@@ -16,6 +16,7 @@ from ..poses.formats import EMPTY
 from ..poses.keypoints import Keypoints
 from ..surface.carrying import carried_by
 from ..surface.densepose import IUV
+from ..unet.attention import FIRST_ALONE
 from . import mcld
 from .flags import refuse
 from .output import ANIMATED, as_file, check_ending, save, save_film
@@ -37,7 +38,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--noise", choices=NOISES, default=None, help="a sequence's frames start from one noise (the "
                         "default), each from its own, or from that of the first frame carried along by the body")
     parser.add_argument("--first-frame", type=float, default=None, metavar="S", help="how far a sequence's frames "
-                        "see the first one, so that what it made up stays: 0 (the default) to 1")
+                        "see the first one, so that what it made up stays: 0 (the default), 1 beside themselves, "
+                        "2 in place of themselves, which flickers least")
     parser.add_argument("--fps", type=float, default=None, help=f"frames per second of a .webp or .gif; default {FPS:.0f}")
 
 
@@ -47,8 +49,8 @@ def check_flags(options: argparse.Namespace) -> None:
         refuse(options, FLAGS, "came without --sequence, whose frames they are about. Add it, or leave them out")
     if options.fps is not None and not 0 < options.fps < float("inf"):
         raise ValueError(f"--fps is {options.fps}; expected frames per second above 0")
-    if options.first_frame is not None and not 0 <= options.first_frame <= 1:
-        raise ValueError(f"--first-frame is {options.first_frame}; expected 0 to 1")
+    if options.first_frame is not None and not 0 <= options.first_frame <= FIRST_ALONE:
+        raise ValueError(f"--first-frame is {options.first_frame}; expected 0 to {FIRST_ALONE}")
 
 
 def run(options: argparse.Namespace, method: str, choice: Choice, weights: dict[str, float], extras: dict[str, Any]) -> None:

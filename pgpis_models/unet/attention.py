@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+FIRST_ALONE = 2   # the strength at which frames see the first one in place of their own
+
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, count: Tensor | None = None,
            upcast: bool = False, bias: Tensor | None = None) -> Tensor:
@@ -93,8 +95,8 @@ def _with_reference(query: Tensor, key: Tensor, value: Tensor, heads: int, refer
 
 def check_first_frame(strength: float) -> None:
     """Raises ValueError for a strength of `held` out of range."""
-    if not 0 <= strength <= 1:
-        raise ValueError(f"the first frame's strength is {strength}; expected 0 to 1")
+    if not 0 <= strength <= FIRST_ALONE:
+        raise ValueError(f"the first frame's strength is {strength}; expected 0 to {FIRST_ALONE}")
 
 
 def first_rows(rows: int, groups: int) -> list[int]:
@@ -105,13 +107,18 @@ def first_rows(rows: int, groups: int) -> list[int]:
 
 def held(seen: Callable[[Tensor, Tensor, int], Tensor], key: Tensor, value: Tensor, first: list[int],
          strength: float) -> Tensor:
-    """Self-attention of frames that also see the first frame, so that what it made up stays. Khachatryan et al. 2023,
-    "Text2Video-Zero", see it in place of their own; here it is beside, since poses differ more than frames of a film.
+    """Self-attention of frames that see the first frame, so that what it made up stays: beside their own at strength 1, in
+    place of their own at 2, as Khachatryan et al. 2023, "Text2Video-Zero", have it.
 
     seen: f(key, value, times) -> the attention (R, HW, D) of these queries, to which reference tokens come so many times:
     twice beside both frames, so that they keep their share; key, value (R, HW, D): the rows' own; first: of each row the row
-    whose keys it sees too; strength: 0..1, the result's share of the attention that sees both. For the first frame itself
+    whose keys it sees too; strength: 0..2, mixed between whole ones, 0 the rows' own alone. For the first frame itself
     nothing changes: to see everything twice is to see it once.
     """
-    both = seen(torch.cat([key, key[first]], 1), torch.cat([value, value[first]], 1), 2)
-    return both if strength == 1 else torch.lerp(seen(key, value, 1), both, strength)
+    def at(whole: int) -> Tensor:
+        if whole == 1:
+            return seen(torch.cat([key, key[first]], 1), torch.cat([value, value[first]], 1), 2)
+        return seen(key[first], value[first], 1) if whole == FIRST_ALONE else seen(key, value, 1)
+
+    below = int(strength)
+    return at(below) if strength == below else torch.lerp(at(below), at(below + 1), strength - below)

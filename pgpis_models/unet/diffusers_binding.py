@@ -132,7 +132,7 @@ class DiffusersBinding:
                  first_frame: float = 0.0) -> Callable[[Tensor, Tensor | int], Tensor]:
         """f(x (B, 4, H, W), t) -> guided prediction (B, 4, H, W); all terms run as one call.
 
-        Whatever does not depend on the timestep is prepared here, once. first_frame: 0..1, how far all rows see the first
+        Whatever does not depend on the timestep is prepared here, once. first_frame: 0..2, how far all rows see the first
         one of their term (`attention.held`).
         """
         check_first_frame(first_frame)

@@ -331,6 +331,8 @@ def test_references_of_unequal_numbers_of_photos_are_not_mixed(pack, tiny, model
 
 @pytest.mark.parametrize("field, strength, separate, order", [
     ("nothing", 1.0, False, "before"), ("self_reference", 1.0, False, "after"), ("self_reference", 0.4, True, "before"),
+    ("self_reference", 2.0, False, "after"), ("self_reference of two", 2.0, True, "before"),
+    ("self_reference of two", 1.3, False, "after"), ("self_reference", 1.3, False, "before"),
     ("self_reference of two", 0.4, False, "after"), ("self_reference of two", 0.4, False, "before"),
     pytest.param("all together", 0.4, False, "before", marks=pytest.mark.hosts)])
 def test_the_first_frame_is_held_alike(field, strength, separate, order, host, pack, tiny, models, start, of_diffusers):

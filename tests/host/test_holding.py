@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_said(nodes, model, cfld, photo, host):
         noise.generate_noise({"samples": torch.zeros(3, 4, *CELLS)})
     with pytest.raises(ValueError, match="neither densepose nor pose; expected the frames"):
         nodes.holding.BodyNoiseNode.execute(5)
-    with pytest.raises(ValueError, match="strength is -1; expected 0 to 1"):
+    with pytest.raises(ValueError, match="strength is -1; expected 0 to 2"):
         nodes.holding.HoldFirstFrame.execute(model, -1)
     iuv = host.pack("pgpis_models.surface.densepose").IUV
     one = iuv(np.ones((128, 96), np.uint8), *(np.zeros((128, 96), np.float32),) * 2)

@@ -102,11 +102,11 @@ def test_noise_that_follows_the_body_and_a_held_first_frame_do_not_depend_on_the
     assert (other[0] - whole[0]).abs().max() < 1e-4 and changed.min() > 10 * rounding, (changed, rounding)
     with pytest.raises(ValueError, match="carried along 5 frames, the poses are 4"):
         sequence(generator, frames[:4], carried=carried)
-    with pytest.raises(ValueError, match="strength is 1.5; expected 0 to 1"):
-        sequence(generator, frames, first_frame=1.5)
+    with pytest.raises(ValueError, match="strength is 2.5; expected 0 to 2"):
+        sequence(generator, frames, first_frame=2.5)
 
 
-@pytest.mark.parametrize("strength", [0.3, 1.0])
+@pytest.mark.parametrize("strength", [0.3, 1.0, 1.6, 2.0])
 def test_frames_see_their_own_keys_and_those_of_the_first_frame_of_their_term(strength):
     """Against the attention written out in float64: two terms of three frames."""
     draws = torch.Generator().manual_seed(2)
@@ -123,7 +123,8 @@ def test_frames_see_their_own_keys_and_those_of_the_first_frame_of_their_term(st
             out[:, head] = weight @ v / weight.sum(1, keepdim=True)
         return out
     for row, first in enumerate(rows):
-        expected = (1 - strength) * plain(row, [row]) + strength * plain(row, [row, first])
+        alone = plain(row, [row] if strength < 1 else [first])
+        expected = abs(1 - strength) * alone + (1 - abs(1 - strength)) * plain(row, [row, first])
         assert (made[row] - expected).abs().max() < 1e-5
     assert (made[0] - plain(0, [0])).abs().max() < 1e-5
 
@@ -212,7 +213,7 @@ def test_the_command_line_carries_noise_along_and_holds_the_first_frame(folder, 
     ([], {}, "No person in frame 3 of 5"), ([], {"pose": "frames", "out": "a.png"}, "expected one of .webp, .gif"),
     ([], {"pose": "person.png"}, "person.png is a .png file; expected one of .json"),
     (["--batch", "0"], {"pose": "frames"}, "--batch is 0; expected 1 or more"),
-    (["--first-frame", "2"], {"pose": "frames"}, "--first-frame is 2.0; expected 0 to 1")])
+    (["--first-frame", "2.5"], {"pose": "frames"}, "--first-frame is 2.5; expected 0 to 2")])
 def test_what_cannot_be_done_is_said_in_one_line(folder, capsys, more, files, message):
     with pytest.raises(SystemExit) as stopped:
         command(folder, *more, **files)

@@ -39,16 +39,18 @@ from training.world.wardrobe import sample_identity  # noqa: E402
 
 SIZE, BAR, SEED = (256, 192), 0.5, 0
 TEXELS, SHOWN = 24, 3   # of a part's side; frames that must show a texel
-ALONE, DRAWN, HELD = "made one by one", "drawn", "noise follows the body, first frame held"
-WAYS = {   # name -> (one noise, which carries it, strength of the first frame)
+ALONE, DRAWN, HELD = "made one by one", "drawn", "one noise, first frame in place"
+WAYS = {   # name -> (one noise, what carries it along the body, strength of the first frame: beside 1, in place 2)
     ALONE: (False, None, 0.0),
     "one noise for all": (True, None, 0.0),
-    HELD: (True, "densepose", 1.0),
-    "the same by the skeleton": (True, "skeleton", 1.0),
-    "one noise, first frame held": (True, None, 1.0),
     "noise follows the body (DensePose)": (True, "densepose", 0.0),
     "noise follows the body (skeleton)": (True, "skeleton", 0.0),
-    "first frame held": (False, None, 1.0),
+    "first frame beside": (False, None, 1.0),
+    "one noise, first frame beside": (True, None, 1.0),
+    "body noise (DensePose), first frame beside": (True, "densepose", 1.0),
+    "body noise (skeleton), first frame beside": (True, "skeleton", 1.0),
+    HELD: (True, None, 2.0),
+    "body noise (DensePose), first frame in place": (True, "densepose", 2.0),
 }
 
 
@@ -121,7 +123,7 @@ def main() -> int:
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     found: dict[str, np.ndarray] = {}
     rows, result = [true[0]], []
-    print(f"{'demo ' + arguments.method:<42} {'flicker':>8} {'of alone':>9} {'range over people':>18} {'psnr':>6}")
+    print(f"{'demo ' + arguments.method:<44} {'flicker':>8} {'of alone':>9} {'range over people':>18} {'psnr':>6}")
     for way in [ALONE, DRAWN, *(way for way in arguments.ways if way != ALONE)]:
         pictures = true
         if way != DRAWN:
@@ -131,7 +133,7 @@ def main() -> int:
         near = [float(psnr(*(torch.from_numpy(each).movedim(-1, 1).float() for each in pair)).mean())
                 for pair in zip(pictures, true, strict=True)]
         ratios, share = found[way] / found[ALONE], float(found[way].mean() / found[ALONE].mean())
-        print(f"{way:<42} {found[way].mean():>8.5f} {share:>9.3f} {ratios.min():>11.2f}..{ratios.max():<5.2f} "
+        print(f"{way:<44} {found[way].mean():>8.5f} {share:>9.3f} {ratios.min():>11.2f}..{ratios.max():<5.2f} "
               f"{np.mean(near):>6.2f}", flush=True)
         result.append({"name": f"flicker, {way}", "value": float(found[way].mean()), "unit": "variance", "of alone": share,
                        "settings": settings, "versions": versions})

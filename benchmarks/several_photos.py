@@ -1,15 +1,16 @@
 """What a photo from behind adds to one from the front: texel error of one and of both photos, by method.
 
     python benchmarks/several_photos.py [--people 16] [--steps 8] [--methods mcld qen cfld fpdm] [--json FILE]
+    python benchmarks/several_photos.py --two-tone                   people whose clothes have other colours behind
     python benchmarks/several_photos.py --strangers --people 60      how often the warning of two people is wrong
 
 Drawn people never trained on, each from the front, from behind, and in a target pose that is turned away from the first
 photo by 70 to 180 degrees, with the demo's weights. hidden: mean colour error at the target's true IUV over texels that the
-first photo hides, with that photo alone and with both; ratio: the second over the first. surprising: over those whose
-colour is off by more than 0.1 from what the first photo lets one expect, the nearest texel that it shows of the part, or the
-middle colour of the limb where it shows none (the plain back of a shirt with a star is one such). seen: over texels that the
-first photo shows. --strangers: two views of each person, in all pairs that show enough of the same parts; of one
-person, the share that looks like two people's, and of two people, the share that looks like one's, by DensePose and by pose.
+first photo hides, with that photo alone and with both; ratio: the second over the first. seen: the same over texels that the
+first photo shows. --two-tone: trunk and legs have the colours of another person's clothes behind, which no photo from the
+front tells; drawn cloth runs on from front to back otherwise. --strangers: two views of each person, in all pairs that show
+enough of the same parts; of one person, the share that looks like two people's, and of two people, the share that looks like
+one's, by DensePose and by pose.
 """
 
 from __future__ import annotations
@@ -33,32 +34,39 @@ sys.path.insert(0, str(ROOT))
 from pgpis_models.mcld.inputs import as_input  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
 from pgpis_models.poses.keypoints import Keypoints  # noqa: E402
-from pgpis_models.surface.densepose import IUV, PARTS  # noqa: E402
+from pgpis_models.surface.densepose import IUV, part_numbers  # noqa: E402
 from pgpis_models.surface.facing import weights_of  # noqa: E402
-from pgpis_models.surface.layout import TILE  # noqa: E402
 from pgpis_models.surface.people import APART, differences  # noqa: E402
-from pgpis_models.surface.texture import render as draw_texture  # noqa: E402
-from pgpis_models.surface.texture import warp  # noqa: E402
 from training.world.bank import HELD_OUT, pose_seed  # noqa: E402
-from training.world.drawing import Rendering, render  # noqa: E402
+from training.world.drawing import Pose, Rendering, render  # noqa: E402
 from training.world.part_errors import texel_error  # noqa: E402
 from training.world.poses import sample_pose  # noqa: E402
 from training.world.wardrobe import sample_identity  # noqa: E402
 
 SIZE, METHODS = (256, 192), ("mcld", "qen", "cfld", "fpdm")
 FRONT, BACK, TARGET = 0, 1, 2
-KINDS, SURPRISE = ("seen", "hidden", "surprising"), 0.1
-LIMBS = ("torso", "upper arms", "lower arms", "hands", "upper legs", "lower legs", "feet", "head")
+COLOURS = ("top", "top_second", "bottom", "bottom_second")
+BEHIND = ("torso back", *(f"{side} {limb} leg back" for side in ("left", "right") for limb in ("upper", "lower")))
 TURNED = (70.0, 180.0)   # degrees by which a target is turned away, at least and at most; every other one to the left
 
 
-def views(number: int, people: int) -> list[Rendering]:
+def views(number: int, people: int, two_tone: bool = False) -> list[Rendering]:
     """Front, back and target of a held-out person, full figures in three poses."""
     seed, share = HELD_OUT + number, number / max(people - 1, 1)
     full = [pose for pose in (sample_pose(pose_seed(seed, view)) for view in range(12)) if pose.zoom == 1][:3]
     headings = (0.0, 180.0, (TURNED[0] + share * (TURNED[1] - TURNED[0])) * (-1) ** number)
-    return [render(sample_identity(seed), dataclasses.replace(pose, heading=math.radians(heading), head_turn=0.0), SIZE)
-            for pose, heading in zip(full, headings, strict=True)]
+    turned = [dataclasses.replace(pose, heading=math.radians(heading), head_turn=0.0)
+              for pose, heading in zip(full, headings, strict=True)]
+    return [two_toned(seed, pose) if two_tone else render(sample_identity(seed), pose, SIZE) for pose in turned]
+
+
+def two_toned(seed: int, pose: Pose) -> Rendering:
+    """The person of this seed with the colours of the next one's clothes behind, on trunk and legs."""
+    own, other = (sample_identity(seed + more) for more in (0, 1))
+    front, back = (render(who, pose, SIZE) for who in (own, dataclasses.replace(
+        own, **{name: getattr(other, name) for name in COLOURS})))
+    behind = np.isin(front.part, part_numbers(BEHIND))
+    return dataclasses.replace(front, image=np.where(behind[..., None], back.image, front.image))
 
 
 def made(generator: Generator, drawn: list[Rendering], count: int, number: int, steps: int) -> Tensor:
@@ -72,31 +80,15 @@ def made(generator: Generator, drawn: list[Rendering], count: int, number: int, 
     return generator(sources, poses[TARGET:], steps=steps, first=number, **more)
 
 
-def surprising(drawn: list[Rendering]) -> np.ndarray:
-    """(H, W) bool: pixels of the target whose colour the first photo does not let one expect."""
-    photo, truth = drawn[FRONT].image, drawn[TARGET].image
-    front, target = (IUV.from_picture(drawn[view].iuv()) for view in (FRONT, TARGET))
-    texture = warp(photo, front, "atlas", "fast", "all", np.ones((PARTS, TILE, TILE), bool))
-    expected, known = draw_texture(texture.picture, target)
-    for limb in LIMBS:
-        shown, lacking = front.part_mask(limb), target.part_mask(limb) & ~known
-        if shown.any():
-            expected[lacking] = np.median(photo[shown], 0)
-    return np.abs(expected.astype(float) - truth).mean(-1) > SURPRISE * 255
-
-
-def errors(pictures: Tensor, people: list[list[Rendering]]) -> tuple[float, float, float]:
-    """(seen, hidden, surprising) of pictures (N, 3, H, W) in 0..1 against the targets, by what the first photo shows."""
+def errors(pictures: Tensor, people: list[list[Rendering]]) -> tuple[float, float]:
+    """(seen, hidden) of pictures (N, 3, H, W) in 0..1 against the targets, apart by what the first photo shows."""
     target = torch.stack([as_input(drawn[TARGET].image[None])[0] for drawn in people]) / 2 + 0.5
 
     def maps(view: int) -> tuple[Tensor, ...]:
         found = [IUV.from_picture(drawn[view].iuv()) for drawn in people]
         part = torch.from_numpy(np.stack([iuv.part.astype(np.int64) for iuv in found]))
         return part, *(torch.from_numpy(np.stack([getattr(iuv, name) for iuv in found])).double() for name in "uv")
-    part, *chart = maps(TARGET)
-    told_not = torch.where(torch.from_numpy(np.stack([surprising(drawn) for drawn in people])), part, 0)
-    return (*texel_error(pictures, target, part, *chart, *maps(FRONT)),
-            texel_error(pictures, target, told_not, *chart, *maps(FRONT))[1])
+    return texel_error(pictures, target, *maps(TARGET), *maps(FRONT))
 
 
 def mistaken(people: int) -> dict[str, tuple[float, int, float, int]]:
@@ -122,6 +114,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--pictures", type=Path, help="also write a strip for each method: photos, one, both, target")
+    parser.add_argument("--two-tone", action="store_true", help="people whose clothes have other colours behind")
     parser.add_argument("--strangers", action="store_true", help="only how often the warning of two people is wrong")
     options = parser.parse_args()
     if options.strangers:
@@ -135,10 +128,11 @@ def main() -> None:
                 {"name": f"{kind}, {name}", "value": value, "unit": "", "settings": settings, "versions": {}}
                 for kind, row in found.items() for name, value in (("one as two", row[0]), ("two as one", row[2]))]) + "\n")
         return
-    people = [views(number, options.people) for number in range(options.people)]
-    settings = {"people": options.people, "steps": options.steps, "size": list(SIZE), "turned": list(TURNED)}
+    people = [views(number, options.people, options.two_tone) for number in range(options.people)]
+    settings = {name: getattr(options, name) for name in ("people", "steps", "two_tone")}
+    settings |= {"size": list(SIZE), "turned": list(TURNED)}
     versions, rows = {"torch": torch.__version__, "python": platform.python_version()}, []
-    print(f"{'':6}" + "".join(f"{kind + ', one':>17}{'both':>8}{'ratio':>8}" for kind in KINDS), flush=True)
+    print(f"{'':6}{'hidden, one':>13}{'both':>8}{'ratio':>8}{'seen, one':>12}{'both':>8}{'ratio':>8}", flush=True)
     for method in options.methods:
         path = DEMO_FOLDER / f"demo_{method}.safetensors"
         if not path.is_file():
@@ -147,13 +141,13 @@ def main() -> None:
         generator = Generator(path)
         one, both = (torch.cat([made(generator, drawn, count, number, options.steps) for number, drawn in enumerate(people)])
                      for count in (1, 2))
-        found = {}
-        for kind, *pair in zip(KINDS, errors(one, people), errors(both, people), strict=True):
-            found |= dict(zip((f"{kind}, one", f"{kind}, both", f"{kind}, ratio"), (*pair, pair[1] / pair[0]), strict=True))
+        (seen, hidden), (seen_both, hidden_both) = errors(one, people), errors(both, people)
+        found = {"hidden, one": hidden, "hidden, both": hidden_both, "hidden, ratio": hidden_both / hidden,
+                 "seen, one": seen, "seen, both": seen_both, "seen, ratio": seen_both / seen}
         rows += [{"name": f"{method} {name}", "value": value, "unit": "", "settings": settings, "versions": versions}
                  for name, value in found.items()]
-        print(f"{method:6}" + "".join(f"{value:17.3f}" if name.endswith("one") else f"{value:8.3f}"
-                                      for name, value in found.items()), flush=True)
+        print(f"{method:6}{hidden:13.3f}{hidden_both:8.3f}{found['hidden, ratio']:8.2f}{seen:12.3f}{seen_both:8.3f}"
+              f"{found['seen, ratio']:8.2f}", flush=True)
         if options.pictures:
             options.pictures.mkdir(parents=True, exist_ok=True)
             lines = [torch.cat([*(as_input(view.image[None])[0] / 2 + 0.5 for view in drawn[:2]), one[number].cpu(),

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..pgpis_models.framing.limits import UNSEEN
 from ..pgpis_models.surface.densepose import GROUPS, PARTS
 from ..pgpis_models.surface.layout import LAYOUTS, TILE
-from ..pgpis_models.surface.texture import FILLS, MODES, edit, render, warp
+from ..pgpis_models.surface.texture import FILLS, MODES, edit, masked_texels, render, warp
 from .densepose import chosen_parts
 from .inputs import checked_densepose, pixels, watched
 from .notice import notice
@@ -40,17 +40,29 @@ class WarpTexture(io.ComfyNode):
                     io.Combo.Input("mode", options=list(MODES), default="fast", tooltip="exact: holes filled as the "
                                    "authors do (Telea). fast: from the nearest texel, some 20 times faster."),
                     io.Combo.Input("fill", options=list(FILLS), default="all", tooltip="near: holes up to 5 texels from a "
-                                   "seen one, as published. all: all holes of parts that show (the demo's). none.")],
+                                   "seen one, as published. all: all holes of parts that show (the demo's). none."),
+                    io.Mask.Input("mask", optional=True, tooltip="Of the photo(s), (B, H, W) of their size, such as Garment "
+                                  "Mask's: the output mask is then white where a texel comes from inside of it, so that "
+                                  "Edit Texture takes the cloth and leaves the bare skin.")],
             outputs=[io.Image.Output(display_name="texture", tooltip="Texture map(s); black where nothing is known."),
-                     io.Mask.Output(display_name="mask", tooltip="White where a texel is known.")])
+                     io.Mask.Output(display_name="mask", tooltip="White where a texel is known, of mask where it is "
+                                    "connected.")])
 
     @classmethod
-    def execute(cls, image, densepose, layout, mode, fill) -> io.NodeOutput:
+    def execute(cls, image, densepose, layout, mode, fill, mask=None) -> io.NodeOutput:
         # Whole tiles with `all`, so that the result does not depend on which packages are installed.
         region = np.ones((PARTS, TILE, TILE), bool) if fill == "all" else None
         photos, charted = pixels(image, "the IMAGE"), checked_densepose(densepose, charts=True)
         made = warp(photos, charted, layout, mode, fill, region, watched)
-        return io.NodeOutput(as_images(made.picture), torch.from_numpy(made.valid).float())
+        valid = made.valid
+        if mask is not None:
+            inside = mask.reshape(-1, *mask.shape[-2:]).cpu().numpy() > 0.5
+            if inside.shape[1:] != photos.shape[1:3] or len(inside) not in (1, len(photos)):
+                raise ValueError(f"the mask has the shape {tuple(mask.shape)}, the IMAGE {photos.shape[:3]}; expected the "
+                                 "same (batch, height, width), or one mask for all. Make it of this very picture")
+            inside = np.broadcast_to(inside, photos.shape[:3])
+            valid = valid & masked_texels(inside, charted, layout, mode, fill, region)
+        return io.NodeOutput(as_images(made.picture), torch.from_numpy(valid).float())
 
 
 class RenderTexture(io.ComfyNode):

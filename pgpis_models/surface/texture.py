@@ -65,6 +65,13 @@ def warp(
     return to_smpl(stacked) if layout == "smpl" else stacked
 
 
+def masked_texels(masks: np.ndarray, iuvs: IUV | Sequence[IUV], layout: str = "atlas", mode: str = "exact",
+                  fill: str = "near", region: np.ndarray | None = None) -> np.ndarray:
+    """Masks (B, H, W) bool of photos -> (B, h, w) bool: texels that `warp` of those photos knows from inside the mask."""
+    inside = np.where(masks[..., None], np.uint8(255), np.uint8(1)).repeat(3, -1)   # black counts as unseen
+    return warp(inside, iuvs, layout, mode, fill, region).picture[..., 0] > 127
+
+
 def region_of(layout: str, mode: str, fill: str, region: np.ndarray | None) -> np.ndarray:
     """The region of `warp` on the canvas. Raises ValueError for settings that it does not know."""
     check_layout(layout)

@@ -74,7 +74,7 @@ def test_node_ids_and_their_inputs_are_in_the_saved_order(nodes):
         "PGPISGarmentMask": ["image", "part", "densepose", "pose", "person", "donor", "donor_densepose", "donor_pose"],
         "PGPISEstimateDensePose": ["image", "file", "person", "parts"],
         "PGPISReadIUV": ["image", "order", "parts"],
-        "PGPISWarpTexture": ["image", "densepose", "layout", "mode", "fill"],
+        "PGPISWarpTexture": ["image", "densepose", "layout", "mode", "fill", "mask"],
         "PGPISRenderTexture": ["texture", "densepose", "background"],
         "PGPISEditTexture": ["texture", "donor", "parts", "only_known", "mask"],
         "PGPISMergePhotos": ["image", "densepose", "layout", "mode", "fill", "image_2", "densepose_2", "image_3",

@@ -295,7 +295,7 @@ def test_frames_that_are_held_still_begin_with_the_frame_that_is_made_by_itself(
         [decoded] = [key for key, node in prompt.items() if node["inputs"].get("samples") == [name, 0]]
         prompt[noise] = {"class_type": "PreviewImage", "inputs": {"images": [decoded, 0]}}
     outputs = server.run(prompt)
-    held, alone = (of_node(server, outputs, noise) for noise in ("follows the body", "new for each frame"))
+    held, alone = (of_node(server, outputs, noise) for noise in ("same for all frames", "new for each frame"))
     assert len(held) == len(alone) == 2 and all(frame.std() > 2 for frame in held)
     assert np.abs(held[0].astype(int) - alone[0]).max() <= 2 and psnr(held[1], alone[1]) < SAME_PSNR
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from tests.host.mcld.helpers import SIZE, embed, face_of, sampled, texture_of
@@ -35,6 +36,22 @@ def test_edit_takes_the_named_parts_and_nothing_else(nodes, pack, people):
     assert torch.equal(masked[:, :300, :100], donor[:, :300, :100]) and torch.equal(masked[:, :, 100:], own[:, :, 100:])
     known = nodes.texture.EditTexture.execute(own, torch.zeros_like(donor), "body", True).result[0]
     assert torch.equal(known, own)
+
+
+def test_a_mask_of_the_photo_becomes_the_mask_of_its_texels(nodes, people):
+    """Drawn in the photo's own pose, the texels of an upper half are that half."""
+    person = people[0]
+    half = torch.zeros(person.image.shape[:3])
+    half[:, :person.iuv.shape[0] // 2] = 1
+    settings = ("atlas", "fast", "all")
+    plain = nodes.texture.WarpTexture.execute(person.image, person.densepose, *settings).result
+    made = nodes.texture.WarpTexture.execute(person.image, person.densepose, *settings, half).result
+    assert torch.equal(made[0], plain[0]) and (made[1] <= plain[1]).all() and not torch.equal(made[1], plain[1])
+    shown = nodes.texture.RenderTexture.execute(made[1][..., None].repeat(1, 1, 1, 3), person.densepose, 0).result[0]
+    inside = torch.from_numpy(person.iuv[..., 0] > 0)
+    assert ((shown[0, ..., 0] > 0.5) == half[0].bool())[inside].float().mean() > 0.95   # pixels may share a texel
+    with pytest.raises(ValueError, match="the mask has the shape .* expected the same"):
+        nodes.texture.WarpTexture.execute(person.image, person.densepose, *settings, half[:, 1:])
 
 
 def test_garments_and_identity_swap_through_texture_and_face(nodes, base, method, people):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from ..parts.joining import one_row, weighted
+from ..parts.joining import weighted, weighted_row
 from ..parts.mixing import Mixing
 from ..parts.pose_adapter import PoseAdapter
 from ..parts.pose_guider import PoseGuider
@@ -160,10 +160,11 @@ class QEN(nn.Module):
 
     @staticmethod
     def joined(several: Appearance, weights: Tensor) -> Appearance:
-        """N photos of one person -> one: the UNet attends to the tokens of all of them; the control branch, whose mask
-        counts its local queries, to their mean by weights (B, N), for B poses or for all (1, N), that sum to 1. Ours, not
-        the paper's."""
-        return Appearance(one_row(several.tokens), several.null_tokens, branch=weighted(several.tokens, weights))
+        """N photos of one person -> one, by weights (B, N), for B poses or for all (1, N), that sum to 1: the UNet attends
+        to the tokens of all of them, to each by its weight; the control branch, whose mask counts its local queries, to
+        their mean. Ours, not the paper's."""
+        return Appearance(weighted_row(several.tokens, weights), several.null_tokens,
+                          branch=weighted(several.tokens, weights))
 
     def attention_maps(self, source: Tensor) -> Tensor:
         """What each query looks at: (B, blocks, N, h, w) on the finest grid of the backbone, local queries first; each map

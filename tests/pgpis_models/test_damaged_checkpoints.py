@@ -159,9 +159,10 @@ def test_sizes_that_the_file_cannot_hold_are_refused_before_anything_is_built(wh
 
 
 @pytest.mark.parametrize("metadata", [
-    {"pgpis.method": "5"}, {"pgpis.method": "[]"}, {"pgpis.method": '"bfld"'}, {"pgpis.step": '"many"'}, {"pgpis.step": "true"}, {"pgpis.config": "7"},
-    {"pgpis.config": "[" * 100_000}, {"pgpis.step": "9" * 5000}, {"pgpis.base": "{}"}, {"pgpis.licence": "null"},
-    {"pgpis.format": "1.5"}, {"pgpis.format": '"one"'}, {"pgpis.data": "{"},
+    {"pgpis.method": "5"}, {"pgpis.method": "[]"}, {"pgpis.method": '"bfld"'}, {"pgpis.step": '"many"'},
+    {"pgpis.step": "true"}, {"pgpis.config": "7"}, {"pgpis.config": "[" * 100_000}, {"pgpis.step": "9" * 5000},
+    {"pgpis.base": "{}"}, {"pgpis.licence": "null"}, {"pgpis.format": "1.5"}, {"pgpis.format": '"one"'},
+    {"pgpis.data": "{"},
 ], ids=lambda value: str(value)[:40])
 def test_metadata_of_other_kinds_name_the_file(whole, tmp_path, metadata):
     path = rewritten(whole, tmp_path / "odd.safetensors", metadata)

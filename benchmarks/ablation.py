@@ -43,7 +43,7 @@ for folder in (str(HERE), str(ROOT)):   # this script's own parts, and the pack
 import torch  # noqa: E402
 from ablation_parts.making import measured_task, retrieval_task  # noqa: E402
 from ablation_parts.photos import MEASURES as OF_PHOTOS  # noqa: E402
-from ablation_parts.photos import check_rows, is_photos, measured_photos  # noqa: E402
+from ablation_parts.photos import check_rows, is_photos, measured_photos, reads_clip  # noqa: E402
 from ablation_parts.rows import ROWS, Row, settings_of  # noqa: E402
 
 from training.engine.config import TrainConfig, as_json, load_config  # noqa: E402
@@ -74,7 +74,7 @@ def row_config(page: Path, row: Row, seed: int, images: int | None, out: Path, o
 
 
 def made_of(config: TrainConfig, how: dict) -> str:
-    """Twelve letters for all settings of a row, how it is measured, and the files that it starts from."""
+    """Twelve letters for all settings of a row, what else is said of it, and the files that it starts from."""
     digest = hashlib.sha256((as_json(config) + json.dumps(how, sort_keys=True)).encode())
     method = config.method
     for name in (method.base, method.vae, method.backbone, method.init, config.fpdm.fusion):
@@ -84,16 +84,21 @@ def made_of(config: TrainConfig, how: dict) -> str:
 
 def measured(name: str, row: Row, config: TrainConfig, options: argparse.Namespace) -> dict:
     """What `measured_task` exports; trained only where it is not there."""
-    how = {"people": options.people, "images": options.images, "steps": options.steps, "clip": options.clip,
-           "variant": row.variant and row.variant.__name__,
-           "shown": dict(row.shown), "also": {way: dict(shown) for way, shown in row.also.items()}}
-    path = Path(config.output) / f"{name}-{config.seed}-{made_of(config, how)}.json"
+    photos = is_photos(config)
+    trained = {"variant": row.variant and row.variant.__name__, "clip": options.clip if reads_clip(row) else ""}
+    how = trained | {"untrained": options.images == 0, "steps": options.steps, "shown": dict(row.shown),
+                     "also": {way: dict(shown) for way, shown in row.also.items()}}
+    if not photos:
+        how |= {"people": options.people, "steps": options.steps or STEPS}
+    named = Path(config.output) / f"{name}-{config.seed}"
+    path = named.with_name(f"{named.name}-{made_of(config, how)}.json")
     task = retrieval_task if config.task == "fpdm_fusion" else measured_task
     make = task(row, options.people, options.steps or STEPS, options.batch)
     if path.is_file():
         pass
-    elif is_photos(config):
-        measured_photos(name, row, config, path, options)
+    elif photos:   # what is trained has a name of its own, so that it can be measured in several ways
+        weights = named.with_name(f"{named.name}-{made_of(config, trained)}.safetensors")
+        measured_photos(name, row, config, weights, path, options)
     elif options.images != 0:   # the name is the run's too, so that it goes on only from its own states
         run(replace(config, export=str(path), name=path.stem), make)
     else:
@@ -154,7 +159,8 @@ def main(arguments: list[str] | None = None) -> dict[str, list[Found]]:
     method, wrong = options.method, [name for name in options.overrides if "=" not in name]
     names = [name for name in options.rows.split(",") if name] or [name for name, row in ROWS[method].items() if row.usual]
     unknown = [name for name in names if name not in ROWS[method]]
-    counts = (options.people, options.seeds, options.steps or 1, options.batch, (options.images or 0) + 1)
+    counts = (options.people, options.seeds, 1 if options.steps is None else options.steps, options.batch,
+              (options.images or 0) + 1)
     if unknown or wrong or min(counts) < 1:
         parser.error(f"rows {unknown}, settings {wrong}; expected rows of {', '.join(ROWS[method])}, settings as key=value, "
                      "and numbers of 1 or more")

@@ -56,7 +56,7 @@ class WarpTexture(io.ComfyNode):
         made = warp(photos, charted, layout, mode, fill, region, watched)
         valid = made.valid
         if mask is not None:
-            inside = mask.reshape(-1, *mask.shape[-2:]).cpu().numpy() > 0.5
+            inside = (mask.reshape(-1, *mask.shape[-2:]) > 0.5).cpu().numpy()
             if inside.shape[1:] != photos.shape[1:3] or len(inside) not in (1, len(photos)):
                 raise ValueError(f"the mask has the shape {tuple(mask.shape)}, the IMAGE {photos.shape[:3]}; expected the "
                                  "same (batch, height, width), or one mask for all. Make it of this very picture")
@@ -131,8 +131,14 @@ class EditTexture(io.ComfyNode):
             raise ValueError(f"{', '.join(f'{count} {name}' for name, count in counts.items())}; expected equal numbers, or "
                              "one. Repeat or drop some")
         several = [list(each) * (number if len(each) == 1 else 1) for each in (maps, donors, masks)]
-        return io.NodeOutput(as_images(np.stack([edit(one, other, chosen_parts(parts), where, only_known)
-                                                 for one, other, where in watched(zip(*several, strict=True))])))
+        made = [edit(one, other, chosen_parts(parts), where, only_known)
+                for one, other, where in watched(zip(*several, strict=True))]
+        same = [number for number, (one, before) in enumerate(zip(made, several[0], strict=True), 1)
+                if mask is not None and np.array_equal(one, before)]
+        if same:
+            notice(f"Texture {', '.join(map(str, same))} stays as it was: mask and parts ({parts or 'any'}) share no texel "
+                   "that the donor knows. Choose parts that the mask covers, or a wider mask.")
+        return io.NodeOutput(as_images(np.stack(made)))
 
 
 NODES = [WarpTexture, RenderTexture, EditTexture]

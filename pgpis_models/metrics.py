@@ -90,7 +90,7 @@ def _ssim_map(a: Tensor, b: Tensor, window: Tensor, data_range: float | Tensor, 
                          f"sides {len(window)} or more. Use ssim_gauss for small pictures.")
     down, across = _filter_matrix(height, window), _filter_matrix(width, window)
     half, bands = len(window) // 2, []
-    for top in range(0, height, BAND):   # so that memory does not grow with the picture, and no row far away is weighed by 0
+    for top in range(0, height, BAND):   # no row far away is read to be weighed by 0
         low, high = max(top - half, 0), min(top + BAND + half, height)
         rows = [picture[..., low:high, :].double() for picture in (a, b)]
         bands.append(_ssim_rows(*rows, down[top:top + BAND, low:high], across, half, data_range, covariance_norm))

@@ -31,6 +31,7 @@ if str(ROOT) not in sys.path:
 import torch  # noqa: E402
 
 from training.engine.config import TrainConfig, as_json, load_config  # noqa: E402
+from training.engine.resuming import changes  # noqa: E402
 from training.train import task_class  # noqa: E402
 
 CONFIGS = ROOT / "training" / "configs" / "demo"
@@ -62,9 +63,10 @@ class Run:
         done = self.folder / "finished.json"
         if not (done.is_file() and self.checkpoint.is_file()):
             return False
-        if json.loads(done.read_text())["config"] != json.loads(as_json(self.config)):
-            raise ValueError(f"{self.folder} was finished with other settings; move it away to train it anew, or give the "
-                             "--scale and settings that it was trained with")
+        other = changes(json.loads(done.read_text())["config"], json.loads(as_json(self.config)))
+        if other:
+            raise ValueError(f"{self.folder} was finished with other settings ({', '.join(other)}); move it away to train "
+                             "it anew, or give the --scale and settings that it was trained with")
         return True
 
     def train(self) -> dict[str, float]:

@@ -59,12 +59,17 @@ def is_photos(config: TrainConfig) -> bool:
     return config.data.kind != "mannequins"
 
 
+def reads_clip(row: Row) -> bool:
+    """Whether a row's photos are read by CLIP, in the place of what drawn people are told by."""
+    return row.variant is DescriptionAsPrompt
+
+
 def check_rows(method: str, rows: Mapping[str, Row], clip: str) -> None:
     """Raises ValueError where rows cannot be measured on photos, before the first is trained."""
     if method not in PROTOCOL:
         raise ValueError(f"{method} makes no pictures, and is measured on drawn people alone; expected one of "
                          f"{', '.join(PROTOCOL)}")
-    reading = [name for name, row in rows.items() if row.variant is DescriptionAsPrompt]
+    reading = [name for name, row in rows.items() if reads_clip(row)]
     if reading and not Path(clip or "?").is_dir():
         raise ValueError(f"{', '.join(reading)} reads photos with CLIP, and --clip is {clip!r}; expected the folder of CLIP "
                          "ViT-L/14 as transformers has it, or --rows without it")
@@ -90,13 +95,13 @@ def photo_task(row_name: str, row: Row, clip: str) -> Callable[[TrainConfig, tor
     return make
 
 
-def measured_photos(name: str, row: Row, config: TrainConfig, path: Path, options: SimpleNamespace) -> None:
-    """Trains a row where its checkpoint is not beside `path`, makes the test split into folders of the same name (one for
+def measured_photos(name: str, row: Row, config: TrainConfig, weights: Path, path: Path, options: SimpleNamespace) -> None:
+    """Trains a row where its checkpoint is not at `weights`, makes the test split into folders named as `path` (one for
     each way of sampling), and writes {"measures": {way: measures}} to `path`. Goes on where it stopped; with `accelerate
     launch` each process makes its share."""
-    weights, make, process = path.with_suffix(".safetensors"), photo_task(name, row, options.clip), launched()
+    make, process = photo_task(name, row, options.clip), launched()
     if options.images != 0 and not weights.is_file():
-        run(replace(config, export=str(weights), name=path.stem), make)
+        run(replace(config, export=str(weights), name=weights.stem), make)
     device = process.device("cuda" if torch.cuda.is_available() else "cpu")
     task = make(config, torch.device(device))
     if weights.is_file():

@@ -124,7 +124,8 @@ def _colours(mesh: Mesh, hits: Hits, around: np.ndarray) -> np.ndarray:
 
 def _edges(mesh: Mesh, points: np.ndarray, hits: Hits, depth: np.ndarray) -> np.ndarray:
     """(H, W) bool: pixels near which the centres show the ground and the body, two of its segments, an eye and what is
-    around it, or a step in depth (H, W) or light. points: of the mesh, in pixels."""
+    around it, or a step in depth (H, W) or light, and those at the picture's border, beyond which nothing is known.
+    points: of the mesh, in pixels."""
     import cv2
 
     low, high = np.floor(points[:, :2].min(0)) - REACH, np.ceil(points[:, :2].max(0)) + REACH
@@ -135,7 +136,8 @@ def _edges(mesh: Mesh, points: np.ndarray, hits: Hits, depth: np.ndarray) -> np.
     kind[hits.sample] = segment + 1 + 32 * _on_eyes(segment, *hits.values[:2]).astype(np.uint8)
     light[hits.sample] = hits.values[2]
     near = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
-    edges = np.zeros(depth.shape, bool)
+    edges = np.ones(depth.shape, bool)
+    edges[1:-1, 1:-1] = False
     for values, step in ((kind.reshape(depth.shape), 0), (np.maximum(depth, -FARTHEST_OFF), STEP),
                          (light.reshape(depth.shape), CREASE)):
         values = np.ascontiguousarray(values[box])

@@ -25,8 +25,8 @@ _CHIN = 0.47      # of the way from the neck joint to the eyes, on which OpenPos
 _TRUNK = 2.2      # length of the trunk, neck to crotch, in lengths from the neck joint to the eyes
 _TRUNK_OF_HEAD = 1.6   # the same in lengths of DensePose's head, crown to collar
 _HALF_FACE = 0.36  # half width of a face seen from the front, of chin to crown
-FARTHEST = 3      # half widths from a limb's middle: what lies farther is not the person
 _CROWN = 1.75     # the same for the top of the skull
+FARTHEST = 3      # half widths from a limb's middle: what lies farther is not the person
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,15 +17,17 @@ def one_row(tokens: Tensor) -> Tensor:
 
 
 def weighted_row(tokens: Tensor, weights: Tensor) -> Tensor:
-    """Tokens (N, T, C) of N photos, weights (B, N) that sum to 1 in each row -> (B, SLOTS N T, C): each photo's as often as
-    it weighs, to 1 in SLOTS N, so that attention gives it its share. A token that comes k times takes k times its weight in
-    a softmax: exact, without a mask, which another pack's attention would not take."""
+    """Tokens (N, T, C) of N photos, weights (B, N) that sum to 1 in each row -> (B, P T, C), P at most SLOTS N: each photo's
+    as often as it weighs, rounded to one in SLOTS N, below half of which it is left out; once each where all weigh the same.
+    A token that comes k times takes k times its weight in a softmax, without a mask, which another pack's attention would
+    not take."""
     places = SLOTS * len(tokens)
     share = weights.double() * places
     count = share.floor()
     rank = (share - count).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     count = count + (rank < places - count.sum(1, keepdim=True))
-    return torch.stack([tokens.repeat_interleave(row.long().to(tokens.device), 0).flatten(0, 1) for row in count])
+    count = count.long() // math.gcd(*count.long().flatten().tolist())
+    return torch.stack([tokens.repeat_interleave(row.to(tokens.device), 0).flatten(0, 1) for row in count])
 
 
 def weighted(values: Tensor, weights: Tensor) -> Tensor:

@@ -70,15 +70,20 @@ def test_rows_are_trained_on_photos_and_stand_with_the_papers_measures(folder, r
         if method == "cfld":   # as its protocol reads them
             assert found["psnr"] == pytest.approx(float(psnr(papers_resize_quantise(picture, (256, 176)), target)), abs=1e-4)
         assert 0 < found["ssim"] < 1 and all((made / kind / "a_to_b.png").is_file() for kind in ("sources", "targets"))
+        [weights] = (tmp_path / "out").glob(f"{row}-0-*.safetensors")
         if rows[row].variant:
             with pytest.raises(ValueError, match=f"unknown method 'cfld_{row}'"):
-                load_checkpoint(result.with_suffix(".safetensors"))
+                load_checkpoint(weights)
         else:
-            assert load_checkpoint(result.with_suffix(".safetensors")).meta.step == 4
+            assert load_checkpoint(weights).meta.step == 4
     said = capsys.readouterr().out
     assert f"4 images each, the test split of {root}" in said and "paper |" in said
     monkeypatch.setattr(photos, "run", None)
     assert ablation.main(arguments) == table   # nothing is trained twice
+    # in other steps and without CLIP it is measured, not trained, once more
+    monkeypatch.setattr(photos, "run", lambda *_: pytest.fail("trained again"))
+    first = names.split(",")[0]
+    assert ablation.main([*arguments[:3], "--steps", "1", *arguments[5:7], "--rows", first])[first] != table[first]
 
 
 def test_what_photos_need_is_said_before_a_row_is_trained(folder, root, tmp_path, capsys):  # noqa: F811

@@ -19,8 +19,9 @@ from tools.picture_workflows import NEEDS_DOWNLOADS, pose_text, stand_in
 HERE = Path(__file__).resolve().parent
 START = "00_start_here"
 STEPS = 2       # of a blueprint's run
-# The newer view of nodes draws for seconds: the fullest columns, a mannequin. tools/modern_nodes.py looks at every workflow.
-MODERN = ("00_start_here", "mcld_identity_swap", "masked_sampling", "two_photos")
+# The newer view of nodes draws for seconds: a list in a node, the fullest columns, a mannequin. tools/modern_nodes.py looks
+# at every workflow.
+MODERN = ("00_start_here", "mcld_identity_swap", "mcld_walk_around", "two_photos")
 EMPTY = {"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "config": {}, "extra": {},
          "version": 0.4}
 # What people type -> the node that they want.

@@ -47,9 +47,6 @@ def graph(request):
     return json.loads(request.param.read_text())
 
 
-GROWING = "COMFY_AUTOGROW_V3"
-
-
 def described(info: dict, kind: str) -> dict[str, list]:
     """Input name -> [type, options], in order."""
     return {name: [*info[kind]["input"][group][name], {}][:2] for group in ("required", "optional")

@@ -110,7 +110,7 @@ def open_bank(data: DataConfig, held_out: int = 0, start: int = HELD_OUT) -> Ban
     if not held_out and first + people > HELD_OUT:
         raise ValueError(f"data.seed {first} with {people} identities reaches into the held-out people, who start at "
                          f"{HELD_OUT}; expected seed + identities up to that")
-    if len(data.turned) not in (0, 2):
+    if data.turned and not (len(data.turned) == 2 and data.turned[0] <= data.turned[1]):
         raise ValueError(f"data.turned is {list(data.turned)}; expected two numbers of degrees, least and most, or none")
     # the number of people is no part of the key: a larger bank goes on from a smaller one
     key = json.dumps([DRAWING, list(data.size), first, data.views, CHUNK, *([list(data.turned)] if data.turned else [])])

@@ -24,7 +24,7 @@ def test_a_texture_map_drawn_in_its_own_pose_is_the_photo(nodes, people):
     assert both.shape == (2, *SIZE, 3)
 
 
-def test_edit_takes_the_named_parts_and_nothing_else(nodes, pack, people):
+def test_edit_takes_the_named_parts_and_nothing_else(nodes, pack, people, caplog):
     own, donor = texture_of(nodes, people[0]), texture_of(nodes, people[2])
     mixed = nodes.texture.EditTexture.execute(own, donor, "torso, 7", False).result[0]
     chosen = torch.from_numpy(np.isin(pack.texture.part_map("atlas"), (1, 2, 7)))
@@ -34,6 +34,9 @@ def test_edit_takes_the_named_parts_and_nothing_else(nodes, pack, people):
     mask[:, :300, :100] = 1
     masked = nodes.texture.EditTexture.execute(own, donor, "", False, mask).result[0]
     assert torch.equal(masked[:, :300, :100], donor[:, :300, :100]) and torch.equal(masked[:, :, 100:], own[:, :, 100:])
+    assert "stays as it was" not in caplog.text
+    nodes.texture.EditTexture.execute(own, donor, "head", False, mask)   # of which nothing lies in the mask's corner
+    assert "Texture 1 stays as it was: mask and parts (head) share no texel" in caplog.text
     known = nodes.texture.EditTexture.execute(own, torch.zeros_like(donor), "body", True).result[0]
     assert torch.equal(known, own)
 

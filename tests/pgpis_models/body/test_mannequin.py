@@ -208,7 +208,8 @@ def test_mask_depth_and_picture_belong_together():
     assert near[0][nose[1], nose[0]] > near[0][chest[1] - 25, chest[0]], "the nose is nearer than the neck"
 
 
-@pytest.mark.parametrize("state", [State(), ASIDE, *(random_state(seed) for seed in range(3))])
+@pytest.mark.parametrize("state", [State(), ASIDE, State(camera=Camera(yaw=200, zoom=3)),
+                                   *(random_state(seed) for seed in range(3))])
 def test_pixels_without_an_edge_look_as_if_each_were_traced_at_all_its_points(state, monkeypatch):
     fast = draw(state, SIZE)
     traced = []

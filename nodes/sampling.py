@@ -22,6 +22,7 @@ from .types import CondType
 
 SCALES = ("pose", "appearance", "biases", "prompt", "source", "fusion")
 METHODS_OWN = "default"
+SHAPE = 0.02   # share by which a mask's shape may differ from the reference's: rounding to pixels
 
 
 class Apply(io.ComfyNode):
@@ -164,7 +165,11 @@ class MaskedSampler(io.ComfyNode):
         count, size = samples.shape[0], (samples.shape[-2] * 8, samples.shape[-1] * 8)
         kept = matched(count, rgb(reference, "the reference IMAGE"), "the reference IMAGE")
         side = min(kept.shape[-2:])
-        soft = feathered(mask, tuple(kept.shape[-2:]), feather * side, grow * side, fade)
+        (rows, columns), (height, width) = mask.shape[-2:], kept.shape[-2:]
+        if abs(rows * width / (columns * height) - 1) > SHAPE:
+            notice(f"The mask has {rows}x{columns} pixels (height x width), the reference {height}x{width}: the mask is of "
+                   "another shape, and is stretched. Draw it on this picture.")
+        soft = feathered(mask, (height, width), feather * side, grow * side, fade)
         soft = matched(count, soft, "the MASK")  # (B, 1, H, W)
         start = vae.encode(as_image(resized(kept, size)))
         if not soft.any():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -103,3 +105,12 @@ def test_a_mask_that_is_black_stays_so_and_one_that_shrinks_to_nothing_says_so(m
     assert not masking.feathered(torch.zeros(8, 8), (8, 8), 1, -3).any()
     with pytest.raises(ValueError, match="MASK of picture 1 of 1 shrinks to nothing.*Raise grow"):
         masking.feathered(disc(5), (81, 81), 1, -8)
+
+
+@pytest.mark.parametrize("mask, said", [((32, 24), False), ((50, 50), True)])
+def test_a_mask_of_another_shape_is_said(host, caplog, mask, said):
+    """A black one, of which nothing is sampled."""
+    latent, vae = {"samples": torch.zeros(1, 4, 8, 6)}, SimpleNamespace(encode=lambda picture: torch.zeros(1, 4, 8, 6))
+    host.pack("nodes.sampling").MaskedSampler.execute(
+        latent, vae, torch.zeros(1, 64, 48, 3), torch.zeros(1, *mask), 0.02, 0, 4, 1.5, "euler", "normal", 1.0, object())
+    assert ("50x50 pixels (height x width), the reference 64x48: the mask is of another shape" in caplog.text) == said

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,14 @@ class FPDMTask(MethodTask):
 
     Raises ValueError when config, data, base and starting weights do not fit together, before the first step.
     """
+
+    def check_files(self) -> None:
+        super().check_files()
+        fusion = self.config.fpdm.fusion
+        if fusion and not self.config.method.init and not Path(fusion).is_file():
+            raise ValueError(f"fpdm.fusion is {fusion!r}, which is not there; expected the checkpoint of stage 1, which "
+                             "python training/train.py --config training/configs/KIND/fpdm_fusion.yaml makes (KIND: demo, "
+                             "deepfashion, ...)")
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         super().__init__(config, device)

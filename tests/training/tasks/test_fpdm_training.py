@@ -196,7 +196,7 @@ def test_the_towers_backbone_starts_from_a_file(folder, files, fusion, tmp_path)
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"fpdm": {"fusion": ""}}, "fpdm.fusion is empty; expected a checkpoint of stage 1"),
-    ({"fpdm": {"fusion": "nowhere.safetensors"}}, "no file nowhere.safetensors"),
+    ({"fpdm": {"fusion": "nowhere"}}, "fpdm.fusion is 'nowhere', which is not there; expected the checkpoint of stage 1"),
     ({"fpdm": {"flip": 0.5}}, "latents of mannequins are made once"),
     ({"data": {"size": [128, 96]}}, r"data.size is \(128, 96\), the method makes pictures of \(64, 64\)"),
     ({"method": {"preset": "huge"}}, "method.preset is 'huge'; expected one of"),

@@ -13,7 +13,7 @@ TITLE, ROW, MIDDLE = 30, 20, 0.7   # of a node as LiteGraph draws it: its title 
 BEND = 0.25                        # how far a link's control points lie outwards, of the distance between its ends
 STEPS = 200                        # points that are looked at on a link
 HIDDEN = 0.05                      # most of a link that may lie behind nodes of others: it cuts a corner
-CROWDED = {"two_photos": 0.2}       # 25 nodes: one link to a VAE Decode finds no way around
+CROWDED = {"two_photos": 0.22}     # 25 nodes that can be read in one window: seven links cut a corner, or a column of nodes
 
 
 def shown_row(node: dict, slot: int) -> int:

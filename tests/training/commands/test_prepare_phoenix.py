@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_pairs_are_the_same_at_every_run_and_all_frames_can_be_targets():
 
 @pytest.mark.usefixtures("small_grids")
 def test_drawn_people_sign_and_are_trained_on_by_the_pages_commands(files, tmp_path, monkeypatch, capsys):
-    draw, prepare_all, first, second = block("papers.md", "training/world/signing.py --out")
+    draw, prepare_all, first, second, make, score = block("papers.md", "training/world/signing.py --out")
     here(tmp_path, monkeypatch)
     command(draw, "--sequences", 1, 1, "--frames", 2)
     folder = tmp_path / "output" / "data" / "signing"
@@ -111,6 +112,9 @@ def test_drawn_people_sign_and_are_trained_on_by_the_pages_commands(files, tmp_p
     made = command(second, *settings(**TINY | {"data": {"workers": 0, "size": [64, 64]}}, method=tiny))
     assert made.samefile("output/train/demo_fpdm_signs/demo_fpdm_signs.safetensors")
     assert load_checkpoint(made).method.config.whole
+    command(make, "--steps", 1, "--base", files.base, "--vae", files.vae)
+    command(score)
+    assert json.loads(Path("output/signs.json").read_text())["by_sequence"]
 
 
 def test_what_is_no_release_is_named(release, tmp_path, capsys):

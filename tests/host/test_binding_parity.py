@@ -339,10 +339,8 @@ def test_the_first_frame_is_held_alike(field, strength, separate, order, host, p
     """Whether the MODEL holds it before or after a method is applied, and whether terms run together or one by one."""
     hold = host.pack("nodes.binding.first_frame").hold_first_frame
     rows = pack.injections.harmonise(terms_of(field, pack, tiny), B)
-    if order == "before":
-        model = hold(models.model, strength)
-    else:
-        model = hold(pack.binding.apply_injections(models.model, rows, {}), strength)
+    first = models.model if order == "before" else pack.binding.apply_injections(models.model, rows, {})
+    model = hold(first, strength)
     ours = native_predictions(pack, model, rows, *start, tiny.latent, separate=separate)
     theirs = diffusers_predictions(pack, models.unet, rows, *start, strength)
     assert relative(ours, theirs) < TOLERANCE

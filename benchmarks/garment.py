@@ -60,6 +60,15 @@ def made(generator: Generator, person: Rendering, donor: Rendering, soft: Tensor
     return (picture[0].permute(1, 2, 0) * 255).round().byte().numpy()
 
 
+def compared(picture: np.ndarray, person: Rendering, truth: Rendering, mask: np.ndarray, soft: Tensor) -> tuple[float, ...]:
+    """Of what was made, (H, W, 3) uint8: summed colour error (0..1) to the donor's clothes and to the old ones, where they
+    differ inside the mask; the number of those pixels; the largest difference from the photo outside, in 255ths."""
+    where = mask & (np.abs(truth.image.astype(int) - person.image).max(-1) > CHANGED)
+    donor, old = (np.abs(picture.astype(int) - each.image).mean(-1)[where].sum() / 255 for each in (truth, person))
+    kept = soft[0, 0].numpy() == 0
+    return donor, old, where.sum(), np.abs(picture[kept].astype(int) - person.image[kept]).max(initial=0)
+
+
 def main() -> int:
     """Exit status: 1 when the bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,17 +86,14 @@ def main() -> int:
     versions, rows, missed = {"torch": torch.__version__, "python": platform.python_version()}, [], False
     print(f"{'':6}{'donor':>8}{'old':>8}{'ratio':>8}{'of one person':>16}{'outside':>9}", flush=True)
     for method in options.methods:
-        generator, sums, outside = Generator(DEMO_FOLDER / f"demo_{method}.safetensors"), [], 0
+        generator, sums = Generator(DEMO_FOLDER / f"demo_{method}.safetensors"), []
         for number, ((person, donor, truth), (mask, soft)) in enumerate(zip(swaps, masked, strict=True)):
             picture = made(generator, person, donor, soft, number, options.steps)
             lines[number].append(picture)
-            where = mask & (np.abs(truth.image.astype(int) - person.image).max(-1) > CHANGED)
-            sums.append([*(np.abs(picture.astype(int) - each.image).mean(-1)[where].sum() / 255 for each in (truth, person)),
-                         where.sum()])
-            kept = soft[0, 0].numpy() == 0
-            outside = max(outside, int(np.abs(picture[kept].astype(int) - person.image[kept]).max(initial=0)))
+            sums.append(compared(picture, person, truth, mask, soft))
         each = np.array(sums)
         donors, old = each.sum(0)[:2] / each.sum(0)[2]
+        outside = int(each[:, 3].max())
         ratios = each[:, 0] / each[:, 1]
         missed |= donors > BAR * old or outside > 0
         print(f"{method:6}{donors:8.3f}{old:8.3f}{donors / old:8.2f}{f'{ratios.min():.2f} to {ratios.max():.2f}':>16}"

@@ -156,8 +156,8 @@ class MCLD(nn.Module):
         if first.reference.keys() != second.reference.keys() or first.face_weight != second.face_weight:
             came = " and ".join(f"{'a' if one.reference else 'no'} texture, face_weight {one.face_weight:g}"
                                 for one in (first, second))
-            raise ValueError(f"the two appearances have {came}; expected both alike. Connect a texture to both or neither, "
-                             "and set one face_weight")
+            raise ValueError(f"the two appearances have {came}; expected both alike. Give both a texture or neither, and "
+                             "one face_weight")
         widest = [max([one.image, one.texture, one.face], key=len) for one in (first, second)]
         mix = Mixing.of(weights, *widest, len(first.pose))
         return replace(first, image=mix.linear(first.image, second.image), texture=mix.linear(first.texture, second.texture),

@@ -71,7 +71,7 @@ def from_pose_keypoint(frames, person: int | str = "largest", min_confidence: fl
     if not isinstance(frames, (list, tuple)):
         raise ValueError(
             f"A pose came as {type(frames).__name__}; expected POSE_KEYPOINT: a list of frames, each a dict with "
-            f"canvas_width, canvas_height and people. Connect the POSE_KEYPOINT output of a pose node, not its picture."
+            f"canvas_width, canvas_height and people. Give the pose itself, as pose nodes put it out, not its picture."
         )
     if not frames:
         raise ValueError("A POSE_KEYPOINT without frames came; expected one frame per pose. "

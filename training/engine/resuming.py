@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from training.engine.config import TrainConfig, as_json
+
 CONFIG = "config.json"   # in the folder of a state
 
 # Settings that change nothing of what is learned, but for rounding: where it goes, how often it is looked at, what computes.
@@ -25,10 +27,11 @@ def flat(tree: dict[str, Any], where: str = "") -> dict[str, Any]:
 def changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Dotted name -> (value of the state, value of this run) of settings that differ and change what is learned.
 
-    A setting of method.model and world that only one side has counts as None of the other; of the rest it is one that
-    another version of the code had, and does not count.
+    A setting of method.model and world that only one side has counts as None of the other. Of the rest, one that the state
+    lacks, since there was no such setting then, has its default there; one that the run lacks does not count.
     """
-    first, second = flat(before), flat(now)
+    usual = flat(json.loads(as_json(TrainConfig())))
+    first, second = usual | flat(before), flat(now)
     shared = first.keys() & second.keys()
     loose = {name for name in first.keys() ^ second.keys() if name.startswith(("method.model.", "world."))}
     return {name: (first.get(name), second.get(name)) for name in sorted(shared | loose)

@@ -1,85 +1,18 @@
-"""The loop that all tasks share: resuming, averaging, stopping, and the learning rate."""
-
-import dataclasses
-import math
-import os
-import re
-import signal
-from pathlib import Path
+"""The loop that all tasks share: averaging, stopping, measuring, and the learning rate."""
 
 import numpy as np
 import pytest
 import torch
 import torch.utils.checkpoint
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from tests.helpers.line_task import LineTask, config, same, states
 from training.engine.config import TrainConfig
 from training.engine.loop import StepBatches, precision, run
 from training.engine.rates import learning_rate
 from training.engine.shares import WHOLE
-
-
-class Interrupted(Exception):
-    pass
-
-
-class Line(nn.Module):
-    """Fits a line, with noise from torch's generator and dropout, as real tasks have."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(3, 2)
-        self.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
-        self.noises = []
-
-    def forward(self, batch):
-        noise = 0.1 * torch.randn_like(batch["x"])
-        if self.training:
-            self.noises.append(noise.flatten()[0].item())
-        error = self.layer(nn.functional.dropout(batch["x"] + noise, 0.2, self.training)) - batch["y"]
-        return error.square().mean() * batch["scale"], {"noise": noise.mean()}
-
-
-class LineTask:
-    """stop_at: number of the training batch at which a run breaks off; blow_up: from which on the loss is infinite."""
-
-    loader_workers = 0
-    made: "LineTask"
-
-    def __init__(self, config, device, stop_at=math.inf, blow_up=math.inf):
-        self.model, self.stop_at, self.blow_up, self.batches = Line().to(device), stop_at, blow_up, 0
-        self.during_export = None
-        LineTask.made = self
-
-    def groups(self, lr):
-        return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": lr}]
-
-    def batch(self, rng, size):
-        self.batches += self.model.training   # what is drawn to be measured does not count
-        if self.batches >= self.stop_at:
-            raise Interrupted
-        x = torch.from_numpy(rng.standard_normal((size, 3))).float()
-        scale = torch.tensor(math.inf if self.batches >= self.blow_up else 1.0)
-        return {"x": x, "y": x[:, :2] * 2 + 1, "scale": scale}
-
-    def unseen(self, rng, size):
-        x = torch.from_numpy(rng.standard_normal((size, 3))).float()
-        return {"x": x, "y": -x[:, :2], "scale": torch.tensor(1.0)}
-
-    def grid(self):
-        assert not self.model.training
-        return np.zeros((4, 4, 3), np.uint8)
-
-    def export(self, path: Path, images):
-        save_file({k: v.detach().clone() for k, v in self.model.state_dict().items()}, path, {"images": str(images)})
-
-
-def config(folder, **changes):
-    settings = {"name": "line", "output": str(folder), "images": 80, "batch": 4, "lr": 0.05, "warmup_images": 8, "ema": 0.9,
-                "precision": "no", "sample_every": 40, "save_every": 20, "log_every": 3}
-    return TrainConfig(**(settings | changes))
 
 
 @pytest.mark.parametrize(("built", "fast", "expected"), [(True, True, "bf16"), (True, False, "no"), (False, True, "no")])
@@ -93,29 +26,6 @@ def test_automatic_precision_on_a_cpu_asks_only_what_torch_was_built_with(monkey
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", supported)
     assert precision(TrainConfig()) == expected
     assert precision(TrainConfig(precision="fp16")) == "fp16"
-
-
-def states(folder):
-    return sorted(p.name for p in (folder / "line").glob("state-*"))
-
-
-def same(first, second):
-    first, second = load_file(first), load_file(second)
-    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
-
-
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_run_that_was_interrupted_and_resumed_ends_bit_for_bit_as_one_that_was_not(tmp_path, accumulate):
-    whole = run(config(tmp_path / "whole", accumulate=accumulate), LineTask)
-    broken = config(tmp_path / "broken", accumulate=accumulate)
-    with pytest.raises(Interrupted):
-        run(broken, lambda *args: LineTask(*args, stop_at=12 * accumulate))  # in the 12th step: after the state at 40 images
-    assert states(tmp_path / "broken")[-1] == "state-0000000040"
-    resumed = run(broken, LineTask)
-    assert LineTask.made.batches == 10 * accumulate  # half of the run, not all of it
-    assert same(whole, resumed)
-    other = run(config(tmp_path / "other", accumulate=accumulate, seed=1), LineTask)
-    assert not same(whole, other)
 
 
 def test_every_pass_of_an_accumulated_step_has_noise_of_its_own(tmp_path):
@@ -174,98 +84,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(tmp_pa
     assert states(tmp_path) == ["state-0000000020"]
     assert not (tmp_path / "line" / "line.safetensors").exists()
     assert all(value.isfinite().all() for value in load_file(run(settings, LineTask)).values())
-
-
-def test_half_written_states_are_neither_resumed_nor_kept(tmp_path):
-    with pytest.raises(Interrupted):
-        run(config(tmp_path), lambda *args: LineTask(*args, stop_at=8))
-    part = tmp_path / "line" / "state-0000000999.part"
-    part.mkdir()
-    (part / "model.safetensors").write_bytes(b"half")
-    path = run(config(tmp_path), LineTask)
-    assert same(path, run(config(tmp_path / "whole"), LineTask))
-    assert states(tmp_path) == ["state-0000000060", "state-0000000080"]
-
-
-def test_resume_false_starts_afresh_and_replaces_the_states(tmp_path):
-    first = run(config(tmp_path, seed=5), LineTask)
-    fresh = run(config(tmp_path, images=40, resume=False), LineTask)
-    assert LineTask.made.batches == 10
-    assert states(tmp_path) == ["state-0000000020", "state-0000000040"]
-    assert same(fresh, run(config(tmp_path / "whole", images=40), LineTask)) and first == fresh
-
-
-def test_a_finished_run_is_exported_again_without_training(tmp_path):
-    settings = config(tmp_path)
-    weights = load_file(run(settings, LineTask))
-    again = load_file(run(settings, LineTask))
-    assert LineTask.made.batches == 0 and all(torch.equal(weights[key], again[key]) for key in weights)
-
-
-def test_what_is_learned_may_not_change_when_a_run_goes_on(tmp_path, capsys):
-    with pytest.raises(Interrupted):
-        run(config(tmp_path), lambda *args: LineTask(*args, stop_at=12))
-    data = dataclasses.replace(TrainConfig().data, workers=0, cache="elsewhere")
-    for name, value, said in (("lr", 0.1, "lr: 0.05 -> 0.1"), ("images", 120, "images: 80 -> 120"), ("ema", 0.0, "ema: 0.9"),
-                              ("seed", 5, "seed: 3407 -> 5"), ("world", {"x": 1}, "world.x: null -> 1"),
-                              ("data", dataclasses.replace(data, root="x"), 'data.root: "" -> "x"'),
-                              ("betas", (0.5, 0.9), "betas: [0.9, 0.99] -> [0.5, 0.9]")):
-        with pytest.raises(ValueError, match=re.escape(said)) as error:
-            run(config(tmp_path, **{name: value}), LineTask)
-        assert "state-0000000040" in str(error.value) and "resume_changed=true" in str(error.value)
-    path = run(config(tmp_path, sample_every=0, log_every=1, save_minutes=0, data=data,
-                      export=str(tmp_path / "a.safetensors")), LineTask)
-    assert same(path, run(config(tmp_path / "whole"), LineTask)) and path == tmp_path / "a.safetensors"
-    capsys.readouterr()
-    changed = run(config(tmp_path, images=120, resume_changed=True), LineTask)
-    assert "images: 80 -> 120" in capsys.readouterr().out and LineTask.made.batches == 10 and not same(changed, path)
-    for state in (tmp_path / "line").glob("state-*"):   # of an earlier version, which kept no settings
-        (state / "config.json").unlink()
-    run(config(tmp_path, lr=0.1, images=124), LineTask)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_machine_that_is_taken_away_costs_no_step(tmp_path, number):
-    class Taken(LineTask):
-        def batch(self, rng, size):
-            if self.model.training and self.batches == 6:   # in the seventh step: away from any state
-                os.kill(os.getpid(), number)
-            return super().batch(rng, size)
-
-    before = signal.getsignal(number)
-    with pytest.raises(SystemExit, match=f"{number.name}: stopped after 28 images, whose state is saved below"):
-        run(config(tmp_path / "taken"), Taken)
-    assert states(tmp_path / "taken")[-1] == "state-0000000028" and signal.getsignal(number) == before
-    resumed = run(config(tmp_path / "taken"), LineTask)
-    assert LineTask.made.batches == 13 and same(resumed, run(config(tmp_path / "whole"), LineTask))
-
-
-def test_states_are_saved_by_the_clock_too(tmp_path, monkeypatch):
-    """A clock that goes 50 seconds per step of 4 images: with one minute every second step is saved."""
-    class Slow(LineTask):
-        def batch(self, rng, size):
-            if self.model.training:
-                clock[0] += 50
-            return super().batch(rng, size)
-
-    clock, saved = [0.0], []
-    monkeypatch.setattr("training.engine.loop.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("training.engine.loop.States.save", lambda self, images: saved.append(images))
-    run(config(tmp_path / "a", images=40, save_every=0, save_minutes=1.0, sample_every=0, log_every=100), Slow)
-    assert saved == [8, 16, 24, 32, 40, 40]
-    saved.clear()
-    run(config(tmp_path / "b", images=40, save_every=20, save_minutes=0.0, sample_every=0, log_every=100), Slow)
-    assert saved == [20, 40, 40]
-
-
-def test_curves_of_a_resumed_run_have_each_step_once(tmp_path):
-    broken = config(tmp_path, log_every=1)
-    with pytest.raises(Interrupted):
-        run(broken, lambda *args: LineTask(*args, stop_at=14))   # 52 images are logged, the state is of 40
-    run(broken, LineTask)
-    events = EventAccumulator(str(next(tmp_path.rglob("events.out.tfevents*")).parent))
-    events.Reload()
-    assert [event.step for event in events.Scalars("loss")] == list(range(4, 84, 4))
 
 
 def test_gradient_checkpointing_of_attention_runs_on_a_cpu(tmp_path):

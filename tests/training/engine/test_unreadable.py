@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.helpers.line_task import LineTask, same
+from tests.helpers.line_task import config as line
 from tests.helpers.tiny import train_config
-from tests.training.engine.test_loop import LineTask, same
-from tests.training.engine.test_loop import config as line
 from training.data import latents
 from training.data.arrays import NewArray
 from training.data.latents import PhotoPosteriors

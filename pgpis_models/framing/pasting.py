@@ -120,7 +120,7 @@ def _check_shape(frame: Frame, size: tuple[int, int]) -> None:
     if all(abs(size[1] / size[0] * height / width - 1) > SHAPE for height, width in shapes):
         expected = " or ".join(sorted(f"{width}x{height}" for height, width in shapes))
         raise ValueError(f"the result is {size[1]}x{size[0]} pixels, the frame holds pictures of the shape {expected}; "
-                         "expected what the method made of the framed photo, decoded")
+                         "expected what the method made of the framed photo. Connect the decoded result")
 
 
 def _resized(picture: Tensor, size: tuple[int, int]) -> Tensor:

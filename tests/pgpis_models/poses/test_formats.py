@@ -179,7 +179,7 @@ def test_the_largest_person_is_taken_unless_one_is_named():
 @pytest.mark.parametrize(
     "frames, options, message",
     [
-        (torch.zeros(1, 64, 64, 3), {}, "came as Tensor; expected POSE_KEYPOINT.*Connect"),
+        (torch.zeros(1, 64, 64, 3), {}, "came as Tensor; expected POSE_KEYPOINT.*not its picture"),
         ("pose.json", {}, "came as str"),
         ([], {}, "without frames"),
         ([[1, 2]], {}, "frame 1 of 1 is list; expected a dict"),

@@ -24,7 +24,7 @@ def feathered(mask: Tensor, size: tuple[int, int], feather: float, grow: float =
     if mask.ndim == 2:
         mask = mask[None]
     if mask.ndim != 3 or 0 in mask.shape:
-        raise ValueError(f"the MASK has shape {tuple(mask.shape)}; expected (batch, height, width)")
+        raise ValueError(f"the MASK has shape {tuple(mask.shape)}; expected (batch, height, width). Connect a MASK output")
     if not bool(mask.isfinite().all()):
         raise ValueError("the MASK holds values that are not finite (NaN or infinity); expected 0..1. Check the node that "
                          "made it")

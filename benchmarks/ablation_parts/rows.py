@@ -62,15 +62,16 @@ ROWS: Mapping[str, Mapping[str, Row]] = {
     # Table 3 of MCLD at 256x176. B1's reference network reads the photo, since it has no texture map; the paper does not
     # state what it read.
     "mcld": {
-        "B1": Row("photo", ("method.model.aggregation=image",), paper="LPIPS 0.1629, SSIM 0.7371"),
+        "B1": Row("photo", ("method.model.aggregation=image",), paper="LPIPS 0.1629, SSIM 0.7371, PSNR 18.18"),
         "B2": Row("photo, texture in one context", ("method.model.aggregation=concat", "method.model.use_face=false"),
-                  paper="LPIPS 0.1620, SSIM 0.7357"),
+                  paper="LPIPS 0.1620, SSIM 0.7357, PSNR 18.20"),
         "B3": Row("photo, texture, face in one context", ("method.model.aggregation=concat",),
-                  paper="LPIPS 0.1536, SSIM 0.7340"),
+                  paper="LPIPS 0.1536, SSIM 0.7340, PSNR 18.03"),
         "B4": Row("texture, face, stage by stage", ("mcld.image_drop=1.0",), shown={"image": False},
-                  paper="LPIPS 0.1619, SSIM 0.734"),
-        "B5": Row("photo, texture, stage by stage", ("method.model.use_face=false",), paper="LPIPS 0.1483, SSIM 0.7499"),
-        "full": Row("photo, texture, face, stage by stage", paper="LPIPS 0.1482, SSIM 0.7511")},
+                  paper="LPIPS 0.1619, SSIM 0.734, PSNR 18.16"),
+        "B5": Row("photo, texture, stage by stage", ("method.model.use_face=false",),
+                  paper="LPIPS 0.1483, SSIM 0.7499, PSNR 18.72"),
+        "full": Row("photo, texture, face, stage by stage", paper="LPIPS 0.1482, SSIM 0.7511, PSNR 18.84")},
     # The paper's ablations are not defined in code; this is its one idea, with and without.
     "fpdm": {
         "without": Row("trained without the fusion embedding", ("method.model.fusion_drop=1.0",), shown={"fusion": False}),

@@ -1,5 +1,6 @@
 """The converter for CFLD's published files."""
 
+import math
 import os
 import pickle
 import subprocess
@@ -68,6 +69,18 @@ def test_the_layout_derived_from_the_modules_is_that_of_the_published_files():
     for part, count in first["trainable_params"].items():
         own = full.get_submodule(part).parameters() if part != "learnable_vector" else [full.learnable_vector]
         assert sum(value.numel() for value in own) == count, part
+
+
+def test_the_numbers_of_weights_are_those_of_the_papers_table_1():
+    with torch.device("meta"):
+        full = CFLD(CONFIGS["full"])
+    found = {part: sum(value.numel() for value in full.get_submodule(part).parameters())
+             for part in ("backbone", "appearance_encoder", "decoder", "pose_encoder")}
+    found["keys and values of the UNet"] = sum(map(math.prod, full.unet_weight_shapes().values()))
+    found["all that is trained"] = sum(found.values()) + full.learnable_vector.numel()
+    for part, number in found.items():
+        print(f"{part:28} {number / 1e6:6.1f} M")
+    assert [round(number / 1e6, 1) for number in found.values()] == [87.0, 22.5, 97.7, 30.6, 10.3, 248.2]
 
 
 def test_the_unet_layout_is_that_of_diffusers():

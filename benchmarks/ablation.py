@@ -45,6 +45,7 @@ from ablation_parts.making import measured_task, retrieval_task  # noqa: E402
 from ablation_parts.photos import MEASURES as OF_PHOTOS  # noqa: E402
 from ablation_parts.photos import check_rows, is_photos, measured_photos, reads_clip  # noqa: E402
 from ablation_parts.rows import ROWS, Row, settings_of  # noqa: E402
+from accelerate.utils import set_seed  # noqa: E402
 
 from training.engine.config import TrainConfig, as_json, load_config  # noqa: E402
 from training.engine.loop import run  # noqa: E402
@@ -102,6 +103,7 @@ def measured(name: str, row: Row, config: TrainConfig, options: argparse.Namespa
     elif options.images != 0:   # the name is the run's too, so that it goes on only from its own states
         run(replace(config, export=str(path), name=path.stem), make)
     else:
+        set_seed(config.seed)
         untrained = make(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         untrained.model.to(untrained.device)
         untrained.export(path, 0)

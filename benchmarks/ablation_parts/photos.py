@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import set_seed
 from torch import Tensor
 
 from pgpis_models.checkpoint import Metadata, write_checkpoint
@@ -103,6 +104,7 @@ def measured_photos(name: str, row: Row, config: TrainConfig, weights: Path, pat
     if options.images != 0 and not weights.is_file():
         run(replace(config, export=str(weights), name=weights.stem), make)
     device = process.device("cuda" if torch.cuda.is_available() else "cpu")
+    set_seed(config.seed)   # what is not trained has these weights, in each process
     task = make(config, torch.device(device))
     if weights.is_file():
         load(task, weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +76,7 @@ def page(folder: Path, method: str) -> Path:
 
 
 # the rows that are made of something that the tests of training do not run
-ROWS = {"cfld": "B1,B2,B3,B5", "mcld": "B1,B2,B4", "fpdm": "without,full", "fpdm_fusion": "without,full",
+ROWS = {"cfld": "B1,B2,B3,B4,B5", "mcld": "B1,B2,B4", "fpdm": "without,full", "fpdm_fusion": "without,full",
         "qen": "B2,blur 24"}
 
 
@@ -104,6 +105,17 @@ def test_rows_are_trained_and_measured(folder, method, monkeypatch, capsys):
     assert all(f"| {name} |" in said for name in expected) and "8 images each, 3 people" in said
     ablation.main(arguments)
     assert len(trained) == len(rows)   # nothing is trained twice
+
+
+def test_without_images_a_row_is_measured_as_it_starts(folder, tmp_path, monkeypatch, capsys):
+    """As after a step too small to change anything."""
+    shrink(monkeypatch)
+    arguments = ["qen", "--config", str(page(folder, "qen")), "--people", "3", "--steps", "1", "--rows", "B2", "--out",
+                 str(tmp_path)]
+    [started], [still] = (ablation.main([*arguments, *more])["B2"]
+                          for more in (["--images", "0"], ["--images", "4", "lr=1e-12"]))
+    assert still == pytest.approx(started, abs=1e-6, nan_ok=True) and math.isfinite(started["loss"])
+    assert "0 images each, 3 people" in capsys.readouterr().out
 
 
 def test_more_seeds_are_a_mean_and_a_range_and_what_means_nothing_a_dash():

@@ -46,7 +46,7 @@ class Described:
         return torch.from_numpy(pictures).float().mean((1, 2)).repeat(1, 256) / 255
 
 
-@pytest.mark.parametrize(("method", "names"), [("cfld", "B1,B2"), ("fpdm", "full")])
+@pytest.mark.parametrize(("method", "names"), [("cfld", "B1,B2"), ("fpdm", "full"), ("qen", "B2")])
 def test_rows_are_trained_on_photos_and_stand_with_the_papers_measures(folder, root, tmp_path, method, names, monkeypatch,  # noqa: F811
                                                                        capsys):
     shrink(monkeypatch)

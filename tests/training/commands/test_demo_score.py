@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from pgpis_models.cfld.config import CONFIGS
-from pgpis_models.cfld.model import CFLD
 from pgpis_models.checkpoint import save_checkpoint
-from tests.helpers.tiny import cfld_config, shaken, write_base, write_files
+from pgpis_models.mcld.model import MCLD
+from tests.helpers.tiny import shaken, write_files
+from tests.pgpis_models.mcld.test_mcld_demo import SIZES
 from training import demo
 from training.engine.config import DataConfig
 from training.world.bank import open_bank
+from training.world.faces import score_faces
 from training.world.measures import MEASURES, SOURCE_VIEW, TARGET_VIEW, pictures, score
 
 
@@ -81,23 +82,29 @@ def test_pictures_are_quantised_as_a_file_would_hold_them():
     assert torch.equal(made, torch.tensor([0.0, 0.0, 128 / 255, 1.0, 1.0]))
 
 
-def test_the_demo_writes_grid_and_table_for_the_methods_that_are_there(tmp_path, capsys):
+def test_the_demo_writes_grid_and_tables_for_the_methods_that_are_there(bank, tmp_path, capsys):
+    write_files(tmp_path).cfld.unlink()
     torch.manual_seed(0)
-    files = write_files(tmp_path)
-    write_base(files.base)
-    config = cfld_config(**{name: asdict(CONFIGS["demo"])[name] for name in ("image_size", "window")})
-    method = shaken(CFLD(replace(config, swin_heads=(1, 1, 2, 2))))
-    save_checkpoint(files.cfld, method, {n: torch.randn(s) for n, s in method.unet_weight_shapes().items()}, base="demo",
-                    step=0, data="none", licence="none")
+    method = shaken(MCLD(replace(SIZES, image_size=demo.SIZE, vision=replace(SIZES.vision, image=demo.SIZE))))
+    save_checkpoint(tmp_path / "demo_mcld.safetensors", method, {
+        n: 0.1 * torch.randn(s) for n, s in method.unet_weight_shapes().items()}, base="demo", step=0, data="none",
+        licence="none")
     demo.main(["--out", str(tmp_path / "out"), "--models", str(tmp_path), "--people", "3", "--batch", "2", "--steps", "2"])
     result = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (result["images"], result["size"], result["seed"], result["steps"]) == (3, [256, 192], 0, 2)
-    assert list(result["methods"]) == ["cfld"]
-    for row in (result["copy"], result["autoencoder"], result["methods"]["cfld"]):
+    assert list(result["methods"]) == ["mcld"]
+    for row in (result["copy"], result["autoencoder"], result["methods"]["mcld"]):
         assert row.keys() == MEASURES.keys()
+    made = torch.from_numpy(np.array(Image.open(tmp_path / "out" / "mcld.webp"))).permute(2, 0, 1) / 255
+    faces = score_faces({"mcld": torch.stack(made.split(demo.SIZE[1], -1))}, bank, method)
+    assert list(result["faces"]) == ["real pictures", "autoencoder", "mcld"]
+    for name, row in faces.items():
+        assert result["faces"][name] == pytest.approx(row, abs=1e-5, nan_ok=True)
+    assert math.isfinite(faces["mcld"]["dist_tgt"])
     # sharpness is measured against the target through the autoencoder
     assert result["autoencoder"]["sharpness"] == 1.0 != result["copy"]["sharpness"]
     with Image.open(tmp_path / "out" / "grid.png") as grid:
         assert grid.size[0] > 2 * 4 * demo.SIZE[1] and grid.size[1] > 2 * demo.SIZE[0]   # two people by four columns, twice
     said = capsys.readouterr().out
-    assert "3 people never trained on" in said and all(name.replace("texel_error", "texel") in said for name in MEASURES)
+    assert "3 people never trained on" in said and all(
+        name.replace("texel_error", "texel") in said for name in (*MEASURES, "real pictures", *faces["mcld"]))

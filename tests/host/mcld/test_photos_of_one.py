@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -53,14 +54,28 @@ def test_both_bindings_see_the_same_of_two_photos(own, host, pack, transfer, nod
     assert largest_error(rows_of(cond.encoded), rows_of(theirs)) < 1e-2   # features pass through float16
 
 
-def test_faces_are_weighed_by_how_large_they_are_seen(nodes, method, base, people):
+def test_faces_are_weighed_by_length_and_in_pose_transfer_by_how_large_they_are_seen(transfer, nodes, pack, method, base,  # noqa: F811
+                                                                                     people):
+    """The embedding node has no DensePose of the photos. Against the one face that NumPy's mean of the two makes."""
     source, target, other = people
-    faces = dataclasses.replace(face_of(nodes, method, source), vectors=torch.cat(
-        [face_of(nodes, method, one).vectors for one in (source, other)]))
-    found = embed(nodes, method, base, both(source, other), target, face=faces, texture=texture_of(nodes, source),
-                  photos="one person together")
-    alone = embed(nodes, method, base, source, target, texture=texture_of(nodes, source))
-    assert found.encoded.face.shape == alone.encoded.face.shape and not torch.equal(found.encoded.face, alone.encoded.face)
+    pair, plain = both(source, other), torch.cat([face_of(nodes, method, one).vectors for one in (source, other)])
+
+    def of_one(vectors, weights=None):
+        mean = np.average(vectors.double().numpy(), axis=0, weights=weights)
+        face = dataclasses.replace(face_of(nodes, method, source), vectors=torch.from_numpy(mean).float()[None])
+        return embed(nodes, method, base, source, target, face=face).encoded.face
+
+    long = plain * torch.tensor([[1.0], [3.0]])
+    faces = dataclasses.replace(face_of(nodes, method, source), vectors=long)
+    found = embed(nodes, method, base, pair, target, face=faces, texture=texture_of(nodes, source),
+                  photos="one person together").encoded.face
+    assert (found - of_one(long, long.double().norm(dim=1).numpy())).abs().max() < 1e-5
+    assert (found - of_one(long)).abs().max() > 1e-3
+    found = transfer.transferred(method, pair.image, {
+        "densepose": target.densepose, "source_densepose": pair.densepose, "vae": base.vae, "model": base.model},
+        "one person together").encoded.face
+    assert (found - of_one(plain, pack.mcld_inputs.face_quality(pair.densepose).numpy())).abs().max() < 1e-5
+    assert (found - of_one(plain, plain.double().norm(dim=1).numpy())).abs().max() > 1e-3
     with pytest.raises(ValueError, match="2 sources, 3 textures"):
-        embed(nodes, method, base, both(source, other), target, face=None, photos="one person together",
+        embed(nodes, method, base, pair, target, face=None, photos="one person together",
               texture=torch.cat([texture_of(nodes, source)] * 3))

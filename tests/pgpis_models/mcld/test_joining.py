@@ -1,10 +1,12 @@
 """MCLD with several photos of one person: one that comes twice changes nothing, two weigh as one."""
 
-
+import numpy as np
 import pytest
 import torch
 
+from pgpis_models.mcld.inputs import face_quality
 from pgpis_models.mcld.joining import appearance_of_one, mean_face
+from pgpis_models.surface.densepose import IUV
 from pgpis_models.unet.attention import self_attention
 from tests.pgpis_models.mcld.test_mcld import binding, inputs, method, predict, unet, writer  # noqa: F401  fixtures
 
@@ -58,3 +60,14 @@ def test_faces_are_averaged_by_quality():
     assert torch.allclose(mean_face(faces, torch.tensor([1.0, 9.0, 3.0])), torch.tensor([[0.75, 1.75]]))
     assert torch.allclose(mean_face(faces, torch.tensor([0.0, 9.0, 0.0])), torch.tensor([[1.5, 2.5]]))   # of those there
     assert torch.equal(mean_face(torch.zeros(2, 3)), torch.zeros(1, 3))
+
+
+def test_a_faces_quality_is_how_many_pixels_of_it_are_seen_from_the_front():
+    def standing(size, front, back):
+        """Head parts and trunk of so many pixels: front on its left, back on its right."""
+        part = np.zeros((64, 64), np.uint8)
+        part[:size, :size // 2], part[:size, size // 2:size] = 23, 24
+        part[32:, :front], part[32:, 63 - back:63] = 2, 1
+        return IUV(part, *(np.zeros((64, 64), np.float32) for _ in "uv"))
+    views = [standing(20, 30, 0), standing(10, 30, 0), standing(20, 30, 10), standing(20, 0, 30), standing(0, 30, 0)]
+    assert face_quality(views).tolist() == [400.0, 100.0, 300.0, 0.0, 0.0]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 ROW = ("person.jpg: [30, 50, 50, 80, 110, 50, 80, 110, 115, 160, 210, 115, 160, 210, 25, 25, 28, 28]: "
        "[88, 88, 66, 58, 55, 110, 118, 120, 75, 74, 72, 100, 102, 104, 84, 92, 78, 98]")
@@ -225,17 +226,23 @@ def test_feather_leaves_narrow_masks_their_middle(host, width):
 def test_blend_mixes_appearance_and_keeps_the_first_pose(host, demo, source):
     other = np.random.default_rng(2).integers(0, 255, (*demo.size, 3), dtype=np.uint8)
     Image.fromarray(other).save(host.base / "input" / "other.png")
-    results = {}
-    for weight in (0.0, 0.5, 1.0):
-        results[weight] = saved(host, host.run(graph(
-            second=("LoadImage", {"image": "other.png"}),
-            cond2=embedding("second", 0),
-            blend=("PGPISBlendAppearance", {"first": ["cond", 0], "second": ["cond2", 0], "weight": weight}),
-            apply=("PGPISApply", {"model": ["base", 0], "cond": ["blend", 0]}),
-            sampler=ksampler(2),
-            decode=("VAEDecode", {"samples": ["sampler", 0], "vae": ["base", 1]}),
-            save=("SaveImage", {"images": ["decode", 0], "filename_prefix": "c"}))))[0]
-    assert not np.array_equal(results[0.0], results[1.0]) and not np.array_equal(results[0.5], results[0.0])
+    nodes = {"second": ("LoadImage", {"image": "other.png"}), "cond2": embedding("second", 0)}
+    weights = {"start": 0.0, "middle": 0.5, "end": 1.0}
+    for name in ("cond", "cond2", *weights):
+        if name in weights:
+            nodes[name] = ("PGPISBlendAppearance", {"first": ["cond", 0], "second": ["cond2", 0], "weight": weights[name]})
+        nodes[f"apply {name}"] = ("PGPISApply", {"model": ["base", 0], "cond": [name, 0]})
+        kind, inputs = ksampler(2)
+        nodes[f"sampler {name}"] = (kind, {key: [f"apply {name}", value[1]] if isinstance(value, list) else value
+                                           for key, value in inputs.items()})
+        nodes[f"save {name}"] = ("SaveLatent", {"samples": [f"sampler {name}", 0], "filename_prefix": name})
+    result = host.run(graph(**nodes))
+    assert result.success, result.errors
+    first, second, start, middle, end = (
+        load_file(host.base / "output" / result.outputs[f"save {name}"]["latents"][0]["filename"])["latent_tensor"]
+        for name in ("cond", "cond2", *weights))
+    assert (start - first).abs().max() < 1e-5 and (end - second).abs().max() < 1e-5
+    assert (first - second).abs().max() > 0.1 and min((middle - one).abs().max() for one in (first, second)) > 0.01
 
 
 @pytest.mark.hosts

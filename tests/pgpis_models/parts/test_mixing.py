@@ -66,7 +66,8 @@ def test_a_row_starts_and_ends_unmixed_and_each_step_goes_on(kind, fpdm):
     for value, start, end in zip(row, parts(kind, first), parts(kind, second), strict=True):
         assert len(value) == STEPS
         assert torch.allclose(value[0], start[0], atol=1e-5) and torch.allclose(value[-1], end[0], atol=1e-5)
-    for value, start, end in list(zip(row, parts(kind, first), parts(kind, second), strict=True))[:2]:
+    straight = slice(-1) if kind == "fpdm" else slice(None)   # its last is what a network makes of the one before
+    for value, start, end in list(zip(row, parts(kind, first), parts(kind, second), strict=True))[straight]:
         away, left = ((value - one).flatten(1).norm(dim=1) for one in (start, end))
         assert (away.diff() > 0).all() and (left.diff() < 0).all()
     alone = parts(kind, blended(kind, first, second, [0.375], fpdm))

@@ -86,7 +86,9 @@ class _Surface:
 def _matched(cell: np.ndarray, draw: np.ndarray) -> dict[int, int]:
     """Cell and draw of each pixel, -1 for none -> cell: draw, one to one, what most pixels say first."""
     pixels = np.bincount(cell, minlength=int(cell.max(initial=0)) + 1)
-    pairs, count = np.unique(np.stack([cell, draw])[:, draw >= 0], axis=1, return_counts=True)
+    span = int(draw.max(initial=0)) + 1
+    pairs, count = np.unique((cell * span + draw)[draw >= 0], return_counts=True)   # numbers are sorted faster than columns
+    pairs = np.stack(np.divmod(pairs, span))
     enough = count >= LEAST * pixels[pairs[0]]
     pairs, count = pairs[:, enough], count[enough]
     taken: dict[int, int] = {}
@@ -102,14 +104,16 @@ def _matched(cell: np.ndarray, draw: np.ndarray) -> dict[int, int]:
 def _seen(iuv: IUV, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the pixels that show the body, in cells that are the body's: cell and texel, flat; and (h w,) bool, those cells."""
     (height, width), (rows, columns) = size, iuv.size
-    place = (np.arange(rows) * height // rows)[:, None] * width + np.arange(columns) * width // columns
-    shown = iuv.part > 0
-    counts = [np.bincount(where, minlength=height * width) for where in (place.ravel(), place[shown])]
-    body = (counts[1] > 0) & (counts[1] >= BODY * counts[0])
-    kept = shown & body[place]
-    along, across = (np.minimum((value[kept] * TEXELS).astype(np.int64), TEXELS - 1) for value in (iuv.v, iuv.u))
-    texel = ((iuv.part[kept].astype(np.int64) - 1) * TEXELS + along) * TEXELS + across
-    return place[kept], texel, body
+    row, column = np.arange(rows) * height // rows, np.arange(columns) * width // columns
+    pixel = np.flatnonzero(iuv.part)
+    cell = row[pixel // columns] * width + column[pixel % columns]
+    shown, pixels = np.bincount(cell, minlength=height * width), np.outer(np.bincount(row), np.bincount(column)).ravel()
+    body = (shown > 0) & (shown >= BODY * pixels)
+    kept = body[cell]
+    pixel, cell = pixel[kept], cell[kept]
+    part, along, across = (value.ravel()[pixel] for value in (iuv.part, iuv.v, iuv.u))
+    along, across = (np.minimum((value * TEXELS).astype(np.int64), TEXELS - 1) for value in (along, across))
+    return cell, ((part.astype(np.int64) - 1) * TEXELS + along) * TEXELS + across, body
 
 
 def _near(held: np.ndarray) -> np.ndarray:

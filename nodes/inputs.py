@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
@@ -55,10 +56,10 @@ def rgb(image: Tensor, what: str, ground: float = 1.0) -> Tensor:
         raise ValueError(f"{what} holds {image.dtype} values; expected floating point in 0..1. Divide by the largest value "
                          "of the format")
     picture = image.float()
-    if not bool(torch.isfinite(picture).all()):
+    low, high = (float(bound) for bound in picture.aminmax())   # NaN where any is
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{what} holds values that are not finite; expected 0..1. Check the node that made it (a VAE in "
                          "half precision is the usual cause)")
-    low, high = float(picture.min()), float(picture.max())
     if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
         raise ValueError(f"{what} holds values from {low:.3g} to {high:.3g}; expected 0..1. "
                          f"{'Divide by 255 (8 bit) or 65535 (16 bit)' if high > 2 else 'Bring the range to 0..1 first'}")
@@ -71,7 +72,7 @@ def rgb(image: Tensor, what: str, ground: float = 1.0) -> Tensor:
 
 def pixels(image: Tensor, what: str, ground: float = 1.0) -> np.ndarray:
     """IMAGE -> (B, H, W, 3) uint8 RGB; ground and errors as of `rgb`."""
-    return (rgb(image, what, ground) * 255).round().byte().movedim(1, -1).cpu().numpy()
+    return (rgb(image, what, ground) * 255).round_().byte().movedim(1, -1).cpu().numpy()
 
 
 def needed(node: str, **inputs: tuple[object, str]) -> None:

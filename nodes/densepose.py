@@ -62,7 +62,7 @@ def chosen_parts(text: str) -> list[str | int]:
 
 def pictures_of(densepose: tuple[IUV, ...], order: str = ORDERS[1]) -> Tensor:
     """IUV pictures of one size as an IMAGE (B, H, W, 3)."""
-    return torch.from_numpy(np.stack([iuv.to_picture(order) for iuv in densepose])).float() / 255
+    return torch.from_numpy(np.stack([iuv.to_picture(order) for iuv in densepose])).float().div_(255)
 
 
 def masks_of(densepose: tuple[IUV, ...], parts: str) -> Tensor:
@@ -73,7 +73,7 @@ def masks_of(densepose: tuple[IUV, ...], parts: str) -> Tensor:
 def part_masks_of(densepose: tuple[IUV, ...]) -> Tensor:
     """MASK (24 B, H, W): all parts of the first picture, then of the next."""
     numbers = np.arange(1, PARTS + 1)[:, None, None]
-    return torch.from_numpy(np.concatenate([iuv.part[None] == numbers for iuv in densepose])).float()
+    return torch.from_numpy(np.concatenate([(iuv.part[None] == numbers).astype(np.float32) for iuv in densepose]))
 
 
 def _outputs() -> list:

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import comfy.model_management
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -20,7 +20,7 @@ from .types import DenseposeType
 
 def as_images(pictures: np.ndarray) -> Tensor:
     """(B, H, W, 3) uint8 -> IMAGE."""
-    return torch.from_numpy(np.array(pictures)).float() / 255
+    return torch.from_numpy(np.array(pictures)).float().div_(255)
 
 
 class WarpTexture(io.ComfyNode):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -55,7 +56,8 @@ class Seen:
 def working_size(picture: np.ndarray) -> tuple[np.ndarray | None, float, np.ndarray]:
     """(the coloured part with a margin, smaller where it is large; pixels of the picture per pixel of it; its corner)."""
     import cv2
-    rows, columns = (np.flatnonzero((picture.max(axis=2) > LIT * 255).any(axis=axis)) for axis in (1, 0))
+    shown = picture > LIT * 255
+    rows, columns = np.flatnonzero(shown.any(axis=(1, 2))), np.flatnonzero(shown.any(axis=0).any(axis=-1))
     if not len(rows):
         return None, 1.0, np.zeros(2)
     y0, x0 = max(int(rows[0]) - MARGIN, 0), max(int(columns[0]) - MARGIN, 0)
@@ -69,13 +71,23 @@ def working_size(picture: np.ndarray) -> tuple[np.ndarray | None, float, np.ndar
 
 # --- what is there ------------------------------------------------------------------------------------------
 
+def _coloured(picture: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
+    """The three channels, the largest and the smallest of them, float32, and where a colour is, bool; (H, W) each."""
+    channels = [picture[..., channel].astype(np.float32) for channel in range(3)]
+    high, low = reduce(np.maximum, channels), reduce(np.minimum, channels)
+    return channels, high, low, (high / 255 > LIT) & (high - low > GREY * high)
+
+
+def lit_share(picture: np.ndarray) -> float:
+    """Of a picture (H, W, 3) uint8, the share that is coloured."""
+    return float(_coloured(picture)[-1].mean())
+
+
 def look(picture: np.ndarray) -> Seen:
     """What is there in a picture (H, W, 3) uint8 that has a coloured pixel at least. Needs OpenCV."""
     import cv2
-    high, low = picture.max(axis=2).astype(np.float32), picture.min(axis=2).astype(np.float32)
+    (red, green, blue), high, low, lit = _coloured(picture)
     value = high / 255
-    lit = (value > LIT) & (high - low > GREY * high)
-    red, green, blue = (picture[..., channel].astype(np.float32) for channel in range(3))
     span = np.where(lit, high - low, 1)
     hue = np.where(high == red, (green - blue) / span, np.where(high == green, 2 + (blue - red) / span,
                                                                4 + (red - green) / span)) * 3   # in steps of 20 degrees
@@ -91,20 +103,20 @@ def look(picture: np.ndarray) -> Seen:
     return Seen(lit, lit & (bright > 0.3), limbs, discs, [_ends(one * dim > 0.5, radius) for one in likeness], radius)
 
 
-def _parts(mask: np.ndarray) -> Iterator[tuple[tuple[int, int, int, int], int, np.ndarray]]:
-    """Connected parts of a mask: box (x, y, width, height), number of pixels, the part's mask inside of the box."""
+def _parts(mask: np.ndarray, least: float) -> Iterator[tuple[tuple[int, int, int, int], np.ndarray]]:
+    """Connected parts of a mask of `least` pixels or more: box (x, y, width, height), the part's mask inside of the box."""
     import cv2
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    for label in range(1, count):
-        x, y, width, height, area = stats[label].tolist()
-        yield (x, y, width, height), area, labels[y:y + height, x:x + width] == label
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    for label in np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= least) + 1:
+        x, y, width, height, _ = stats[label].tolist()
+        yield (x, y, width, height), labels[y:y + height, x:x + width] == label
 
 
 def _discs(maps: list[np.ndarray], lit: np.ndarray) -> tuple[float, list[list[Candidate]]]:
     """The radius of discs and, per colour, where that colour fills one best, without ground inside of it."""
     import cv2
-    areas = [max((area for _, area, _ in _parts(one > 0.5)), default=0) for one in maps]
-    known = sorted(area for area in areas if area >= 3)
+    stats = (cv2.connectedComponentsWithStats((one > 0.5).astype(np.uint8), connectivity=8)[2] for one in maps)
+    known = sorted(area for area in (int(each[1:, cv2.CC_STAT_AREA].max(initial=0)) for each in stats) if area >= 3)
     # Discs are more or less covered; those that are not give the radius. A stray part is larger than any disc at times.
     radius = max(1.0, math.sqrt(known[(len(known) * 3) // 4] / math.pi)) if known else 1.0
     reach = math.ceil(radius)
@@ -114,9 +126,7 @@ def _discs(maps: list[np.ndarray], lit: np.ndarray) -> tuple[float, list[list[Ca
     ground, found = (~lit).astype(np.float32), []
     for one in maps:
         found.append([])
-        for (x, y, width, height), area, _ in _parts(one > 0.5):
-            if area < LEAST_COVER * whole:
-                continue
+        for (x, y, width, height), _ in _parts(one > 0.5, LEAST_COVER * whole):
             x0, y0 = max(x - margin, 0), max(y - margin, 0)
             window = np.s_[y0:y + height + margin, x0:x + width + margin]
             local = one[window].copy()
@@ -138,9 +148,7 @@ def _discs(maps: list[np.ndarray], lit: np.ndarray) -> tuple[float, list[list[Ca
 def _ends(mask: np.ndarray, radius: float) -> list[Candidate]:
     """Both ends of every part of a mask that is long enough for a limb, where the middles of discs would be."""
     found = []
-    for (x, y, _, _), area, part in _parts(mask):
-        if area < LEAST_PIXELS:
-            continue
+    for (x, y, _, _), part in _parts(mask, LEAST_PIXELS):
         rows, columns = np.nonzero(part)
         points = np.stack([columns + x, rows + y], axis=1).astype(np.float64)
         centre = points.mean(axis=0)

@@ -15,7 +15,7 @@ import numpy as np
 from .drawing import LIMBS
 from .formats import to_pose_keypoint
 from .keypoints import JOINTS, Keypoints
-from .skeleton_colours import HUES, LEAST_PIXELS, Candidate, Seen, look, working_size
+from .skeleton_colours import HUES, LEAST_PIXELS, Candidate, Seen, lit_share, look, working_size
 
 NECK = JOINTS.index("neck")
 ORDERS = ("auto", "rgb", "bgr")
@@ -47,9 +47,9 @@ def read_skeletons(picture: np.ndarray, order: str = ORDERS[0]) -> dict:
     frame = {"people": [], "canvas_height": picture.shape[0], "canvas_width": picture.shape[1]}
     if small is None:
         return frame
-    seen = look(small)
-    if seen.lit.mean() > MOST_LIT:
+    if lit_share(small) > MOST_LIT:
         return frame   # noise looks like discs all over, which would be joined for ever
+    seen = look(small)
     found = [_people(seen, name == "bgr") for name in (ORDERS[1:] if order == "auto" else (order,))]
     best, _ = max(found, key=lambda one: one[1])
     poses = []

@@ -90,8 +90,9 @@ def _palette(photo: np.ndarray, at: np.ndarray) -> np.ndarray:
     sample = lab[:: max(1, len(at) // 20000)]
     _, _, centres = cv2.kmeans(np.ascontiguousarray(sample), min(count, len(sample)), None,
                                (cv2.TERM_CRITERIA_MAX_ITER + cv2.TERM_CRITERIA_EPS, 12, 0.1), 1, cv2.KMEANS_PP_CENTERS)
-    away = np.square(lab[:, None] - centres[None]).sum(-1)
-    near = np.exp(-(away - away.min(1, keepdims=True)) / (2 * 3.0 ** 2))
+    away = sum(np.square(lab[:, None, channel] - centres[:, channel]) for channel in range(3))
+    away -= away.min(1, keepdims=True)
+    near = np.exp(-away / (2 * 3.0 ** 2))
     return near / near.sum(1, keepdims=True)
 
 

@@ -116,9 +116,9 @@ def _shaded(mesh: Mesh, points: np.ndarray, light: np.ndarray, hits: Hits, seen:
 
 def _colours(mesh: Mesh, hits: Hits, around: np.ndarray) -> np.ndarray:
     """(K, 3) float32 of points whose values are angle, v and light; around (K,): mean depth nearby."""
-    colour = np.broadcast_to(np.array(CLAY, np.float32), (len(hits.sample), 3)).copy()
-    colour[_on_eyes(mesh.segment[hits.triangle], *hits.values[:2])] = DARK
-    colour *= (hits.values[2] * (1 - covered(hits.depth, around)))[:, None]
+    light = (hits.values[2] * (1 - covered(hits.depth, around)))[:, None]
+    colour, eyes = light * np.array(CLAY, np.float32), _on_eyes(mesh.segment[hits.triangle], *hits.values[:2])
+    colour[eyes] = light[eyes] * np.array(DARK, np.float32)
     return colour
 
 
@@ -148,6 +148,8 @@ def _edges(mesh: Mesh, points: np.ndarray, hits: Hits, depth: np.ndarray) -> np.
 
 def _on_eyes(segment: np.ndarray, angle: np.ndarray, v: np.ndarray) -> np.ndarray:
     """(K,) bool: points of the surface that an eye's dark spot covers; a body without eyes does not show where it looks."""
-    height = HEAD_SPAN[1] - v * (HEAD_SPAN[1] - HEAD_SPAN[0]) - EYE_HEIGHT
-    aside = (np.abs((angle + 0.5) % 2.0 - 1.0) * np.pi - EYE_ANGLE) * 0.056   # from an eye, around the face
-    return (segment == HEAD) & (np.hypot(aside / 1.25, height) < 0.0068)
+    result, head = np.zeros(len(segment), bool), np.flatnonzero(segment == HEAD)
+    height = HEAD_SPAN[1] - v[head] * (HEAD_SPAN[1] - HEAD_SPAN[0]) - EYE_HEIGHT
+    aside = (np.abs((angle[head] + 0.5) % 2.0 - 1.0) * np.pi - EYE_ANGLE) * 0.056   # from an eye, around the face
+    result[head] = np.hypot(aside / 1.25, height) < 0.0068
+    return result

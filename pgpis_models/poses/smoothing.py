@@ -46,12 +46,15 @@ def one_euro(track: np.ndarray, cutoff: float, gain: float) -> np.ndarray:
     def share(frequency: float) -> float:
         return 1.0 / (1.0 + 1.0 / (2 * math.pi * frequency))
 
-    made, speed = track.astype(float).copy(), np.zeros(2)
-    for n in range(1, len(track)):
-        speed = speed + share(DERIVATIVE_CUTOFF) * (track[n] - track[n - 1] - speed)
-        alpha = share(cutoff + gain * float(np.linalg.norm(speed)))
-        made[n] = made[n - 1] + alpha * (track[n] - made[n - 1])
-    return made
+    known = share(DERIVATIVE_CUTOFF)
+    (x, y), *rest = places = track.tolist()   # numbers of Python are much faster than arrays of two
+    made, across, down = [(x, y)], 0.0, 0.0
+    for (x0, y0), (x1, y1) in zip(places, rest, strict=False):
+        across, down = across + known * (x1 - x0 - across), down + known * (y1 - y0 - down)
+        alpha = share(cutoff + gain * math.sqrt(across * across + down * down))
+        x, y = x + alpha * (x1 - x), y + alpha * (y1 - y)
+        made.append((x, y))
+    return np.array(made, float)
 
 
 def filled(poses: Sequence[Keypoints], longest: int) -> tuple[list[Keypoints], int]:

@@ -72,8 +72,11 @@ def masks_of(densepose: tuple[IUV, ...], parts: str) -> Tensor:
 
 def part_masks_of(densepose: tuple[IUV, ...]) -> Tensor:
     """MASK (24 B, H, W): all parts of the first picture, then of the next."""
-    numbers = np.arange(1, PARTS + 1)[:, None, None]
-    return torch.from_numpy(np.concatenate([(iuv.part[None] == numbers).astype(np.float32) for iuv in densepose]))
+    numbers = np.arange(1, PARTS + 1, dtype=np.uint8)[:, None, None]
+    masks = np.empty((len(densepose), PARTS, *densepose[0].size), np.float32)
+    for iuv, own in zip(densepose, masks, strict=True):
+        np.equal(iuv.part, numbers, out=own)
+    return torch.from_numpy(masks).flatten(0, 1)
 
 
 def _outputs() -> list:

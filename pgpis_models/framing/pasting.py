@@ -41,7 +41,7 @@ def pasted(made: Tensor, frame: Frame, original: Tensor, *, feather: int = FEATH
     within = slice(inside[0].start - y0, inside[0].stop - y0), slice(inside[1].start - x0, inside[1].stop - x0)
     new, weight, old = whole[(slice(None), *within)], weight[within], original[(slice(None), *inside)]
     if match:
-        new = (new + seam_difference(new, old.float(), weight)).clamp(0, 1)
+        new = seam_difference(new, old.float(), weight).add_(new).clamp_(0, 1)
     result = original.clone()
     result[(slice(None), *inside)] = torch.where(weight > 0, torch.lerp(old.float(), new, weight).to(old.dtype), old)
     return result
@@ -101,18 +101,18 @@ def seam_difference(made: Tensor, photo: Tensor, weight: Tensor) -> Tensor:
     apart = -(-len(y) // MOST_FITTED)
     y, x = y[::apart], x[::apart]
     height, width = weight.shape
-    basis = torch.stack([torch.ones(len(y)), y / height - 0.5, x / width - 0.5], 1).double()
-    difference = (photo - made)[:, y, x].T.double()                                        # (N, 3)
+    basis = torch.stack([torch.ones(len(y)), y / height - 0.5, x / width - 0.5]).double()   # (3, N), as what follows
+    difference = (photo[:, y, x] - made[:, y, x]).double()
     plane = torch.zeros(3, 3, dtype=torch.float64)
-    trust = 1 / (1 + ((difference - difference.median(0).values).norm(dim=1) / 0.05) ** 2)
+    off = difference - difference.median(1, keepdim=True).values
     for _ in range(ROUNDS):
-        weighted = basis * trust[:, None]
-        plane = torch.linalg.solve(weighted.T @ basis + 1e-6 * len(y) * torch.eye(3, dtype=torch.float64),
-                                   weighted.T @ difference)
-        trust = 1 / (1 + ((difference - basis @ plane).norm(dim=1) / 0.05) ** 2)
+        weighted = basis / (1 + off.square().sum(0) / 0.05 ** 2)
+        plane = torch.linalg.solve(weighted @ basis.T + 1e-6 * len(y) * torch.eye(3, dtype=torch.float64),
+                                   weighted @ difference.T)
+        off = difference - plane.T @ basis
     rows, columns = torch.arange(height) / height - 0.5, torch.arange(width) / width - 0.5
     fitted = plane[0][:, None, None] + plane[1][:, None, None] * rows[:, None] + plane[2][:, None, None] * columns
-    return fitted.clamp(-LARGEST_CHANGE, LARGEST_CHANGE).to(made.dtype)
+    return fitted.clamp_(-LARGEST_CHANGE, LARGEST_CHANGE).to(made.dtype)
 
 
 def _check_shape(frame: Frame, size: tuple[int, int]) -> None:

@@ -76,7 +76,7 @@ def sharpness(image: np.ndarray, iuv: IUV) -> float:
     """Fine detail of the person over coarse detail, about 0 for a blurred photo and 1 for a sharp one; of image (H, W, 3)
     uint8. The ratio does not tell stripes from plain cloth, as their contrast would. 1 where there is nothing to see."""
     cv2 = opencv()
-    grey = image.astype(np.float32).mean(-1) / 255
+    grey = sum(image[..., channel].astype(np.float32) for channel in range(3)) / 3 / 255
     inside = cv2.erode((iuv.part > 0).astype(np.uint8), np.ones((5, 5), np.uint8)).view(bool)   # not the outline's own edge
     once, twice = (cv2.GaussianBlur(grey, (0, 0), sigma) for sigma in (1.0, 2.0))
     if not inside.any() or (coarse := float(np.abs(once - twice)[inside].mean())) < FLAT:

@@ -87,14 +87,17 @@ def _on_line(seen: Seen, limb: np.ndarray, a: Candidate, b: Candidate) -> tuple[
     """Of the pixels between two discs: how many there are, how many are the limb's, how many the ground's."""
     length = math.hypot(b.x - a.x, b.y - a.y)
     inside = min(seen.radius, 0.3 * length) / max(length, 1)
-    steps = np.linspace(inside, 1 - inside, max(3, round(length)))
+    count = max(3, round(length))
+    steps = np.arange(count) * ((1 - 2 * inside) / (count - 1)) + inside   # a busy picture has thousands of lines
     height, width = seen.lit.shape
-    columns = np.round(a.x + (b.x - a.x) * steps).astype(int)
-    rows = np.round(a.y + (b.y - a.y) * steps).astype(int)
-    there = (columns >= 0) & (rows >= 0) & (columns < width) & (rows < height)
-    rows, columns = rows[there], columns[there]
-    good = limb[rows, columns] > 0
-    return len(good), int(good.sum()), int((~seen.lit[rows, columns] & ~good).sum())
+    columns = np.rint(a.x + (b.x - a.x) * steps).astype(int)
+    rows = np.rint(a.y + (b.y - a.y) * steps).astype(int)
+    place = rows * width + columns
+    if min(columns[0], columns[-1], rows[0], rows[-1]) < 0 or max(columns[0], columns[-1]) >= width \
+            or max(rows[0], rows[-1]) >= height:
+        place = place[(columns >= 0) & (rows >= 0) & (columns < width) & (rows < height)]
+    good = limb.ravel()[place] > 0
+    return len(good), np.count_nonzero(good), len(good) - np.count_nonzero(good | seen.lit.ravel()[place])
 
 
 def _limb(seen: Seen, limb: np.ndarray, a: Candidate, b: Candidate) -> tuple[float, float]:

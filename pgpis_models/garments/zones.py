@@ -26,7 +26,6 @@ _TRUNK = 2.2      # length of the trunk, neck to crotch, in lengths from the nec
 _TRUNK_OF_HEAD = 1.6   # the same in lengths of DensePose's head, crown to collar
 _HALF_FACE = 0.36  # half width of a face seen from the front, of chin to crown
 _CROWN = 1.75     # the same for the top of the skull
-ROUGH, ROUNDS = 448, 4   # of GrabCut: the longer side in pixels of all rounds but the last
 FARTHEST = 3      # half widths from a limb's middle: what lies farther is not the person
 
 
@@ -192,14 +191,7 @@ def person_around(photo: np.ndarray, away: np.ndarray) -> np.ndarray:
         return plain & (away < FARTHEST)
     marks = np.full(away.shape, cv2.GC_BGD, np.uint8)
     marks[away < 2.2], marks[away < 1.0], marks[away < 0.45] = cv2.GC_PR_BGD, cv2.GC_PR_FGD, cv2.GC_FGD
-    sides = [max(1, round(side * min(1, ROUGH / max(marks.shape)))) for side in marks.shape[::-1]]
-    rough, models = cv2.resize(marks, sides, interpolation=cv2.INTER_NEAREST_EXACT), np.zeros((2, 1, 65))
-    if (rough == cv2.GC_BGD).any() and (rough == cv2.GC_FGD).any():
+    if (marks == cv2.GC_BGD).any() and (marks == cv2.GC_FGD).any():
         cv2.setRNGSeed(0)
-        small, last = cv2.resize(photo, sides, interpolation=cv2.INTER_AREA), int(rough.shape != marks.shape)
-        cv2.grabCut(small, rough, None, *models, ROUNDS - last, cv2.GC_INIT_WITH_MASK)
-        inside, free = cv2.resize(rough & 1, marks.shape[::-1]), marks >= cv2.GC_PR_BGD   # odd marks are the person's
-        marks[free] = cv2.GC_PR_BGD + inside[free]
-        if last:
-            cv2.grabCut(photo, marks, None, *models, 1, cv2.GC_EVAL)
-    return (marks & 1).astype(bool)
+        cv2.grabCut(photo, marks, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
+    return np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD))

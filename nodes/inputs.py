@@ -55,7 +55,7 @@ def rgb(image: Tensor, what: str, ground: float = 1.0) -> Tensor:
         raise ValueError(f"{what} holds {image.dtype} values; expected floating point in 0..1. Divide by the largest value "
                          "of the format")
     picture = image.float()
-    low, high = (float(bound) for bound in picture.aminmax())   # NaN where any is
+    low, high = (float(bound) for bound in picture.aminmax())   # both NaN where any value is
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{what} holds values that are not finite; expected 0..1. Check the node that made it (a VAE in "
                          "half precision is the usual cause)")

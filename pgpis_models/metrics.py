@@ -17,7 +17,7 @@ from torch import Tensor
 
 SSIM_K1, SSIM_K2 = 0.01, 0.03  # Wang et al. 2004
 INSTALL = "pip install torchvision lpips"
-BAND = 2 ** 17        # pixels that are looked at together on a CPU: what lies in its cache is fast
+BAND = 2 ** 17        # pixels looked at together on a CPU, since what its cache holds is fast; elsewhere 64 times as many
 Window = list[tuple[list[float], int]]   # filters one after the other: weights, and pixels between those that they weigh
 UNIFORM: Window = [([1 / 3] * 3, 1), ([1 / 17] * 17, 3)]   # 51 pixels, with fewer sums
 LPIPS_SMALLEST = 32   # pixels of a side that AlexNet reads
@@ -29,7 +29,7 @@ def psnr(prediction: Tensor, target: Tensor, mask: Tensor | None = None, data_ra
     mask: (B, H, W) or (B, 1, H, W) bool, pixels that count (all three channels of them); None for all.
     """
     check_pair(prediction, target)
-    rows = max(1, BAND // prediction[:, :, 0].numel())
+    rows = max(1, _together(prediction) // max(1, prediction[:, :, 0].numel()))
     error = torch.cat([made.double().sub(true).square_().mean(1)      # (B, H, W)
                        for made, true in zip(prediction.split(rows, 2), target.split(rows, 2), strict=True)], 1)
     return 10.0 * torch.log10(data_range**2 / _masked_mean(error, mask))
@@ -84,6 +84,11 @@ def ssim_gauss(
     return _map_mean(ssim, mask, border=5)
 
 
+def _together(pictures: Tensor) -> int:
+    return BAND if pictures.device.type == "cpu" else 64 * BAND
+
+
+@torch.no_grad()
 def _ssim_map(a: Tensor, b: Tensor, window: Window, data_range: float | Tensor, covariance_norm: float) -> Tensor:
     """The SSIM of every pixel -> (B, H, W) float64, mean over the channels; borders are reflected."""
     (height, width), half = a.shape[-2:], sum(spacing * (len(weights) - 1) for weights, spacing in window) // 2
@@ -91,7 +96,7 @@ def _ssim_map(a: Tensor, b: Tensor, window: Window, data_range: float | Tensor, 
         raise ValueError(f"SSIM with a window of {2 * half + 1} pixels got pictures of {height}x{width}; expected both "
                          f"sides {2 * half + 1} or more. Use ssim_gauss for small pictures.")
     rows, columns = (_reflected(side, half, a.device) for side in (height, width))
-    most = BAND if a.device.type == "cpu" else a.numel()
+    most = _together(a)
     step, count = max(1, min(height, most // width)), max(1, most // (height * width))
     ranges = torch.as_tensor(data_range, dtype=torch.float64, device=a.device).expand(*a.shape[:2], 1, 1)
     found = torch.empty(a.shape, dtype=torch.float64, device=a.device)
@@ -115,7 +120,7 @@ def _ssim_band(a: Tensor, b: Tensor, window: Window, data_range: Tensor, covaria
 
 def _filtered(x: Tensor, window: Window) -> Tensor:
     """Separable filter of (N, H, W), without what it does not reach at the borders. Sums of shifted pictures: for float64
-    faster than a convolution, and as large as the picture."""
+    faster than a convolution, and none larger than the picture."""
     for axis in (-2, -1):
         for weights, spacing in window:
             length = x.shape[axis] - spacing * (len(weights) - 1)

@@ -137,17 +137,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sources", type=Path, help="folder of source photos, for faces")
     parser.add_argument("--pairs", type=Path, help="CSV with columns generated, target (, source): paths below the folders")
     parser.add_argument("--protocol", choices=PROTOCOLS, default="cfld",
-                        help="whose code to follow, cfld unless given; QEN's paper: CFLD's")
+                        help="whose code to follow, %(default)s unless given; QEN's paper: CFLD's")
     parser.add_argument("--real", type=Path, help="folder of training photos, the papers' real set for FID")
     parser.add_argument("--faces", type=Path, help="insightface's folder (holds models/ENCODER), for faces")
-    parser.add_argument("--face-encoder", choices=MODELS, default=ENCODER, help=f"{ENCODER} unless given")
+    parser.add_argument("--face-encoder", choices=MODELS, default=ENCODER, help="%(default)s unless given")
     parser.add_argument("--face-size", type=lengths, default=DETECTION, metavar="WxH",
                         help=f"at which faces are looked for, {DETECTION[0]}x{DETECTION[1]} unless given")
     parser.add_argument("--size", type=lengths, default=(256, 176), metavar="HxW",
                         help="at which pictures are measured, 256x176 unless given")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
                         help="cpu or cuda; the GPU where there is one unless given")
-    parser.add_argument("--batch", type=int, default=8, help="pictures at once, 8 unless given")
+    parser.add_argument("--batch", type=int, default=8, help="pictures at once, %(default)s unless given")
     parser.add_argument("--vae", type=Path, help="autoencoder (our file, or a diffusers folder): also its own "
                         "reconstruction of the targets, which no latent method is better than")
     parser.add_argument("--vae-size", type=lengths, metavar="HxW", help="at which it encodes; with protocol cfld 512x512, "

@@ -101,15 +101,15 @@ def seam_difference(made: Tensor, photo: Tensor, weight: Tensor) -> Tensor:
     apart = -(-len(y) // MOST_FITTED)
     y, x = y[::apart], x[::apart]
     height, width = weight.shape
-    basis = torch.stack([torch.ones(len(y)), y / height - 0.5, x / width - 0.5]).double()   # (3, N), as what follows
+    basis = torch.stack([torch.ones(len(y)), y / height - 0.5, x / width - 0.5]).double()   # (3, N)
     difference = (photo[:, y, x] - made[:, y, x]).double()
     plane = torch.zeros(3, 3, dtype=torch.float64)
-    off = difference - difference.median(1, keepdim=True).values
+    residual = difference - difference.median(1, keepdim=True).values
     for _ in range(ROUNDS):
-        weighted = basis / (1 + off.square().sum(0) / 0.05 ** 2)
+        weighted = basis / (1 + residual.square().sum(0) / 0.05 ** 2)
         plane = torch.linalg.solve(weighted @ basis.T + 1e-6 * len(y) * torch.eye(3, dtype=torch.float64),
                                    weighted @ difference.T)
-        off = difference - plane.T @ basis
+        residual = difference - plane.T @ basis
     rows, columns = torch.arange(height) / height - 0.5, torch.arange(width) / width - 0.5
     fitted = plane[0][:, None, None] + plane[1][:, None, None] * rows[:, None] + plane[2][:, None, None] * columns
     return fitted.clamp_(-LARGEST_CHANGE, LARGEST_CHANGE).to(made.dtype)

@@ -88,7 +88,8 @@ def _on_line(seen: Seen, limb: np.ndarray, a: Candidate, b: Candidate) -> tuple[
     length = math.hypot(b.x - a.x, b.y - a.y)
     inside = min(seen.radius, 0.3 * length) / max(length, 1)
     count = max(3, round(length))
-    steps = np.arange(count) * ((1 - 2 * inside) / (count - 1)) + inside   # a busy picture has thousands of lines
+    # np.linspace and np.round cost more than all else here, and a busy picture has thousands of lines
+    steps = np.arange(count) * ((1 - 2 * inside) / (count - 1)) + inside
     height, width = seen.lit.shape
     columns = np.rint(a.x + (b.x - a.x) * steps).astype(int)
     rows = np.rint(a.y + (b.y - a.y) * steps).astype(int)

@@ -61,11 +61,11 @@ def has_charts(iuv: IUV) -> bool:
 def _nearest(colours: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Colours (N, 3) uint8 -> index (N,) uint8 of the nearest row of a table, and whether it is NEAR."""
     index, near = np.empty(len(colours), np.uint8), np.empty(len(colours), bool)
-    rows, wide = table.astype(np.float32), np.float32(32)   # more than rows
-    # 32 times |row|^2 - 2 row * colour, plus the row's number: whole numbers below 2 ** 24, so float32 is exact
+    rows, wide = table.astype(np.float32), np.float32(1 << len(table).bit_length())   # more than rows
+    # wide times |row|^2 - 2 row * colour, plus the row's number: whole numbers, below 2 ** 24 for up to 31 rows: exact
     factors = np.concatenate([-2 * wide * rows, wide * np.square(rows).sum(1, keepdims=True)
                               + np.arange(len(rows), dtype=np.float32)[:, None]], 1)
-    for first in range(0, len(colours), CHUNK):   # distances of all would take a hundred times the picture
+    for first in range(0, len(colours), CHUNK):   # distances of all would take thirty times the picture
         part = slice(first, first + CHUNK)
         some = np.ones((4, len(colours[part])), np.float32)
         some[:3] = colours[part].T

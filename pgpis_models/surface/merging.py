@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .densepose import IUV, PARTS, NobodyFound, check_picture
-from .filling import CANVAS, gathered, lit, opencv, packed, texels, tiles_of
+from .filling import CANVAS, gathered, not_black, opencv, packed, texels, tiles_of
 from .layout import SMPL, TILE, smpl_table, tiles
 from .texture import Texture, filled, region_of, to_smpl
 from .viewing import quality, sharpness
@@ -80,7 +80,7 @@ def _check(images: Sequence[np.ndarray], iuvs: Sequence[IUV]) -> None:
         if image.shape[:2] != iuv.size:
             raise ValueError(f"photo {number} has {image.shape[1]}x{image.shape[0]} pixels, its DensePose {iuv.size[1]}x"
                              f"{iuv.size[0]}; expected the same. Estimate DensePose on this very picture.")
-        if not (iuv.part.astype(bool) & lit(image)).any():
+        if not (iuv.part.astype(bool) & not_black(image)).any():
             raise NobodyFound(f"photo {number} of {len(images)} shows no body part; expected a person in each. Leave it "
                               f"out, or check that its DensePose is of this picture.")
 
@@ -98,7 +98,7 @@ def _view(image: np.ndarray, iuv: IUV, region: np.ndarray, clear: float) -> tupl
     reach = np.clip(0.75 * step + 1, *REACH)
     good = np.square(good.astype(np.float64) * max(clear, 1e-3))
     pixel, texel = texels(iuv, gaps=True)
-    shown = lit(image).ravel()[pixel] & _inner(iuv).ravel()[pixel]
+    shown = not_black(image).ravel()[pixel] & _inner(iuv).ravel()[pixel]
     hit = np.full(CANVAS[0] * CANVAS[1], -1, np.int64)
     hit[texel[shown]] = pixel[shown]   # of pixels that share a texel the last stays, as in `scatter`
     hit = hit.reshape(CANVAS)
@@ -113,7 +113,7 @@ def _view(image: np.ndarray, iuv: IUV, region: np.ndarray, clear: float) -> tupl
         fading = np.minimum(cv2.distanceTransform(visible.view(np.uint8), cv2.DIST_L2, 5) / FEATHER, 1)
         colours[place][visible] = image.reshape(-1, 3)[nearest[visible]]
         weight[place][visible] = (good[nearest] * fading)[visible]
-    return colours, np.where(lit(colours), np.maximum(weight, np.finfo(np.float32).tiny), 0)
+    return colours, np.where(not_black(colours), np.maximum(weight, np.finfo(np.float32).tiny), 0)
 
 
 def _inner(iuv: IUV) -> np.ndarray:

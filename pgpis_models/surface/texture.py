@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .densepose import IUV, PARTS, check_picture, part_numbers
-from .filling import channels, fill_nearest, fill_telea, gathered, holes_to_fill, lit, packed, scatter, spread, texels
+from .filling import channels, fill_nearest, fill_telea, gathered, holes_to_fill, not_black, packed, scatter, spread, texels
 from .layout import ATLAS, SMPL, TILE, check_layout, from_tiles, layout_of, smpl_table, surface
 
 MODES = ("exact", "fast")
@@ -138,7 +138,7 @@ def render(textures: np.ndarray, iuvs: IUV | Sequence[IUV], background: int = 0,
         if layout_of(texture) == "smpl":
             texel = smpl_table().to_atlas[texel]
         colours = texture.reshape(-1, 3)[texel]
-        known = lit(colours)
+        known = not_black(colours)
         mask = np.zeros(iuv.size, bool)
         mask.ravel()[pixel[known]] = True
         picture.reshape(-1, 3)[pixel[known]] = colours[known]

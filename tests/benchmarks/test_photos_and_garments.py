@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +58,12 @@ def test_a_transfer_is_compared_with_the_new_and_the_old_clothes():
     new, old, count, outside = garment.compared(swapped, person, truth, mask, soft)
     assert new == 0 and old / count > 0.1 and outside == 0
     assert garment.compared(person.image, person, truth, mask, soft) == (old, 0, count, 0), "nothing made: the old clothes"
-    third = np.abs(truth.image.astype(float) - person.image).mean(-1) / 255
-    changed = mask & (np.abs(truth.image.astype(int) - person.image).max(-1) > 24)
-    assert old == pytest.approx(third[changed].sum()) and count == changed.sum()
+    grey, lighter = (replace(person, image=np.full_like(person.image, level)) for level in (100, 150))
+    half = np.arange(person.image.shape[1]) % 2 == 0
+    inside = np.broadcast_to(half, mask.shape)
+    new, old, count, _ = garment.compared(np.full_like(person.image, 110), grey, lighter, inside, soft)
+    assert count == inside.sum() and (new, old) == (pytest.approx(40 / 255 * count), pytest.approx(10 / 255 * count))
+    assert garment.compared(grey.image, grey, grey, inside, soft)[2] == 0, "where nothing is to change nothing is counted"
     spoilt = person.image.copy()
     spoilt[soft[0, 0].numpy() == 0] ^= 8
     assert garment.compared(spoilt, person, truth, mask, soft)[3] == 8

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.utils.checkpoint
 from safetensors.torch import load_file, save_file
 from torch import nn
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pgpis_models import metrics as ours
 from pgpis_models.metrics import (
     papers_resize_quantise,
     psnr,
@@ -29,7 +30,12 @@ def blob(batch=3, size=(70, 60)) -> torch.Tensor:
 # --- PSNR and SSIM ---------------------------------------------------------------------------------------------------
 
 
-def test_psnr_and_ssim_equal_scikit_image():
+BANDS = pytest.mark.parametrize("band", [7 * 60, 70 * 60 * 2, ours.BAND])   # rows of a channel, channels, all together
+
+
+@BANDS
+def test_psnr_and_ssim_equal_scikit_image(band, monkeypatch):
+    monkeypatch.setattr(ours, "BAND", band)
     metrics = pytest.importorskip("skimage.metrics")
     prediction, target = pictures()
     results = psnr(prediction, target), ssim_win51(prediction, target), ssim_gauss(prediction, target)
@@ -45,7 +51,9 @@ def test_psnr_and_ssim_equal_scikit_image():
         assert papers[i].item() == pytest.approx(ranged, abs=1e-9)
 
 
-def test_masked_ssim_is_the_mean_of_scikit_images_map_over_the_mask():
+@BANDS
+def test_masked_ssim_is_the_mean_of_scikit_images_map_over_the_mask(band, monkeypatch):
+    monkeypatch.setattr(ours, "BAND", band)
     metrics = pytest.importorskip("skimage.metrics")
     prediction, target = pictures()
     mask = blob()

@@ -14,6 +14,7 @@ CONFIG = "config.json"   # in the folder of a state
 FREE = ("name", "output", "export", "resume", "resume_changed", "log_every", "sample_every", "save_every", "save_minutes",
         "threads", "checkpointing", "channels_last", "graphs", "data.workers", "data.cache", "data.name", "data.licence")
 LISTED = 10
+LOOSE = ("method.model.", "world.")   # what each method, and each task of the world, has of its own
 
 
 def flat(tree: dict[str, Any], where: str = "") -> dict[str, Any]:
@@ -30,10 +31,10 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any,
     A setting of method.model and world that only one side has counts as None of the other. Of the rest, one that the state
     lacks, since there was no such setting then, has its default there; one that the run lacks does not count.
     """
-    usual = flat(json.loads(as_json(TrainConfig())))
+    usual = {name: value for name, value in flat(json.loads(as_json(TrainConfig()))).items() if not name.startswith(LOOSE)}
     first, second = usual | flat(before), flat(now)
     shared = first.keys() & second.keys()
-    loose = {name for name in first.keys() ^ second.keys() if name.startswith(("method.model.", "world."))}
+    loose = {name for name in first.keys() ^ second.keys() if name.startswith(LOOSE)}
     return {name: (first.get(name), second.get(name)) for name in sorted(shared | loose)
             if name not in FREE and first.get(name) != second.get(name)}
 

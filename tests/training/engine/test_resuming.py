@@ -8,7 +8,6 @@ import signal
 
 import pytest
 import torch
-import torch.utils.checkpoint
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -52,8 +52,8 @@ def test_a_garment_goes_to_another_person_and_nothing_else_changes(server):
 
 @pytest.mark.parametrize("name, pose", [("mcld_garment_swap", "pgpis_person.png"),
                                         ("mcld_identity_swap", "pgpis_target.png")])
-def test_clothes_are_swapped_without_a_mask_and_the_face_stays(name, pose, server):
-    """One has the other's clothes: in the texture map texel by texel, and in the picture the head."""
+def test_swaps_by_texture_map_take_the_clothes_and_keep_the_head(name, pose, server):
+    """The map has the donor's cloth and the person's head, texel by texel; the picture has the person's head."""
     prompt = to_api(workflow(name), server.object_info)
     outputs = server.run(prompt)
     [made] = of_node(server, outputs, showing(prompt, "SaveImage", only(prompt, "VAEDecode")))

@@ -10,7 +10,7 @@ first photo hides, with that photo alone and with both; ratio: the second over t
 first photo shows. --two-tone: trunk and legs have the colours of another person's clothes behind, which no photo from the
 front tells; drawn cloth runs on from front to back otherwise. --strangers: two views of each person, in all pairs that show
 enough of the same parts; of one person, the share that looks like two people's, and of two people, the share that looks like
-one's, by DensePose and by pose.
+one's, by DensePose, by texture map and by pose.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pgpis_models.mcld.inputs import as_input  # noqa: E402
+from pgpis_models.mcld.config import CONFIGS  # noqa: E402
+from pgpis_models.mcld.inputs import as_input, texture_maps  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
 from pgpis_models.poses.keypoints import Keypoints  # noqa: E402
 from pgpis_models.surface.densepose import IUV, part_numbers  # noqa: E402
 from pgpis_models.surface.facing import weights_of  # noqa: E402
-from pgpis_models.surface.people import APART, differences  # noqa: E402
+from pgpis_models.surface.people import APART, differences, views_of_maps  # noqa: E402
 from training.world.bank import HELD_OUT, pose_seed  # noqa: E402
 from training.world.drawing import Pose, Rendering, render  # noqa: E402
 from training.world.part_errors import texel_error  # noqa: E402
@@ -98,9 +99,12 @@ def mistaken(people: int) -> dict[str, tuple[float, int, float, int]]:
              for number in range(people) for view in (0, 1)]
     same = np.repeat(np.arange(people), 2)[:, None] == np.repeat(np.arange(people), 2)
     once, found = np.triu(np.ones_like(same), 1), {}
-    for kind, views in (("DensePose", [IUV.from_picture(one.iuv()) for one in drawn]),
-                        ("pose", [Keypoints(one.keypoints, one.detected, SIZE) for one in drawn])):
-        apart = differences([one.image for one in drawn], views)
+    photos, iuvs = [one.image for one in drawn], [IUV.from_picture(one.iuv()) for one in drawn]
+    maps = np.concatenate([texture_maps(CONFIGS["demo"], photo[None], [iuv])
+                           for photo, iuv in zip(photos, iuvs, strict=True)])
+    for kind, pictures, views in (("DensePose", photos, iuvs), ("texture map", maps, views_of_maps(maps)),
+                                  ("pose", photos, [Keypoints(one.keypoints, one.detected, SIZE) for one in drawn])):
+        apart = differences(pictures, views)
         one, two = (apart[once & pairs & np.isfinite(apart)] for pairs in (same, ~same))
         found[kind] = (float((one > APART).mean()), len(one), float((two <= APART).mean()), len(two))
     return found

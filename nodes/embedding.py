@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from inspect import signature
+from logging import INFO, WARNING
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from ..pgpis_models.poses.formats import NOBODY, from_pose_keypoint
 from ..pgpis_models.poses.keypoints import Keypoints
 from ..pgpis_models.surface.densepose import IUV
 from ..pgpis_models.surface.facing import weights_of
-from ..pgpis_models.surface.people import strangers
+from ..pgpis_models.surface.people import NOT_COMPARED, strangers, views_of_maps
 from ..pgpis_models.unet.autoencoder import VAE_STRIDE
 from .inputs import matching, pixels, resized, rgb
 from .notice import notice
@@ -69,13 +70,28 @@ def one_person(photos: str, source: torch.Tensor, targets: Sequence[Keypoints | 
     return weights_of(len(source), targets, views) if photos == TOGETHER else None
 
 
-def look_apart(photos: str, source: torch.Tensor, views: Sequence[Keypoints | IUV] | None) -> list[str]:
-    """A sentence where photos that are said to show one person look like two people's, by their colours; none where they
-    do not, or where no poses or DensePose of theirs (`views`) say what is to be compared."""
-    if photos != TOGETHER or views is None or len(views) != len(source):
-        return []
-    said = strangers(list(pixels(source, "the source IMAGE")), views)
-    return [said] if said else []
+def look_apart(photos: str, source: torch.Tensor, views: Sequence[Keypoints | IUV] | None, give: str,
+               textures: torch.Tensor | None = None) -> tuple[list[str], list[str]]:
+    """A sentence where photos that are said to show one person look like two people's, by their colours, or else one where
+    they cannot be compared, which says what to `give`.
+
+    views: their poses or DensePose, which say what is compared; where there are none, textures, a map of each, are. Of one
+    map for all nothing is said: Merge Photos, which makes it, compares what it joins.
+    """
+    if photos != TOGETHER or len(source) < 2:
+        return [], []
+    pictures = None
+    if views is None and textures is not None:
+        if len(textures) < 2:
+            return [], []
+        pictures = pixels(textures, "the texture IMAGE", ground=0.0)
+        views = views_of_maps(pictures)
+    if views is None:
+        return [], [NOT_COMPARED.format(give=give)]
+    if pictures is None and len(views) != len(source):   # refused where they are read
+        return [], []
+    said = strangers(list(pixels(source, "the source IMAGE") if pictures is None else pictures), views)
+    return [said] if said else [], []
 
 
 def encoded_pairs(method: Method, source: torch.Tensor, poses: Sequence[Keypoints], mask: torch.Tensor | None = None,
@@ -116,9 +132,10 @@ def warn_of_limits(method: Method, poses: Sequence[Keypoints], photos: str = EAC
                    views: Sequence[Keypoints] | None = None) -> None:
     """A notice of what stands against these poses, where anything does. photos, source, views: the widget, the photos, and
     their poses, where a node takes them."""
-    apart = [] if source is None else look_apart(photos, source, views)
-    if said := [*apart, *limits_of(method, poses, source_poses=views or (), together=photos == TOGETHER)]:
-        notice("\n".join(said))
+    apart, unknown = ([], []) if source is None else look_apart(photos, source, views, "connect their poses to source_pose")
+    said = [*apart, *limits_of(method, poses, source_poses=views or (), together=photos == TOGETHER)]
+    if said or unknown:
+        notice("\n".join([*said, *unknown]), WARNING if said else INFO)
 
 
 def warn_of_photo(method: Method, photos: torch.Tensor) -> None:

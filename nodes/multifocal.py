@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 
@@ -17,8 +18,9 @@ from ..pgpis_models.mcld.model import MCLD
 from ..pgpis_models.parts.pixels import resized
 from ..pgpis_models.surface.densepose import pose_pictures
 from .binding.reference import reference_of
-from .embedding import EACH, TOGETHER, photos_inputs, warn_of_photo
+from .embedding import EACH, TOGETHER, look_apart, photos_inputs, warn_of_photo
 from .inputs import checked_densepose, checked_faces, matching, pixels
+from .notice import notice
 from .schema import aliases
 from .types import Cond, CondType, DenseposeType, FaceEmbedsType, Method, MethodType, on_cpu
 
@@ -62,6 +64,9 @@ class MultiFocalEmbedding(io.ComfyNode):
         if not isinstance(module, MCLD):
             raise ValueError(f"the checkpoint is {method.name}; MCLD Multi-Focal Embedding expects one of method mcld. Load "
                              "another file, or use the embedding node of that method")
+        apart, unknown = look_apart(photos, source, None, "connect a texture map of each, or Merge Photos", texture)
+        if apart or unknown:
+            notice("\n".join([*apart, *unknown]), logging.WARNING if apart else logging.INFO)
         return io.NodeOutput(focal_cond(method, source, densepose, face_weight, texture, face, clip_vision, vae, model,
                                         photos == TOGETHER))
 

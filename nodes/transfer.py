@@ -112,14 +112,15 @@ class PoseTransfer(io.ComfyNode):
         frame = ExecutionBlocker(f"{NODE}'s frame is empty, since fit is off; turn it on, or take Fit Person")
         views = views_of(source_pose, given.get("source_person", -1))
         surface = given.get("source_densepose")
-        apart = look_apart(photos, image, views if surface is None else checked_densepose(surface))
+        apart, unknown = look_apart(photos, image, views if surface is None else checked_densepose(surface),
+                                    "connect source_pose or source_densepose", given.get("texture"))
         if fit:
             image, given, frame = framed(method, image, source_pose, given, photos == TOGETHER)
         cond = transferred(method, image, {**given, "model": model}, photos, views)
         result = applied(model, cond, positive, negative, latent, start_percent, end_percent)
         # in one text with the advice: a node shows its last one
         said = [*apart, *stands_against(method, given, views, photos == TOGETHER)]
-        notice("\n".join([*said, advice(method)]), logging.WARNING if said else logging.INFO)
+        notice("\n".join([*said, *unknown, advice(method)]), logging.WARNING if said else logging.INFO)
         return io.NodeOutput(*result, frame)
 
 

@@ -1,7 +1,8 @@
 """Whether several photos show one person: by the colours of the parts of the body, which clothes and skin give.
 
 Of 60 drawn people in two views each, one person's look like two people's in 2 % by DensePose and in 13 % by pose, two
-people's like one's in 6 % (benchmarks/several_photos.py --strangers). Faces are not asked: from behind there is none.
+people's like one's in 6 %; by texture maps, whose filled-in texels count as well, in 5 and 16 %
+(benchmarks/several_photos.py --strangers). Faces are not asked: from behind there is none.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..poses.keypoints import JOINTS, Keypoints
+from . import layout
 from .densepose import IUV
 
 PARTS = ("torso", "upper arms", "lower arms", "upper legs", "lower legs")   # the head is hair behind and a face before
@@ -22,6 +24,7 @@ SHARED = 3           # parts that two photos must both show before they are comp
 APART = 0.22         # mean distance of the parts' colours (RGB, 0..1), from which on two photos look like two people
 STEPS, ACROSS = np.linspace(0.2, 0.8, 13), np.linspace(-1, 1, 5)   # of a limb, along it and over its breadth
 BREADTH = {"torso": 0.2, "limb": 0.08}                             # half of it, over the length of the bone
+NOT_COMPARED = "the photos were not compared, and two people's would not be told: {give} for that"
 
 
 def clothing_colours(photo: np.ndarray, view: Keypoints | IUV) -> dict[str, np.ndarray]:
@@ -56,6 +59,20 @@ def strangers(photos: Sequence[np.ndarray], views: Sequence[Keypoints | IUV]) ->
     first, second = sorted(np.unravel_index(apart.argmax(), apart.shape))
     return (f"photos {first + 1} and {second + 1} differ in the colours of skin and clothes ({apart.max():.2f} of 1; those "
             f"of one person seldom by {APART}): expected one person in one set of clothes. What is made will mix both")
+
+
+def views_of_maps(maps: np.ndarray) -> list[IUV] | None:
+    """Texture maps (N, H, W, 3) uint8, black where nothing is known -> the parts that their texels show, so that maps are
+    compared as photos are; U and V are 0. None for maps in the SMPL layout where its table is not installed. Raises
+    ValueError for another layout."""
+    name = layout.layout_of(maps)
+    if name == "smpl" and not layout.have_smpl():
+        return None
+    tiles = np.broadcast_to(np.arange(1, layout.PARTS + 1, dtype=np.uint8)[:, None, None],
+                            (layout.PARTS, layout.TILE, layout.TILE))
+    part = layout.smpl_table().part() if name == "smpl" else layout.from_tiles(tiles)
+    flat = np.zeros(part.shape, np.float32)
+    return [IUV(part * one.any(-1), flat, flat) for one in maps]
 
 
 def _near_bones(photo: np.ndarray, pose: Keypoints, part: str) -> np.ndarray:

@@ -111,12 +111,15 @@ def test_photos_of_two_people_are_told_and_of_one_are_not(nodes, model, methods,
     """The other one wears the opposite of every colour. What cannot be read is refused by name."""
     poses, one, other = [person_at(0, 0, *SIZE)] * 2, together(drawn(), drawn()), together(drawn(), 1 - drawn())
     given = {"photos": TOGETHER, "source_pose": poses}
+    apart, unknown = "photos 1 and 2 differ in the colours of skin and clothes", "the photos were not compared"
     embed = nodes.fusion.FusionEmbedding.execute
     for run in (lambda source, **more: transfer(nodes, model, methods["cfld"], source, pose=poses, **more),
                 lambda source, **more: embed(methods["fpdm"], source, poses, -1, "error", **more)):
-        for source, more, told in ((one, given, False), (other, given, True), (other, {"source_pose": poses}, False)):
+        for source, more, told in ((one, given, []), (other, given, [apart]), (other, {"source_pose": poses}, []),
+                                   (other, {"photos": TOGETHER}, [unknown]), (one[:1], {"photos": TOGETHER}, [])):
             caplog.clear()
-            run(source, **more)
-            assert ("photos 1 and 2 differ in the colours of skin and clothes" in caplog.text) == told
+            with caplog.at_level("INFO"):
+                run(source, **more)
+            assert [said for said in (apart, unknown) if said in caplog.text] == told
         with pytest.raises(ValueError, match="source IMAGE holds values that are not finite"):
             run(torch.full_like(other, float("nan")), **given)

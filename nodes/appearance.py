@@ -8,7 +8,9 @@ import torch
 from comfy_api.latest import io
 
 from ..pgpis_models.cfld.model import CFLD
+from ..pgpis_models.fpdm.model import FPDM
 from .embedding import EACH, PERSON_TOOLTIP, encoded_pairs, one_person, photos_inputs, shown_poses, views_of, warn_of_limits
+from .notice import notice
 from .schema import aliases
 from .types import CondType, MethodType, PoseKeypointType, on_cpu
 
@@ -78,8 +80,16 @@ class BlendAppearance(io.ComfyNode):
         weights = torch.tensor([weight]) if steps == 1 else torch.linspace(0, 1, steps)
         with torch.no_grad():
             mixed = on_cpu(module.blended(first.encoded, second.encoded, weights))
+        if isinstance(module, FPDM) and _apart(first.encoded.pose_map, second.encoded.pose_map):
+            notice("the two FPDM embeddings are of different poses, and what is mixed foresees the pose as well: the person "
+                   "fades towards the second one's pose. Give both FPDM Fusion Embeddings the same pose.")
         sizes = set().union(*(term.injections.batch_sizes() for term in module.guidance(mixed).terms))
         return io.NodeOutput(replace(first, encoded=mixed, batch=max(sizes)))
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two maps differ by more than rounding does, which batches of other numbers round otherwise."""
+    return bool((one - other).abs().max() > 1e-2 * one.abs().max())
 
 
 NODES = [AppearanceEmbedding, BlendAppearance]

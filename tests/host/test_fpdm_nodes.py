@@ -94,6 +94,17 @@ def test_the_conditions_are_those_of_the_method_and_the_similarity_is_a_cosine(h
     assert embed(nodes, fpdm, photo, walking(1))[1:3] == (0.0, "")
 
 
+def test_two_poses_that_are_blended_are_told(nodes, fpdm, photo, caplog):
+    """One pose for all and that pose in a batch are one."""
+    blend = nodes.appearance.BlendAppearance.execute
+    one, same, other = (embed(nodes, fpdm, source, walking(9)[frame:frame + 1] * count)[0] for source, frame, count in (
+        (photo, 0, 1), (1 - photo, 0, 2), (1 - photo, 8, 1)))
+    for second, told in ((same, False), (other, True)):
+        caplog.clear()
+        blend(one, second, 0.5)
+        assert ("embeddings are of different poses" in caplog.text) == told
+
+
 def test_a_checkpoint_of_133_points_sees_hands_and_face(host, nodes, tiny_method, tiny, photo):
     """From POSE_KEYPOINT, and through Fit Person, which brings the pose into the frame of training."""
     from dataclasses import replace

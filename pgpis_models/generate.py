@@ -106,12 +106,11 @@ def run(options: argparse.Namespace) -> None:
     nobody = method == "qen"   # without a person its attention is not masked, which it says
     targets = [mcld.read_iuv(path) if dense else poses.read_pose(path, choice, nobody) for path in files]
     generator = Generator(options.checkpoint, options.base, options.vae or options.base, options.device, options.lora)
-    if dense:
-        own = mcld.read_iuv(options.source_densepose) if options.source_densepose else None
-        shown = person.Person(options, generator.method.config, denseposes=targets, densepose=own)
-    else:
-        shown = person.Person(options, generator.method.config, targets)
+    own = mcld.read_iuv(options.source_densepose) if options.source_densepose else None
+    shown = person.Person(options, generator.method.config, **{"denseposes" if dense else "poses": targets}, densepose=own)
     several = photos.Several(options, generator, shown) if options.photos else None
+    if options.garment:
+        edit.check_views(options, shown, targets[0])
     targets = shown.denseposes if dense else shown.poses
     if not dense:
         extras = control
@@ -123,6 +122,8 @@ def run(options: argparse.Namespace) -> None:
         if sentence:
             print(sentence)
     shown.warn(generator.picture_size, several.people[1:] if several else ())
+    if options.seen:
+        several.save_seen(options, generator)
     source = several.source if several else generator.prepare(shown.photo)
     edited = edit.edit_of(options, generator, shown, control) if options.donor else None
     many = folder or options.blend_steps

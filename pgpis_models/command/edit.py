@@ -18,6 +18,8 @@ from ..garments.feathering import FADES, FEATHER, GROW, feathered
 from ..garments.masks import SHAPE
 from ..garments.outline import CLOTHES, transfer_mask
 from ..pipeline import Generator
+from ..poses.keypoints import Keypoints
+from ..surface.densepose import IUV
 from . import mcld
 from .flags import given, refuse
 from .person import Person, largest, people_from
@@ -118,8 +120,11 @@ def edit_of(options: argparse.Namespace, generator: Generator, shown: Person, co
                          "MCLD's texture map and face are made")
     photo = np.array(as_rgb(open_photo(options.donor)))
     iuv = mcld.read_iuv(options.donor_densepose) if options.donor_densepose else None
-    people = people_from(options.donor_pose, photo.shape[:2]) if options.donor_pose else None
+    people = people_from(options.donor_pose, photo.shape[:2], "--donor-pose") if options.donor_pose else None
     pose = largest(people) if people else None
+    if options.garment:
+        for name, view in (("donor_pose", pose), ("donor_densepose", iuv)):
+            _check_view(given(options, [name]), getattr(options, name), view, photo.shape[:2], "donor's photo")
     seen, surface = photo, iuv
     if options.fit or options.paste:
         fitted = fit_person(photo, layout_of(generator.method.config), people=people, densepose=iuv)
@@ -134,11 +139,11 @@ def edit_of(options: argparse.Namespace, generator: Generator, shown: Person, co
         return edit
     kept = np.array(as_rgb(shown.photo))
     if options.garment:
-        own = (shown.denseposes[0], None) if dense else (None, shown.poses[0].scaled_to(kept.shape[:2]))
+        own = (shown.denseposes[0], shown.pose) if dense else (shown.densepose, shown.poses[0])
         mask = transfer_mask(kept, GARMENTS[options.garment], *own, photo, iuv, pose)
     else:
         mask = open_mask(options.mask)
-        if abs(mask.shape[1] * kept.shape[0] / (mask.shape[0] * kept.shape[1]) - 1) > SHAPE:
+        if _other_shape(mask.shape, kept.shape):
             raise ValueError(f"--mask {options.mask.name} is {mask.shape[1]}x{mask.shape[0]} pixels and the photo "
                              f"{kept.shape[1]}x{kept.shape[0]}; expected one shape. Draw the mask on this photo")
     side = min(kept.shape[:2])
@@ -146,6 +151,31 @@ def edit_of(options: argparse.Namespace, generator: Generator, shown: Person, co
                      side * (FEATHER if options.mask_feather is None else options.mask_feather),
                      side * (GROW if options.mask_grow is None else options.mask_grow), options.mask_fade or FADES[0])
     return Edit(edit.source, extras, weights, torch.from_numpy(kept).permute(2, 0, 1)[None].float() / 255, soft)
+
+
+def check_views(options: argparse.Namespace, shown: Person, target: Keypoints | IUV) -> None:
+    """Raises ValueError naming the file where what --garment takes for the photo's own is of another picture. target: of
+    --pose, as it was read; where the body places it in the photo, its canvas may be another."""
+    size = shown.original.shape[:2]
+    if not shown.placed:
+        _check_view("--pose", options.pose, target, size, "photo", exact=shown.frame is None)
+    if shown.frame is None:   # fitting has compared them
+        _check_view("--source-densepose", options.source_densepose, shown.densepose, size, "photo")
+
+
+def _check_view(flag: str, path: str | Path, view: Keypoints | IUV | None, size: tuple[int, int], what: str,
+                exact: bool = True) -> None:
+    """A pose lies on a canvas of the photo's shape, DensePose is of its size; if not `exact`, of its shape."""
+    dense = isinstance(view, IUV)
+    found = size if view is None else view.size if dense else view.canvas
+    if _other_shape(found, size) or dense and exact and found != size:
+        raise ValueError(f"{flag} {Path(path).name} is {'' if dense else 'on a canvas '}of {found[1]}x{found[0]} pixels and "
+                         f"the {what} has {size[1]}x{size[0]}; expected one {'size' if dense and exact else 'shape'}. Give "
+                         "what was found in this very photo")
+
+
+def _other_shape(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return abs(one[1] * other[0] / (one[0] * other[1]) - 1) > SHAPE
 
 
 def outputs_of(paths: list[Path], edit: Edit | None) -> list[Path]:

@@ -27,7 +27,8 @@ FLAGS = ("source_densepose", "texture", "face", "clip")
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """--source-densepose, --texture, --face and --clip."""
-    parser.add_argument("--source-densepose", default="", help="MCLD: IUV picture of the source photo")
+    parser.add_argument("--source-densepose", default="", help="MCLD, and any method with --garment: IUV picture of the "
+                        "source photo")
     parser.add_argument("--texture", default="", help="MCLD: texture map; default: warped from photo and DensePose")
     parser.add_argument("--face", default="", help="MCLD: face embedding, .npy of insightface")
     parser.add_argument("--clip", default="", help="MCLD: folder of CLIP ViT-L/14 (not for demo checkpoints)")
@@ -36,7 +37,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def check_flags(options: argparse.Namespace, method: str) -> None:
     """Raises ValueError where flags of MCLD came with another method."""
     if method != "mcld":
-        refuse(options, FLAGS, f"came with a checkpoint of {method}; expected one of mcld, whose source person they "
+        own = FLAGS[1:] if options.garment else FLAGS   # a garment's mask is better with it
+        refuse(options, own, f"came with a checkpoint of {method}; expected one of mcld, whose source person they "
                "describe. Leave them out")
 
 
@@ -92,6 +94,10 @@ def several_photos_of(generator: Generator, photos: Sequence[np.ndarray], densep
     """`person_of` for N photos of one person, with DensePose of each or of none: their texture maps and faces joined."""
     config, pictures = generator.method.config, [np.asarray(as_rgb(photo)) for photo in photos]
     extras = person_of(generator, photos[0], None, texture, face, clip)
+    wanted = not texture or config.own_vision and not face
+    if denseposes and wanted and len(denseposes) != len(photos):
+        raise ValueError(f"{len(denseposes)} DensePose came for {len(photos)} photos; expected --photos-densepose, one file "
+                         "for each of --photos, beside --source-densepose. Add it, or leave that out")
     if denseposes and not texture:
         extras["textures"] = merged_texture(config, pictures, denseposes)
     if denseposes and not face and config.own_vision:

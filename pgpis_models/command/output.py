@@ -13,11 +13,11 @@ STILL = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ANIMATED = (".webp", ".gif")
 
 
-def check_ending(path: Path, endings: Sequence[str]) -> None:
-    """Raises ValueError where the ending of --out names no kind of file that is written, before there is any work."""
+def check_ending(path: Path, endings: Sequence[str], flag: str = "--out") -> None:
+    """Raises ValueError where the ending names no kind of file that is written, before there is any work."""
     if path.suffix.lower() not in endings:
         what = f"a {path.suffix} file" if path.suffix else "which has no ending"
-        raise ValueError(f"--out is {path.name}, {what}; expected one of {', '.join(endings)}")
+        raise ValueError(f"{flag} is {path.name}, {what}; expected one of {', '.join(endings)}")
 
 
 def save(picture: torch.Tensor, path: Path) -> None:

@@ -24,6 +24,10 @@ from .flags import given, refuse
 
 FLAGS = ("source_pose", "source_mask", "source_person", "padding", "proportions")
 PASTE_FLAGS = ("feather",)
+SOURCE_POSE = "--source-pose"
+# flag of a photo's pose -> what may be given beside it
+INSTEAD = {SOURCE_POSE: "or with --fit a mask by --source-mask", "--donor-pose": "or its DensePose by --donor-densepose",
+           "--photos-pose": "or leave --photos-pose and --source-pose out"}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -64,27 +68,30 @@ def check_flags(options: argparse.Namespace) -> None:
 class Person:
     """The source person of a run: its photo as the method reads it and, fitted, the way back.
 
-    photo: (H, W, 3) uint8 for the method. poses, denseposes: the targets in the same frame. densepose: of the photo. pose:
-    of the photo, with --source-pose. said: what fitting did, "" without --fit.
+    photo: (H, W, 3) uint8 for the method. poses, denseposes: the targets in the same frame; placed: whether by the body, and
+    not by their canvas alone. densepose: of the photo. pose: of the photo, with --source-pose, which `flag` is named for
+    further photos. said: what fitting did, "" without --fit.
     """
 
     def __init__(self, options: argparse.Namespace, config: Any, poses: Sequence[Keypoints] = (),
-                 denseposes: Sequence[IUV] = (), densepose: IUV | None = None) -> None:
+                 denseposes: Sequence[IUV] = (), densepose: IUV | None = None, flag: str = SOURCE_POSE) -> None:
         self.original = open_photo(options.source)
         self.photo, self.poses, self.denseposes, self.densepose = self.original, list(poses), list(denseposes), densepose
         self.frame: Frame | None = None
         self.pose: Keypoints | None = None
+        self.placed, self.flag = False, flag
         self.paste, self.feather, self.said = options.paste, FEATHER if options.feather is None else options.feather, ""
         if options.fit or options.paste:
             self.original = np.array(as_rgb(self.original))
             self._take(self._fitted(options, config))
         elif options.source_pose:
-            self.pose = largest(people_from(options.source_pose, self.original.shape[:2]))
+            self.pose = largest(people_from(options.source_pose, self.original.shape[:2], flag))
 
     def _fitted(self, options: argparse.Namespace, config: Any) -> Fitted:
         size = self.original.shape[:2]
         return fit_person(
-            self.original, layout_of(config), people=people_from(options.source_pose, size) if options.source_pose else None,
+            self.original, layout_of(config),
+            people=people_from(options.source_pose, size, self.flag) if options.source_pose else None,
             densepose=self.densepose, mask=open_mask(options.source_mask) if options.source_mask else None,
             targets=self.poses, target_denseposes=self.denseposes, padding=options.padding or "border",
             proportions=(options.proportions or OF_PERSON).replace("-", " "),
@@ -93,6 +100,7 @@ class Person:
     def _take(self, fitted: Fitted) -> None:
         self.photo, self.poses, self.denseposes = fitted.photo, fitted.targets, fitted.target_denseposes
         self.densepose, self.frame, self.said, self.pose = fitted.densepose, fitted.frame, fitted.said, fitted.pose
+        self.placed = any(found is not None for found in (fitted.pose, fitted.densepose, fitted.mask))
 
     def warn(self, size: tuple[int, int], others: Sequence[Person] = ()) -> None:
         """Prints what stands against the pictures; size: (H, W) of what is made. others: further photos of the person."""
@@ -117,16 +125,16 @@ def largest(people: Sequence[Keypoints]) -> Keypoints:
     return max(people, key=lambda one: float(np.prod(np.array(one.bounds[2:]) - one.bounds[:2])))
 
 
-def people_from(path: Path, size: tuple[int, int]) -> list[Keypoints]:
-    """Everybody in a photo of (H, W) pixels, from a pose file of one frame or, detected, from the photo itself. Raises
-    ValueError naming the file."""
+def people_from(path: Path, size: tuple[int, int], flag: str = SOURCE_POSE) -> list[Keypoints]:
+    """Everybody in a photo of (H, W) pixels, from a pose file of one frame or, detected, from the photo itself. flag: of
+    INSTEAD. Raises ValueError naming it and the file."""
     if path.suffix.lower() in POSE_SUFFIXES:
         frames = load_poses(path, size)
         if len(frames) != 1:
-            raise ValueError(f"--source-pose {path.name} has {len(frames)} frames; expected the one of the photo")
-        return people_in_photo(frames[0], what=f"--source-pose {path.name}")
+            raise ValueError(f"{flag} {path.name} has {len(frames)} frames; expected the one of the photo")
+        return people_in_photo(frames[0], what=f"{flag} {path.name}", instead=INSTEAD[flag])
     from ..poses.detection import detect_poses  # only photos need the detector
     found = detect_poses(np.array(open_rgb(path)))
     if not found:
-        raise ValueError(f"--source-pose {path.name}: no person found; give a pose file, or a mask with --source-mask")
+        raise ValueError(f"{flag} {path.name}: no person found; give a pose file, {INSTEAD[flag]}")
     return found

@@ -28,8 +28,9 @@ def control_of(options: argparse.Namespace, method: str) -> dict[str, Any]:
     own = FLAGS if options.donor is None else FLAGS[:-1]   # with a donor a mask is where the donor's appearance goes
     given = {name: value for name in own if (value := getattr(options, name)) is not None}
     if method != "qen":
-        refuse(options, own, f"came with a checkpoint of {method}; expected one of qen, whose control branch they set. "
-               "Leave them out")
+        swap = ", or --donor, whose appearance goes where --mask is white" if "mask" in given else ""
+        refuse(options, own, f"came with a checkpoint of {method}; expected one of qen, whose control branch they set"
+               f"{swap}. Leave them out")
     if "mask" in given:
         given["mask"] = torch.from_numpy(open_mask(given["mask"]))[None, None]
     return given

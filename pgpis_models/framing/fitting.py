@@ -109,15 +109,15 @@ def fit_person(photo: np.ndarray, layout: Layout, *, people: Sequence[Keypoints]
         frame, said)
 
 
-def people_in_photo(frame: dict, min_confidence: float = MIN_CONFIDENCE,
-                    what: str = "the pose of the photo") -> list[Keypoints]:
-    """`people_seen` of the one frame of a photo. Raises ValueError, beginning with `what`, when there is nobody, and as
-    `from_pose_keypoint` does."""
+def people_in_photo(frame: dict, min_confidence: float = MIN_CONFIDENCE, what: str = "the pose of the photo",
+                    instead: str = "or give a mask of where it is") -> list[Keypoints]:
+    """`people_seen` of the one frame of a photo. Raises ValueError, beginning with `what` and ending with what may be done
+    `instead`, when there is nobody, and as `from_pose_keypoint` does."""
     from_pose_keypoint([frame], "largest", min_confidence, empty="nobody")   # its form
     found = people_seen(frame, min_confidence)
     if not found:
         raise ValueError(f"{what} shows nobody; expected joints of confidence {min_confidence} or more. Use a photo that "
-                         "shows a person, or give a mask of where it is")
+                         f"shows a person, {instead}")
     return found
 
 

@@ -17,7 +17,7 @@ from ..surface.densepose import IUV, PARTS, pose_pictures
 from ..surface.face import expanded_box
 from ..surface.facing import front_share
 from ..surface.layout import LAYOUTS, TILE, layout_of
-from ..surface.merging import merge
+from ..surface.merging import Merged, merge
 from ..surface.texture import warp
 from ..unet.autoencoder import encode_latents
 from .config import FACE_WEIGHT, MCLDConfig
@@ -50,11 +50,15 @@ def merged_texture(config: MCLDConfig, photos: Sequence[np.ndarray], iuvs: Seque
     of `texture_maps`, joined as by `surface.merging`. One photo N times is as that photo alone."""
     one = all(np.array_equal(photo, photos[0]) for photo in photos) and all(
         np.array_equal(getattr(iuv, name), getattr(iuvs[0], name)) for iuv in iuvs for name in ("part", "u", "v"))
-    if one:
-        return texture_maps(config, np.stack(photos[:1]), iuvs[:1])
+    return texture_maps(config, np.stack(photos[:1]), iuvs[:1]) if one else \
+        merged_photos(config, photos, iuvs).texture.picture[None]
+
+
+def merged_photos(config: MCLDConfig, photos: Sequence[np.ndarray], iuvs: Sequence[IUV]) -> Merged:
+    """The same photos with what each gave, for `surface.provenance`."""
     if config.texture_layout == "smpl":
-        return merge(photos, iuvs, "smpl", "exact").texture.picture[None]
-    return merge(photos, iuvs, "atlas", "fast", "all", np.ones((PARTS, TILE, TILE), bool)).texture.picture[None]
+        return merge(photos, iuvs, "smpl", "exact")
+    return merge(photos, iuvs, "atlas", "fast", "all", np.ones((PARTS, TILE, TILE), bool))
 
 
 def face_quality(iuvs: Sequence[IUV]) -> Tensor:

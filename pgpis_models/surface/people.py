@@ -1,7 +1,7 @@
 """Whether several photos show one person: by the colours of the parts of the body, which clothes and skin give.
 
 Of 60 drawn people in two views each, one person's look like two people's in 2 % by DensePose and in 13 % by pose, two
-people's like one's in 6 %; by texture maps, whose filled-in texels count as well, in 5 and 16 %
+people's like one's in 6 %; by texture maps, whose filled-in texels count as well, in 3 and 18 %
 (benchmarks/several_photos.py --strangers). Faces are not asked: from behind there is none.
 """
 

@@ -26,9 +26,11 @@ def together(folder, *flags, **files):  # noqa: F811
     command(folder, "--steps", "2", "--seed", "5", *(str(folder / flag) if "." in flag else flag for flag in flags), **files)
 
 
-def test_a_photo_given_twice_makes_its_picture_and_two_make_another(photos):
+def test_a_photo_given_twice_makes_its_picture_and_two_make_another(photos, capsys):
     for name, flags in (("one", []), ("twice", ["--photos", "person.png"]), ("two", ["--photos", "back.png"])):
         together(photos, *flags, out=f"{name}.png")
+        said = "note: the photos were not compared, and two people's would not be told: give --source-pose and --photos-pose"
+        assert (said in capsys.readouterr().out) == bool(flags)
     one, twice, two = (opened(photos / f"{name}.png").astype(int) for name in ("one", "twice", "two"))
     assert np.abs(twice - one).max() <= 1 and np.abs(two - one).max() > 3
 
@@ -54,10 +56,16 @@ def test_they_are_read_as_the_generator_reads_them_and_weigh_by_their_poses(phot
      "--photos-pose came with 2 files, --photos with 1; expected one for each of --photos, and --source-pose for --source"),
     (["--photos", "back.png", "--photos-pose", "back.json"], "--photos-pose came with none for --source"),
     (["--photos", "back.png", "--sequence"], "--photos came with --sequence; expected one photo there"),
+    (["--photos", "back.png", "--source-pose", "person.json", "--photos-pose", "none.json"],
+     "--photos-pose none.json shows nobody; expected joints of confidence 0.3 or more. Use a photo that shows a person, or "
+     "leave --photos-pose and --source-pose out"),
+    (["--seen", "map.png"], "--seen came without --photos"),
+    (["--photos", "back.png", "--seen", "map.png"], "--seen came with a checkpoint of cfld; expected one of mcld"),
     (["--photos", "nobody.png"], "nobody.png is not there"),
     (["--photos", "back.png", "--source-mask", "person.png"], "--source-mask came without --fit"),
 ])
 def test_flags_that_do_not_go_with_several_photos_say_so(flags, message, photos, capsys):
+    (photos / "none.json").write_text(json.dumps({"people": [], "canvas_height": 70, "canvas_width": 90}))
     with pytest.raises(SystemExit):
         together(photos, *flags)
     assert message in capsys.readouterr().err

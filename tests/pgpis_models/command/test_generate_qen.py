@@ -89,6 +89,10 @@ def test_the_flags_reach_every_frame_of_a_sequence(qen):
 
 
 def test_other_methods_refuse_the_flags(qen, capsys):
-    with pytest.raises(SystemExit):
-        command(qen, "--strength", "0.5", "--end", "0.5")
-    assert "--strength, --end came with a checkpoint of cfld; expected one of qen" in capsys.readouterr().err
+    for flags, message in ((("--strength", "0.5", "--end", "0.5"), "--strength, --end came with a checkpoint of cfld; "
+                            "expected one of qen, whose control branch they set. Leave them out"),
+                           (("--mask", str(qen / "region.png")), "--mask came with a checkpoint of cfld; expected one of "
+                            "qen, whose control branch they set, or --donor, whose appearance goes where --mask is white")):
+        with pytest.raises(SystemExit):
+            command(qen, *flags)
+        assert message in capsys.readouterr().err

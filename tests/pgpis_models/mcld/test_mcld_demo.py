@@ -19,6 +19,8 @@ from pgpis_models.parts.swin_tower import SwinSizes
 from pgpis_models.pipeline import DEFAULTS, METHOD_DEFAULTS, Generator
 from pgpis_models.surface.carrying import carried_by
 from pgpis_models.surface.densepose import IUV
+from pgpis_models.surface.layout import tiles
+from pgpis_models.surface.provenance import COLOURS, INVENTED
 from tests.helpers.tiny import shaken, write_files
 
 # With 8 x 8 latents the middle of the UNet would be one pixel, which GroupNorm refuses.
@@ -202,23 +204,40 @@ def test_the_command_line_makes_the_generators_pictures(folder, method, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_further_photos_on_the_command_line_are_read_as_the_generator_reads_them(folder):
-    photo = np.asarray(Image.open(folder / "person.png"))
+def test_further_photos_on_the_command_line_are_read_as_the_generator_reads_them(folder, capsys):
+    """The second photo shows the back, and the other half of the head: each part comes from one photo."""
+    photo, front, back = np.asarray(Image.open(folder / "person.png")), densepose(1), densepose(4)
+    back = dataclasses.replace(back, part=np.choose(back.part // 2, [0, 1] + 9 * [0] + [24]).astype(np.uint8))
     Image.fromarray(255 - photo).save(folder / "back.png")
-    Image.fromarray(densepose(4).to_picture("v,u,part")).save(folder / "back_iuv.png")
-    files = {name: str(folder / name) for name in ("person.png", "person_iuv.png", "back.png", "back_iuv.png")}
-    main(["--checkpoint", str(folder / "demo_mcld.safetensors"), "--base", str(folder / "demo_base.safetensors"),
-          "--vae", str(folder / "demo_vae.safetensors"), "--source", files["person.png"], "--photos", files["back.png"],
-          "--source-densepose", files["person_iuv.png"], "--photos-densepose", files["back_iuv.png"],
-          "--pose", str(folder / "poses" / "b.png"), "--out", str(folder / "both.png"), "--steps", "1", "--device", "cpu"])
+    Image.fromarray(back.to_picture("v,u,part")).save(folder / "back_iuv.png")
+    files = {name: str(folder / name) for name in ("person.png", "person_iuv.png", "back.png", "back_iuv.png", "seen.png")}
+
+    def command(*more):
+        main(["--checkpoint", str(folder / "demo_mcld.safetensors"), "--base", str(folder / "demo_base.safetensors"),
+              "--vae", str(folder / "demo_vae.safetensors"), "--source", files["person.png"], "--photos", files["back.png"],
+              "--source-densepose", files["person_iuv.png"], "--pose", str(folder / "poses" / "b.png"),
+              "--out", str(folder / "both.png"), "--steps", "1", "--device", "cpu", *more])
+    command("--photos-densepose", files["back_iuv.png"], "--seen", files["seen.png"])
     generator = Generator(*(folder / f"demo_{name}.safetensors" for name in ("mcld", "base", "vae")))
     [both], [one] = (generator(as_input(np.stack(photos)), [None], steps=1, densepose=[densepose(3)],
-                               source_densepose=[densepose(seed) for seed in seeds], **more)
-                     for photos, seeds, more in (([photo, 255 - photo], (1, 4), {"one_person": torch.full((1, 2), 0.5)}),
-                                                 ([photo], (1,), {})))
+                               source_densepose=iuvs, **more)
+                     for photos, iuvs, more in (([photo, 255 - photo], [front, back],
+                                                 {"one_person": torch.full((1, 2), 0.5)}), ([photo], [front], {})))
     made = np.asarray(Image.open(folder / "both.png")).astype(int)
     of_both, of_one = ((picture.permute(1, 2, 0).numpy() * 255).round() for picture in (both, one))
     assert np.abs(made - of_both).max() <= 1 and 10 * np.abs(made - of_both).sum() < np.abs(made - of_one).sum()
+    seen = tiles(np.asarray(Image.open(files["seen.png"])))
+    for number, tile in enumerate(seen, start=1):
+        shown = {1: "sky blue", 2: "orange", 23: "orange", 24: "sky blue"}.get(number)
+        colours = {tuple(colour) for colour in np.unique(tile.reshape(-1, 3), axis=0).tolist()}
+        assert colours == ({COLOURS[shown], INVENTED} if shown else {(0, 0, 0)}), number
+    for more, message in (((), "1 DensePose came for 2 photos; expected --photos-densepose, one file for each of --photos"),
+                          (("--seen", files["seen.png"]), "--seen came without --photos-densepose"),
+                          (("--seen", "map.txt"), "--seen is map.txt, a .txt file; expected one of .png"),
+                          (("--seen", files["seen.png"], "--texture", files["seen.png"]), "--seen came with --texture")):
+        with pytest.raises(SystemExit):
+            command(*more)
+        assert message in capsys.readouterr().err
 
 
 def test_a_folder_of_iuv_pictures_is_a_sequence(folder):

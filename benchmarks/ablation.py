@@ -8,10 +8,10 @@ stage with and without sources in the loss, measured as benchmarks/retrieval.py 
 settings of the training config, for all rows. A row that is in --out already, with the same settings and starts, is not
 trained again.
 
-On drawn people every row starts from the same base, autoencoder and backbone, which `make train-demo` makes, and sees the
-same images in the same order at half the size; then it makes the same people, never trained on, in 20 steps from the same
-noise. data.turned=[120,180] draws sources from behind and targets turned away from them. "loss" is the squared error of the
-UNet's prediction from all conditions, at fixed times and noise. --images 0 measures a row as it starts.
+On drawn people every row starts from the same base, autoencoder and backbone, which a clone brings, and sees the same images
+in the same order at half the size; then it makes the same people, never trained on, in 20 steps from the same noise.
+data.turned=[120,180] draws sources from behind and targets turned away from them. "loss" is the squared error of the UNet's
+prediction from all conditions, at fixed times and noise. --images 0 measures a row as it starts.
 
 On photos a row is trained as the config says, a day or more on several GPUs (accelerate launch); then it makes the test
 split into folders of --out, which training/evaluate.py measures further, and stands with the papers' measures at 256x176.

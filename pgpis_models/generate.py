@@ -92,6 +92,7 @@ def run(options: argparse.Namespace) -> None:
     whole = isinstance(fusion, dict) and fusion.get("points") == POINTS
     control, choice = qen.control_of(options, method), poses.choice_of(options, method, whole)
     mcld.check_flags(options, method)
+    edit.check_method(options, method)
     photos.check_flags(options, method)
     if options.sequence:
         return sequence.run(options, method, choice, weights, control)

@@ -1,5 +1,6 @@
-"""Measures generated pictures as the pose-transfer papers do:
-`python training/evaluate.py --generated DIR --targets DIR --size 256x176 --json F`.
+"""Measures generated pictures as the pose-transfer papers do.
+
+    python training/evaluate.py --generated DIR --targets DIR --size 256x176 --json F
 
 --protocol cfld, mcld, fpdm or standard: each reads and measures as that paper's code (training/evaluation/protocols.py).
 Pictures are paired by the papers' naming, or by --pairs FILE.csv. SSIM and PSNR need nothing; LPIPS, the papers' FID and the
@@ -142,7 +143,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--faces", type=Path, help="insightface's folder (holds models/ENCODER), for faces")
     parser.add_argument("--face-encoder", choices=MODELS, default=ENCODER, help="%(default)s unless given")
     parser.add_argument("--face-size", type=lengths, default=DETECTION, metavar="WxH",
-                        help=f"at which faces are looked for, {DETECTION[0]}x{DETECTION[1]} unless given")
+                        help="at which faces are looked for, width first as in insightface, "
+                        f"{DETECTION[0]}x{DETECTION[1]} unless given")
     parser.add_argument("--size", type=lengths, default=(256, 176), metavar="HxW",
                         help="at which pictures are measured, 256x176 unless given")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",

@@ -80,6 +80,13 @@ def check_flags(options: argparse.Namespace) -> None:
             raise ValueError(f"{given(options, [name])} is {value}; expected a share of the photo's shorter side, to 0.5")
 
 
+def check_method(options: argparse.Namespace, method: str) -> None:
+    """Raises ValueError where the checkpoint's method wants a flag that is missing."""
+    if method == "mcld" and options.donor and options.donor_densepose is None:
+        raise ValueError("--donor came without --donor-densepose; expected the IUV picture of the donor's photo, from which "
+                         "MCLD's texture map and face are made")
+
+
 @dataclass(frozen=True, eq=False)
 class Edit:
     """A donor and what is taken of it.
@@ -115,9 +122,6 @@ class Edit:
 def edit_of(options: argparse.Namespace, generator: Generator, shown: Person, control: dict[str, Any]) -> Edit:
     """What the flags ask for. control: extras that are no person's. Raises ValueError naming the flag."""
     dense = generator.meta.method == "mcld"
-    if dense and options.donor_densepose is None:
-        raise ValueError("--donor came without --donor-densepose; expected the IUV picture of the donor's photo, from which "
-                         "MCLD's texture map and face are made")
     photo = np.array(as_rgb(open_photo(options.donor)))
     iuv = mcld.read_iuv(options.donor_densepose) if options.donor_densepose else None
     people = people_from(options.donor_pose, photo.shape[:2], "--donor-pose") if options.donor_pose else None

@@ -17,9 +17,9 @@ UNSEEN = 0.5    # share of the target's surface that the photo must show
 NAMED = 5       # pictures that a sentence names
 
 TURNED = ("{which} {turn} seen from a view turned by {most:.0f} degrees from the photo: what the photo does not show is "
-          "made up. Take a photo from the other side, or several (Merge Photos)")
-HIDDEN = ("the photo shows {least:.0%} of the body's surface that {which} {show}: the rest is made up. Take a photo of the "
-          "other side, or several (Merge Photos)")
+          "made up. Take a photo from the other side, or several of the person")
+HIDDEN = ("{photo} shows {least:.0%} of the body's surface that {which} {show}: the rest is made up. Take a photo of the "
+          "other side, or several of the person")
 SMALL = ("the face of {which} is small: its eyes would be {least:.0f} pixels apart, and the autoencoder's cells are "
          f"{VAE_STRIDE}. Come closer, or make a larger picture (a second pass)")
 
@@ -40,7 +40,8 @@ def limits(*, size: tuple[int, int] | None = None, poses: Sequence[Keypoints] = 
         _paired(source_denseposes, denseposes, together), 1) if has_charts(target) and (
         known := [share for one in several if has_charts(one) and (share := share_seen(one, target)) is not None])}
     if hidden := {number: share for number, share in shares.items() if share < UNSEEN}:
-        said.append(HIDDEN.format(which=_named(hidden), show="show" if len(hidden) > 1 else "shows",
+        photo = "the best of the photos" if together and len(source_denseposes) > 1 else "the photo"
+        said.append(HIDDEN.format(photo=photo, which=_named(hidden), show="show" if len(hidden) > 1 else "shows",
                                   least=min(hidden.values())))
     eyes = {number: eyes_apart(pose, size) for number, pose in enumerate(poses, 1)} if size else {}
     if small := {number: apart for number, apart in eyes.items() if apart is not None and apart < VAE_STRIDE}:

@@ -188,15 +188,16 @@ def test_skeletons_on_nothing_are_masked_as_on_black_and_on_white_with_a_warning
 
 def test_the_pose_mask_is_nearly_the_region_that_the_embedding_uses(nodes, method, host):
     """Drawn otherwise and at another size, so the same but for the edge."""
-    mask, = nodes.queries.PoseMask.execute(0, 0, 8.0, 1 / 255, -1, pose=frames(2)).result
+    blur = method.checkpoint.method.config.mask_sigma
+    mask, = nodes.queries.PoseMask.execute(0, 0, blur, 1 / 255, -1, pose=frames(2)).result
     assert mask.shape == (2, *SIZE) and set(mask.unique().tolist()) == {0.0, 1.0}
     own = embed(nodes, method).encoded.region[0, 0]
     both = (mask[0] * own).sum() / (mask[0] + own).clamp(0, 1).sum()
     assert both > 0.7
     drawn, = nodes.pose.loading.DrawPose.execute(frames(), 0, 0, -1).result
-    from_image, = nodes.queries.PoseMask.execute(0, 0, 8.0, 1 / 255, -1, image=drawn).result
+    from_image, = nodes.queries.PoseMask.execute(0, 0, blur, 1 / 255, -1, image=drawn).result
     assert torch.equal(from_image[0], mask[0])
-    larger, = nodes.queries.PoseMask.execute(192, 256, 8.0, 1 / 255, -1, pose=frames()).result
+    larger, = nodes.queries.PoseMask.execute(192, 256, blur, 1 / 255, -1, pose=frames()).result
     assert larger.shape == (1, 256, 192) and abs(larger.mean() - mask[0].mean()) < 0.1
 
 

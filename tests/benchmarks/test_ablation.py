@@ -77,7 +77,7 @@ def page(folder: Path, method: str) -> Path:
 
 # the rows that are made of something that the tests of training do not run
 ROWS = {"cfld": "B1,B2,B3,B4,B5", "mcld": "B1,B2,B4", "fpdm": "without,full", "fpdm_fusion": "without,full",
-        "qen": "B2,blur 24"}
+        "qen": "B2,blur 16"}
 
 
 @pytest.mark.parametrize("method", list(ROWS))

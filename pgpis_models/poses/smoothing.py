@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -46,11 +47,11 @@ def one_euro(track: np.ndarray, cutoff: float, gain: float) -> np.ndarray:
     def share(frequency: float) -> float:
         return 1.0 / (1.0 + 1.0 / (2 * math.pi * frequency))
 
-    known = share(DERIVATIVE_CUTOFF)
-    (x, y), *rest = places = track.tolist()   # numbers of Python are much faster than arrays of two
-    made, across, down = [(x, y)], 0.0, 0.0
-    for (x0, y0), (x1, y1) in zip(places, rest, strict=False):
-        across, down = across + known * (x1 - x0 - across), down + known * (y1 - y0 - down)
+    speed_share, places = share(DERIVATIVE_CUTOFF), track.tolist()   # numbers of Python are much faster than arrays of two
+    (x, y), across, down = places[0], 0.0, 0.0
+    made = [(x, y)]
+    for (x0, y0), (x1, y1) in pairwise(places):
+        across, down = across + speed_share * (x1 - x0 - across), down + speed_share * (y1 - y0 - down)
         alpha = share(cutoff + gain * math.sqrt(across * across + down * down))
         x, y = x + alpha * (x1 - x), y + alpha * (y1 - y)
         made.append((x, y))

@@ -15,10 +15,10 @@ from pgpis_models.poses.formats import from_pose_keypoint, to_pose_keypoint
 from pgpis_models.poses.full_lists import with_full_lists
 from pgpis_models.poses.keypoints import Keypoints
 from tests.helpers.photos import figure
+from tests.helpers.preparing import prepared as run
 from training.data.deepfashion import DeepFashion, left_out
 from training.data.fitting import misfit, same_aspect
 from training.data.remembered import RememberedPoses
-from training.prepare import main
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT.parent / "shared" / "samples" / "deepfashion"
@@ -34,16 +34,6 @@ def people():
 def row(name: str, pose: Keypoints) -> str:
     xy = np.where(pose.present[:, None], pose.xy, -1)
     return f"{name}: {xy[:, 1].tolist()}: {xy[:, 0].tolist()}\n"
-
-
-def run(capsys, *arguments):
-    code = 0
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stopped:
-        code = stopped.code
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture

@@ -97,8 +97,8 @@ CONFIGS: Mapping[str, QENConfig] = {
     # The drawn world at 256x192.
     "demo": QENConfig(image_size=(256, 192), window=(8, 6), swin_width=32, swin_depths=(2, 2, 4, 1), swin_heads=(1, 2, 4, 8),
                       drop_path=0.0, local_queries=16, global_queries=4, prompt_width=64, fusion_depth=4, fusion_heads=2,
-                      pose_embedding="adapter", pose_channels=21, pose_unshuffle=8, unet_widths=(64, 64, 64, 64),
-                      unet_heads=1, prompt_drop=0.1, pose_drop=0.1),
+                      mask_sigma=8.0, pose_embedding="adapter", pose_channels=21, pose_unshuffle=8,
+                      unet_widths=(64, 64, 64, 64), unet_heads=1, prompt_drop=0.1, pose_drop=0.1),
     "tiny": QENConfig(image_size=(64, 64), window=4, swin_width=8, swin_depths=(1, 1, 1, 1), swin_heads=(1, 1, 2, 2),
                       local_queries=5, global_queries=3, prompt_width=24, fusion_depth=2, fusion_heads=3,
                       pose_widths=(4, 4, 8, 8), unet_widths=(32, 32, 64, 64), unet_heads=4),

@@ -79,7 +79,7 @@ class Pairs:
 
 def as_bytes(pictures: np.ndarray) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) uint8."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2)
 
 
 def iuvs(bank: Bank, who: np.ndarray, view: np.ndarray) -> list[IUV]:

@@ -63,6 +63,11 @@ def check_flags(options: argparse.Namespace) -> None:
         raise ValueError(f"{masks if options.mask and options.garment else blends} came together; expected one of them")
     if not masks:
         refuse(options, OF_MASKS, "came without --mask and --garment, which they are about. Add one, or leave them out")
+    if options.garment and options.donor_pose is None and options.donor_densepose is None:
+        raise ValueError("--garment came without --donor-pose and --donor-densepose; expected one of them, of the donor's "
+                         "photo: it says where the garment is")
+    if not (options.garment or options.fit or options.paste):
+        refuse(options, ("donor_pose",), "came without --garment and --fit, which read it. Add one, or leave it out")
     if options.sequence or options.source.is_dir() or (masks and options.pose.is_dir()):
         came = "--sequence" if options.sequence else "a folder of photos" if options.source.is_dir() else \
             "a folder of poses and a mask"
@@ -85,6 +90,9 @@ def check_method(options: argparse.Namespace, method: str) -> None:
     if method == "mcld" and options.donor and options.donor_densepose is None:
         raise ValueError("--donor came without --donor-densepose; expected the IUV picture of the donor's photo, from which "
                          "MCLD's texture map and face are made")
+    if method != "mcld" and not (options.garment or options.fit or options.paste):
+        refuse(options, ("donor_densepose",), f"came without --garment and --fit, which read it; {method} does not. Add "
+               "one, or leave it out")
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,6 +43,7 @@ TEXTURES = ("texture", "donor")   # inputs for IMAGEs that are texture maps
 MADE = {("PGPISPasteBack", "image"), ("PGPISCompareGrid", "image_1"), ("PGPISCompareGrid", "image_2")}   # by a sampler
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 SHOWS = {"LoadImage": {"widgets_values": ["example.png", "image"]}}
+PRESETS = {"PGPISFusionEmbedding": "Demo FPDM", "PGPISMultiFocalEmbedding": "Demo MCLD", "PGPISQueryEmbedding": "Demo QEN"}
 SKELETON, OF_SKELETONS = "skeleton.png", {"PGPISReadSkeleton"}   # a picture in the place of example.png, and whom it is for
 
 
@@ -114,6 +115,8 @@ def small_graph(name: str, known: dict[str, dict], sizes: dict[str, tuple[float,
             ("VAEDecode", 0) if (name, one) in MADE else GIVES[what]
         giver = loader if loader and kind == LOADER else sketch.add(kind, 0)
         loader = giver if kind == LOADER else loader
+        if kind == LOADER and name in PRESETS:   # these take one method alone
+            giver["widgets_values"] = [PRESETS[name], "(find one)"]
         if name in OF_SKELETONS and kind == "LoadImage":
             giver["widgets_values"] = [SKELETON, "image"]
         sketch.link(giver, output, middle, one)

@@ -185,7 +185,8 @@ def main(arguments: list[str] | None = None) -> None:
                                     shift=options.vae_shift)
                 result["autoencoder"] = measure(own, options.size, options.real, app, **options_of)[0]
         if options.lost:
-            lost = pairs(*(options.lost / kind for kind in ("generated", "targets")))
+            photos = options.lost / "generated"   # the sources themselves
+            lost = pairs(photos, options.lost / "targets", photos if options.sources else None)
             result["all"] = measure([*found, *lost], options.size, options.real, app, **options_of)[0]
     except (ValueError, OSError) as error:
         parser.error(str(error))

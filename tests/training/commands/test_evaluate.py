@@ -304,3 +304,17 @@ def test_faces_are_the_largest_ones_and_pictures_without_are_counted(folders, tm
     assert result["without_face"] == {"generated": 0, "target": 1, "source": 1} and "fs_tgt" not in rows[1]
     alone, _ = measure(pairs(made, truth), (80, 64), faces=Recogniser())
     assert "fs_ref" not in alone and alone["fs_tgt"] == result["fs_tgt"]
+
+
+def test_a_pair_that_could_not_be_made_has_its_own_photo_as_source(folders, tmp_path, monkeypatch):
+    (made, truth), photo = folders, smooth(31, (80, 64))
+    for kind, picture in (("generated", photo), ("targets", smooth(32, (80, 64)))):
+        (tmp_path / "lost" / kind).mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / "lost" / kind / "lost.png")
+    monkeypatch.setattr("training.evaluate.load_app", lambda *_, **__: Recogniser())
+    main(["--generated", str(made), "--targets", str(truth), "--sources", str(truth), "--size", "80x64", "--faces", "here",
+          "--protocol", "mcld", "--device", "cpu", "--lost", str(tmp_path / "lost"), "--json", str(tmp_path / "a.json")])
+    result = json.loads((tmp_path / "a.json").read_text())
+    assert result["counted"]["dist_ref"] == 3 and result["all"]["counted"]["dist_ref"] == 4
+    assert result["all"]["dist_ref"] == pytest.approx(result["dist_ref"] * 3 / 4)   # the photo is no way from itself
+    assert result["all"]["dist_tgt"] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ MADE = {("PGPISPasteBack", "image"), ("PGPISCompareGrid", "image_1"), ("PGPISCom
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 SHOWS = {"LoadImage": {"widgets_values": ["example.png", "image"]}}
 PRESETS = {"PGPISFusionEmbedding": "Demo FPDM", "PGPISMultiFocalEmbedding": "Demo MCLD", "PGPISQueryEmbedding": "Demo QEN"}
-SKELETON, OF_SKELETONS = "skeleton.png", {"PGPISReadSkeleton"}   # a picture in the place of example.png, and whom it is for
+IN_PLACE = {"PGPISReadSkeleton": "skeleton.png", "PGPISReadIUV": "iuv.png"}   # of example.png
+IUV_PICTURE = Path(__file__).parents[2] / "workflows" / "inputs" / "pgpis_source_iuv.png"
 
 
 class Sketch:
@@ -117,8 +119,8 @@ def small_graph(name: str, known: dict[str, dict], sizes: dict[str, tuple[float,
         loader = giver if kind == LOADER else loader
         if kind == LOADER and name in PRESETS:   # these take one method alone
             giver["widgets_values"] = [PRESETS[name], "(find one)"]
-        if name in OF_SKELETONS and kind == "LoadImage":
-            giver["widgets_values"] = [SKELETON, "image"]
+        if name in IN_PLACE and kind == "LoadImage":
+            giver["widgets_values"] = [IN_PLACE[name], "image"]
         sketch.link(giver, output, middle, one)
     conditionings = 0
     for output, what in sorted(enumerate(outputs), key=lambda one: one[1] != "PGPIS_FRAME"):  # first of all
@@ -140,7 +142,8 @@ def take(host, names: list[str], folder: Path) -> None:
     if lacking:
         raise SystemExit(lacking)
     known = host.object_info
-    Image.fromarray(draw_people([standing(CANVAS)], CANVAS)).save(host.base / "input" / SKELETON)
+    Image.fromarray(draw_people([standing(CANVAS)], CANVAS)).save(host.base / "input" / IN_PLACE["PGPISReadSkeleton"])
+    shutil.copyfile(IUV_PICTURE, host.base / "input" / IN_PLACE["PGPISReadIUV"])
     first = drive(host.url, [{"name": name, "workflow": small_graph(name, known, {}), "queue": False, "screenshot": None}
                              for name in names])
     sizes = {node["type"]: tuple(node["least"]) for one in first["workflows"] for node in one["nodes"]}

@@ -28,7 +28,7 @@ TOLERANCE = {"psnr": 0.02}   # beyond the last digit, for other machines' arithm
 # colour that is met or missed is 1/16.
 ALLOWED = {"mask_iou": 0.01, "part_colour": 0.064, "psnr": 0.1, "ssim": 0.005, "texel_error_seen": 0.005}
 FEW_MAKE = {"cfld": (0.851, 0.438, 16.474, 0.756, 0.148), "mcld": (0.983, 0.875, 22.662, 0.891, 0.066),
-            "fpdm": (0.782, 0.188, 14.049, 0.664, 0.163), "qen": (0.929, 0.875, 21.561, 0.846, 0.049)}
+            "fpdm": (0.840, 0.250, 15.719, 0.718, 0.133), "qen": (0.929, 0.875, 21.561, 0.846, 0.049)}
 # What the shipped files reach on these few people, and must go on reaching.
 REACHED = {"mcld": {"mask_iou": 0.95, "part_colour": 0.70, "psnr": 19.0},
            "qen": {"mask_iou": 0.80, "part_colour": 0.70, "psnr": 15.0}}

@@ -17,15 +17,13 @@ from pgpis_models.surface.texture import warp
 from tests.helpers.drawn_parts import drawn_parts, grown
 from tests.helpers.dressed import dressed
 from tests.helpers.workflows import is_a_picture, of_node, only, showing, workflow
-from tests.host.http_host import COMFY, DEMO, MCLD_FILE, demo_is_trained
+from tests.host.http_host import DEMO, MCLD_FILE, demo_is_trained
 from tests.host.saved_workflows import to_api
 from tools.picture_workflows import PLAIN, SIZE, VIEWS, drawn, pose_text
 from training.world.bank import HELD_OUT, pose_seed
 from training.world.drawing import render
 from training.world.poses import sample_pose
 from training.world.wardrobe import sample_identity
-
-BATCHING = COMFY / "comfy_extras" / "nodes_post_processing.py"
 
 
 def test_a_garment_goes_to_another_person_and_nothing_else_changes(server):
@@ -111,9 +109,6 @@ def test_a_grid_of_poses_and_people_has_a_column_for_each_pose(server):
     assert np.abs(first.astype(int) - made[5]).max() <= 1, "the second pose's row of people starts the second column"
 
 
-@pytest.mark.hosts
-@pytest.mark.skipif(BATCHING.is_file() and "BatchImagesNode" not in BATCHING.read_text(encoding="utf-8"),
-                    reason="this host has no Batch Images yet, which the workflow uses")
 def test_two_photos_become_one_person_and_a_map_of_which_shows_what(server):
     """On the target, seen from behind, the trunk's back is the second photo's, and its front the first's or made up."""
     prompt = to_api(workflow("two_photos"), server.object_info)

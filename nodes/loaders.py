@@ -29,7 +29,7 @@ from .binding.demo_latents import DemoLatents
 from .schema import aliases
 from .types import Method, MethodType
 
-FOLDER = "pgpis"
+FOLDER, LORAS = "pgpis", "loras"
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / "demo"
 DEMO_BASE, DEMO_VAE = "demo_base.safetensors", "demo_vae.safetensors"
 EXTENSIONS = set(ENDINGS)
@@ -39,9 +39,11 @@ NO_METHOD = (DEMO_BASE, DEMO_VAE, "_adapter.safetensors")   # the last is what t
 
 
 def register_folder() -> None:
-    """Makes the host know models/pgpis, and the demo files inside the pack, beside paths given elsewhere for `pgpis`."""
+    """Makes the host know models/pgpis, and the demo files inside the pack, beside paths given elsewhere for `pgpis`; its
+    LoRA loaders list the demo's."""
     for path in (Path(folder_paths.models_dir) / FOLDER, DEMO_FOLDER):
         folder_paths.add_model_folder_path(FOLDER, str(path))
+    folder_paths.add_model_folder_path(LORAS, str(DEMO_FOLDER.with_name(LORAS)))
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, EXTENSIONS)  # a new folder would list every file
 

@@ -16,6 +16,7 @@ from ..pgpis_models.mcld.inputs import face_quality, merged_texture, texture_map
 from ..pgpis_models.mcld.joining import mean_face
 from ..pgpis_models.pipeline import defaults_of
 from ..pgpis_models.poses.keypoints import Keypoints
+from ..pgpis_models.unet.lora import lora_sampling
 from .applying import applied, around_inputs, outputs, span_inputs
 from .embedding import (
     EACH,
@@ -120,7 +121,7 @@ class PoseTransfer(io.ComfyNode):
         result = applied(model, cond, positive, negative, latent, start_percent, end_percent)
         # in one text with the advice: a node shows its last one
         said = [*apart, *stands_against(method, given, views, photos == TOGETHER)]
-        notice("\n".join([*said, *unknown, advice(method)]), logging.WARNING if said else logging.INFO)
+        notice("\n".join([*said, *unknown, advice(method, model)]), logging.WARNING if said else logging.INFO)
         return io.NodeOutput(*result, frame)
 
 
@@ -206,10 +207,13 @@ def _by_densepose(method: Method, image, together: bool, densepose=None, source_
     return focal_cond(method, image, densepose, face_weight, texture, face, clip_vision, vae, model, together)
 
 
-def advice(method: Method) -> str:
-    """What to set at the sampler for a checkpoint."""
-    if method.checkpoint.meta.sampling:
-        return f"{method.name}: made for {method.checkpoint.meta.sampling}."
+def advice(method: Method, model: Any) -> str:
+    """What to set at the sampler for a checkpoint and the LoRA that was put on the MODEL last, of which newer hosts tell.
+    Raises ValueError for a LoRA that was distilled from another method."""
+    metadata = model.get_attachment("lora_metadata") or {}
+    added = lora_sampling(metadata, "the LoRA on the MODEL", method.checkpoint.meta.method)
+    if added or method.checkpoint.meta.sampling:
+        return f"{method.name}{' with the LoRA' if added else ''}: made for {added or method.checkpoint.meta.sampling}."
     usual, module = defaults_of(method.checkpoint.meta.method, method.checkpoint.meta.base), method.checkpoint.method
     scales = module.guidance_scales(module.guidance_modes[0])
     cfg = usual["weights"].get(scales[-1], 2.0)

@@ -26,7 +26,7 @@ from .poses.keypoints import Keypoints
 from .unet.autoencoder import VAE_STRIDE, decode_latents, encode_latents, load_vae
 from .unet.base import check_prediction, load_unet
 from .unet.diffusers_binding import DiffusersBinding, swap_weights
-from .unet.lora import lora_sampling, merge_lora
+from .unet.lora import lora_metadata, lora_sampling, merge_lora
 
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / "demo"
 # What a generation uses when nothing is asked for: the authors' settings, and what suits the demo.
@@ -74,7 +74,7 @@ class Generator:
         sampling = loaded.meta.sampling
         if lora:
             merge_lora(self.unet, lora)
-            sampling = lora_sampling(lora) or sampling
+            sampling = lora_sampling(lora_metadata(lora), lora, loaded.meta.method) or sampling
         self.vae = load_vae(vae or DEMO_FOLDER / "demo_vae.safetensors").to(device)
         self.method, self.meta, self.device = loaded.method.to(device), loaded.meta, torch.device(device)
         self.unet.to(device)

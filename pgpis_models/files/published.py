@@ -19,7 +19,7 @@ from .torch_states import COMPILED, is_safetensors
 
 TORCH_ENDINGS = (".bin", ".ckpt", ".pt", ".pth")
 ENDINGS = (".safetensors", *TORCH_ENDINGS)
-OWN = "ours"
+OWN, LORA = "ours", "a LoRA of ours"
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ SETS: dict[str, tuple[str, ...]] = {"fpdm": ("fpdm",), "fpdm_fusion": ("fpdm_fus
 
 
 def kind_of(path: Path) -> str | None:
-    """The kind of a published file, "ours" for a checkpoint of this pack, None for anything else. Fast: files are looked
-    into once as long as they stay the same."""
+    """The kind of a published file, OWN for a checkpoint of this pack, LORA for a LoRA of it, None for anything else. Fast:
+    files are looked into once as long as they stay the same."""
     try:
         state = path.stat()
         return _kind(str(path), state.st_mtime_ns, state.st_size)
@@ -66,7 +66,7 @@ def kind_of(path: Path) -> str | None:
 @lru_cache(maxsize=1024)
 def _kind(path: str, _changed: int, _size: int) -> str | None:
     names = _names(Path(path))
-    if names is None or names == OWN:
+    if names in (None, OWN, LORA):
         return names
     for name, kind in KINDS.items():
         if all(piece in names for piece in kind.has) and not any(piece in names for piece in kind.lacks):
@@ -75,12 +75,14 @@ def _kind(path: str, _changed: int, _size: int) -> str | None:
 
 
 def _names(path: Path) -> bytes | str | None:
-    """The bytes among which a file's names of tensors are; OWN for a file of this pack; None where they cannot be told."""
+    """The bytes among which a file's names of tensors are; OWN or LORA for one of this pack; None where they
+    cannot be told."""
     try:
         if is_safetensors(path):
             with open_safetensors(path) as file:
-                if any(key.startswith("pgpis.") for key in file.metadata() or {}):
-                    return OWN
+                metadata = file.metadata() or {}
+                if any(key.startswith("pgpis.") for key in metadata):
+                    return LORA if metadata.get("pgpis.kind") == '"lora"' else OWN
                 names = "\n".join(file.keys()).encode()
         else:
             with TorchArchive(path) as archive:
@@ -96,7 +98,7 @@ def listed(path: Path) -> bool:
     kind = kind_of(path)
     if kind is None:
         return path.suffix.lower() not in TORCH_ENDINGS
-    return kind == OWN or KINDS[kind].first
+    return kind == OWN or kind != LORA and KINDS[kind].first
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def published_set(path: Path, beside: Iterable[Path] | None = None) -> Published
     Raises ValueError for a file that does not stand for its set, and when files are missing or there are several of a kind.
     """
     kind = kind_of(path)
-    if kind is None or kind == OWN:
+    if kind in (None, OWN, LORA):
         return None
     if not KINDS[kind].first:
         first = KINDS[KINDS[kind].method].what

@@ -21,7 +21,8 @@ from .weights import LISTED, Verified, check_finite, open_safetensors, write_ato
 PREFIX = "lora_unet_"
 DOWN, UP, ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
 WHOLE = ("I64", "I32", "I16", "I8", "U8")   # types of tensors that alpha may have besides
-SAMPLING = "pgpis.sampling"   # metadata key: how a picture is sampled with it, as in a checkpoint
+# metadata keys, as in a checkpoint: how a picture is sampled with it, and the method that it was distilled from
+SAMPLING, METHOD = "pgpis.sampling", "pgpis.method"
 
 
 def lora_name(layer: str) -> str:
@@ -95,17 +96,28 @@ def _check_shapes(name: str, down: Tensor, up: Tensor, alpha: Tensor, path: str 
                          "again")
 
 
-def lora_sampling(path: str | Path) -> Sampling | None:
-    """How a picture is sampled with a LoRA of ours, by its metadata; None where it does not say. Raises ValueError."""
+def lora_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of a LoRA file."""
     with open_safetensors(path) as file:
-        text = (file.metadata() or {}).get(SAMPLING)
-    if text is None:
-        return None
+        return file.metadata() or {}
+
+
+def lora_sampling(metadata: Mapping[str, str], path: str | Path, method: str) -> Sampling | None:
+    """How a picture is sampled with a LoRA of ours, by its metadata; None where they do not say. method: whose checkpoint it
+    is added to. Raises ValueError for what is not to be read, and for a LoRA that was distilled from another method: all fit
+    one base, and none makes pictures with the weights of another."""
+    own = _said(metadata, METHOD, path) if METHOD in metadata else method
+    if own != method:
+        raise ValueError(f"{path} was distilled from {own}, the checkpoint is of {method}; expected a LoRA that was made "
+                         "for this checkpoint")
+    return read_sampling(_said(metadata, SAMPLING, path), path) if SAMPLING in metadata else None
+
+
+def _said(metadata: Mapping[str, str], name: str, path: str | Path) -> Any:
     try:
-        values = json.loads(text)
+        return json.loads(metadata[name])
     except (ValueError, RecursionError) as error:   # numbers too long are the former, nesting too deep the latter
-        raise ValueError(f"{path}: {SAMPLING} is not JSON that can be read ({error}); download it again") from error
-    return read_sampling(values, path)
+        raise ValueError(f"{path}: {name} is not JSON that can be read ({error}); download it again") from error
 
 
 def layers_of(unet: nn.Module) -> list[str]:

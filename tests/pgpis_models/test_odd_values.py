@@ -23,7 +23,7 @@ from pgpis_models.files import presets
 from pgpis_models.noise.few_steps import read_sampling
 from pgpis_models.poses.files import load_poses
 from pgpis_models.settings import build, check_ranges
-from pgpis_models.unet.lora import ALPHA, DOWN, UP, lora_name, lora_sampling, merge_lora, read_lora
+from pgpis_models.unet.lora import ALPHA, DOWN, UP, lora_metadata, lora_name, lora_sampling, merge_lora, read_lora
 
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.sampled_from([10 ** 400, -10 ** 400, 1e308, -1e308]), st.floats(),
@@ -146,7 +146,15 @@ def test_what_a_lora_says_of_its_steps_is_read_or_named(text, tmp_path):
     path = tmp_path / "few.safetensors"
     save_file({"x": torch.ones(1)}, str(path), {"pgpis.sampling": text})
     with pytest.raises(ValueError, match="few.safetensors"):
-        lora_sampling(path)
+        lora_sampling(lora_metadata(path), path, "qen")
+
+
+def test_a_lora_of_another_method_is_refused(tmp_path):
+    path = tmp_path / "few.safetensors"
+    save_file({"x": torch.ones(1)}, str(path), {"pgpis.method": '"mcld"'})
+    with pytest.raises(ValueError, match="few.safetensors was distilled from mcld, the checkpoint is of qen"):
+        lora_sampling(lora_metadata(path), path, "qen")
+    assert lora_sampling(lora_metadata(path), path, "mcld") is None
 
 
 # --- what a preset finder, a list of pairs and a kept pose are given ------------------------------------------

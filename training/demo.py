@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from pgpis_models.checkpoint import load_checkpoint, read_metadata  # noqa: E402
+from pgpis_models.checkpoint import load_checkpoint  # noqa: E402
 from pgpis_models.pipeline import DEMO_FOLDER, Generator  # noqa: E402
 from pgpis_models.poses.drawing import draw_openpose  # noqa: E402
 from pgpis_models.unet.autoencoder import decode_latents, encode_latents, load_vae  # noqa: E402
@@ -53,10 +53,14 @@ def strip(pictures: Tensor) -> Image.Image:
 
 def generate(path: Path, bank: Bank, batch: int, seed: int, steps: int = STEPS, people: range | None = None) -> Tensor:
     """The method of a checkpoint, on the base beside it -> (N, 3, H, W) in 0..1. people: of the bank; all when None."""
-    people = people or range(bank.people)
     generator = Generator(path, path.with_name("demo_base.safetensors"), path.with_name("demo_vae.safetensors"))
-    made = []
-    with tqdm(total=len(people) * steps, desc=read_metadata(path).method, unit="step") as bar:
+    return drawn_by(generator, bank, batch, seed, steps, people)
+
+
+def drawn_by(generator: Generator, bank: Bank, batch: int, seed: int, steps: int, people: range | None = None) -> Tensor:
+    """What a loaded method makes of the bank's people, all when None: (N, 3, H, W) in 0..1."""
+    people, made = people or range(bank.people), []
+    with tqdm(total=len(people) * steps, desc=generator.meta.method, unit="step") as bar:
         for start in people[::batch]:
             who = np.arange(start, min(start + batch, people.stop))
             source, target = np.full(len(who), SOURCE_VIEW), np.full(len(who), TARGET_VIEW)

@@ -1,15 +1,15 @@
-"""The whole demo set by one command, `make train-demo`: autoencoder, reader, base, and the four methods on them.
+"""The whole demo set by one command, `make train-demo`: autoencoder, reader, base, the four methods, their few-step LoRAs.
 
     python training/train_demo.py                        everything that is not there yet; interrupted, it goes on
     python training/train_demo.py --stages cfld,qen      these stages alone
-    python training/train_demo.py --full-size --scale 4 batch=128 lr=1e-3 warmup_images=12800
+    python training/train_demo.py --stages cfld,mcld,fpdm,qen --full-size --scale 4 batch=128 lr=1e-3 warmup_images=12800
                                                          as for a GPU: no half size, which saves nothing there, four times
-                                                         the images of every config, and settings for all runs
-    python training/train_demo.py --install              copies the finished set to models/demo
+                                                         the images of every config, and settings for all these runs
+    python training/train_demo.py --install              copies the finished set to models/demo and models/loras
 
-Each stage is one or two runs of training/train.py with a config of training/configs/demo: the base and the methods first see
-latents of half the size, then go on at full size. Runs are below output/train; a run that is finished with the same settings
-is not made again. output/train/demo_set.json says what each took.
+Each stage is one or two runs of training/train.py with a config of training/configs/demo: the base, the methods and their
+LoRAs first see latents of half the size, then go on at full size. Runs are below output/train; a run that is finished with
+the same settings is not made again. output/train/demo_set.json says what each took.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ CONFIGS = ROOT / "training" / "configs" / "demo"
 SHIPPED = ROOT / "models" / "demo"
 # stage -> (whether a run at half size comes first, work of an image at full size, relative; for the time that is left)
 STAGES = {"autoencoder": (False, 0.3), "reader": (False, 0.5), "base": (True, 1.0), "fpdm_fusion": (False, 0.4),
-          "cfld": (True, 1.3), "mcld": (True, 2.2), "fpdm": (True, 1.5), "qen": (True, 2.0)}
+          "cfld": (True, 1.3), "mcld": (True, 2.2), "fpdm": (True, 1.5), "qen": (True, 2.0),
+          "cfld_lcm": (True, 2.6), "mcld_lcm": (True, 4.4), "fpdm_lcm": (True, 3.0), "qen_lcm": (True, 4.0)}
 HALF_WORK = 0.4     # of an image at half size, relative to one at full size: encoders see photos at full size
 RECORD = "demo_set.json"
 
@@ -90,14 +91,17 @@ def runs_of(stage: str, scale: float, output: str, overrides: Sequence[str], ful
     halved = halved and not full_size
     page = CONFIGS / f"{stage}.yaml"
     usual = [*_starts(load_config(page), output), f"output={output}", *overrides]
-    images = load_config(page, overrides).images
-    images = max(1, round(images * scale))
+    asked = load_config(page, overrides)
+    images = max(1, round(asked.images * scale))
+    if asked.warmup_images > images:
+        raise ValueError(f"{stage}: warmup_images is {asked.warmup_images}, the run has {images} images, so that its rate "
+                         "would never be reached; train this stage by itself, with settings of its own")
     full = [*usual, f"images={images}"]
     if not halved:
         config = load_config(page, full)
         return [Run(config, work * images)]
     half = load_config(page, [*full, f"name=demo_{stage}_half", "method.halved=true"])
-    start = "world.init" if stage == "base" else "method.init"
+    start = {"base": "world.init", "distill": "distill.lora"}.get(half.task, "method.init")
     first = Run(half, HALF_WORK * work * images)
     return [first, Run(load_config(page, [*full, f"{start}={first.checkpoint}"]), work * images)]
 
@@ -106,22 +110,27 @@ def _starts(config: TrainConfig, output: str) -> list[str]:
     """Overrides that point the starts which a config names at the stages that make them here."""
     named = {"method.base": (config.method.base, "base"), "method.vae": (config.method.vae, "autoencoder"),
              "method.backbone": (config.method.backbone, "reader"), "fpdm.fusion": (config.fpdm.fusion, "fpdm_fusion")}
+    if config.task == "distill":
+        named["method.init"] = config.method.init, config.distill.method
     return [f"{name}={output}/demo_{stage}/demo_{stage}.safetensors" for name, (value, stage) in named.items() if value]
 
 
 def install(output: str) -> list[Path]:
-    """Copies the finished set to models/demo; returns the files. Raises ValueError where a stage is not finished."""
-    copied = []
+    """Copies the finished set to models/demo and models/loras; returns the files. Raises ValueError where a stage is not
+    finished; nothing is copied then."""
+    copies = {}
     for stage in STAGES:
         if stage in ("reader", "fpdm_fusion"):   # starts of others: they are shipped in what was made of them
             continue
         made = Path(output) / f"demo_{stage}" / f"demo_{stage}.safetensors"
         if not made.is_file():
             raise ValueError(f"{made} is not there; train stage {stage} first")
-        target = SHIPPED / f"demo_{'vae' if stage == 'autoencoder' else stage}.safetensors"
+        folder = SHIPPED.with_name("loras") if stage.endswith("_lcm") else SHIPPED
+        copies[made] = folder / f"demo_{'vae' if stage == 'autoencoder' else stage}.safetensors"
+    for made, target in copies.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(made, target)
-        copied.append(target)
-    return copied
+    return list(copies.values())
 
 
 def table(rows: Sequence[dict]) -> str:
@@ -139,7 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the images of every config")
     parser.add_argument("--full-size", action="store_true", help="no runs at half size")
     parser.add_argument("--output", default="output/train")
-    parser.add_argument("--install", action="store_true", help="copy the finished set to models/demo")
+    parser.add_argument("--install", action="store_true", help="copy the finished set to models/demo and models/loras")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings for all runs, such as data.workers=14")
     options = parser.parse_args(arguments)
     stages = [name.strip() for name in options.stages.split(",") if name.strip()]

@@ -152,8 +152,9 @@ class DistillTask:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         settings = config.distill
-        if not config.method.init:
-            raise ValueError("method.init is empty; expected the checkpoint that is distilled")
+        if not Path(config.method.init).is_file():
+            raise ValueError(f"method.init is {config.method.init!r}, which is no file; expected the checkpoint that is "
+                             "distilled")
         for name, value in settings.weights.items():   # before data is read
             ends_of(name, value)
         own = dataclasses.replace(config, method=dataclasses.replace(config.method, reconstruct=False))

@@ -210,7 +210,7 @@ def test_a_run_goes_on_from_a_lora_and_may_write_that_alone(folder, files, tmp_p
         make(folder, files, {"layers": ["no.such", "*.to_q"]})
     with pytest.raises(ValueError, match="distill.skip is 30; expected a divisor of 1000"):
         make(folder, files, {"skip": 30})
-    with pytest.raises(ValueError, match="method.init is empty"):
+    with pytest.raises(ValueError, match="method.init is '', which is no file; expected the checkpoint"):
         make(folder, files, method={"init": ""})
 
 

@@ -53,7 +53,8 @@ VIEWS = {"pgpis_source.png": (DRESSED, 0), "pgpis_target.png": (DRESSED, 2), "pg
 HEADINGS = {"pgpis_view_front.png": 0.0, "pgpis_view_back.png": 180.0, "pgpis_view_target.png": 150.0}
 # the first person in a wider picture: (height, width), and where the person's own begins, (top, left)
 PHOTO, PHOTO_SIZE, PHOTO_AT = "pgpis_photo.png", (300, 400), (24, 40)
-NEEDS_DOWNLOADS = {"cfld_sd15", "mcld_sd15", "fpdm_sd21", "qen_sd15"}   # workflows whose models are not in this repository
+# workflows whose models are not in this repository
+NEEDS_DOWNLOADS = {"cfld_sd15", "mcld_sd15", "fpdm_sd21", "qen_sd15", "few_steps_sd15"}
 ANIMATED = {"fpdm_sequence", "mcld_walk_around", "walk_still"}   # workflows whose result is a film
 FRAME, FRAME_COLOUR = 6, (222, 120, 20)    # around the best of several results, pixels
 THUMBNAIL, FILM_FRAMES = 480, 4        # largest width of a thumbnail, pixels; frames of a film that it shows
@@ -129,9 +130,10 @@ def result_kind(name: str) -> str:
 
 def runs(path: Path) -> bool:
     """Whether the pack ships the demo models that a workflow names; so do those whose models are a download."""
-    named = [node["widgets_values"][0] for node in json.loads(path.read_text())["nodes"]
-             if node["type"] == "PGPISLoadCheckpoint"]
-    return path.stem in NEEDS_DOWNLOADS or all((DEMO / name).is_file() for name in named)
+    folders = {"PGPISLoadCheckpoint": DEMO, "LoraLoaderModelOnly": DEMO.with_name("loras")}
+    named = [folders[node["type"]] / node["widgets_values"][0] for node in json.loads(path.read_text())["nodes"]
+             if node["type"] in folders]
+    return path.stem in NEEDS_DOWNLOADS or all(file.is_file() for file in named)
 
 
 def result_of(host: Host, path: Path) -> bytes:

@@ -50,12 +50,13 @@ def make(**files: Path) -> None:
         raise RuntimeError(f"random_models.py {' '.join(files)} failed\n{result.stderr[-3000:]}")
 
 
-def lora(path: Path, width: int = 64, rank: int = 4, seed: int = 1) -> Path:
-    """A LoRA in kohya's naming on the queries of all 16 cross-attentions of a UNet that is `width` wide everywhere."""
+def lora(path: Path, widths: Sequence[int] = (64,) * 4, rank: int = 4, seed: int = 1) -> Path:
+    """A LoRA in kohya's naming on the queries of all 16 cross-attentions of a UNet of these widths, one per level."""
     from pgpis_models.unet.sites import SITES
     source, state = torch.Generator().manual_seed(seed), {}
     for site in SITES.values():
         name = f"lora_unet_{site.diffusers}.transformer_blocks.0.attn2.to_q".replace(".", "_")
+        width = widths[site.level]
         for part, shape in (("lora_up", (width, rank)), ("lora_down", (rank, width))):
             state[f"{name}.{part}.weight"] = torch.randn(shape, generator=source) / math.sqrt(rank)
         state[f"{name}.alpha"] = torch.tensor(float(rank))

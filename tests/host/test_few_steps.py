@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 
 import pytest
 import torch
+
+from tests.helpers.workflows import COMPLAINTS, is_a_picture, of_node, only, psnr, showing, workflow
+from tests.host.saved_workflows import to_api
+from tests.host.test_workflows import is_near_the_target
+from tools.picture_workflows import SIZE
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +73,7 @@ def test_a_lora_file_is_merged_as_the_host_does_it(host, parts, tiny, tmp_path):
                         0.1 * torch.randn(len(weight), 3, *(1 for _ in weight.shape[2:]), generator=generator))
     path = tmp_path / "lora.safetensors"
     lora.write_lora(path, layers, {"sampling": dataclasses.asdict(parts["noise.few_steps"].Sampling())}, torch.float32)
-    assert lora.lora_sampling(path) == parts["noise.few_steps"].Sampling()
+    assert lora.lora_sampling(lora.lora_metadata(path), path, "any") == parts["noise.few_steps"].Sampling()
     lora.merge_lora(unet, path)
     patched, _ = comfy.sd.load_lora_for_models(model, None, comfy.utils.load_torch_file(str(path)), 1.0, 0.0)
     assert len(patched.patches) == len(layers) > 200
@@ -81,14 +87,14 @@ def test_a_lora_file_is_merged_as_the_host_does_it(host, parts, tiny, tmp_path):
 
 
 @pytest.mark.hosts
-def test_pose_transfer_says_what_a_distilled_file_is_made_for_and_presets_prefer_others(host, parts, demo):
+def test_pose_transfer_says_what_a_distilled_file_is_made_for_and_presets_prefer_others(host, parts, demo, tiny):
     checkpoint, sampling = parts["checkpoint"], parts["noise.few_steps"].Sampling(6)
     path = demo.folder / "a_few_steps.safetensors"   # before cfld_tiny by name
     checkpoint.save_checkpoint(path, demo.method, demo.weights, base="demo", step=0, data="none", licence="none",
                                sampling=sampling)
     try:
         method = host.pack("nodes.loaders").LoadCheckpoint.execute(path.name).result[0]
-        said = host.pack("nodes.transfer").advice(method)
+        said = host.pack("nodes.transfer").advice(method, tiny.model(tiny.unet()))
         assert said == (f"{path.name} (cfld on base demo): made for 6 steps, sampler lcm, scheduler simple, cfg 1.")
         find = host.pack("pgpis_models.files.presets").find
         files = [path, demo.folder / "cfld_tiny.safetensors", demo.folder / "demo_base.safetensors"]
@@ -109,3 +115,41 @@ def test_pose_transfer_says_what_a_distilled_file_is_made_for_and_presets_prefer
             checkpoint.read_metadata(odd)
     finally:
         odd.unlink()
+
+
+@pytest.mark.hosts
+def test_pose_transfer_says_what_a_lora_on_the_model_is_made_for(host, demo, tiny):
+    """Newer hosts hand on what a LoRA's file says; older ones keep it, so that the checkpoint's own advice stays."""
+    import comfy.sd
+    advice = host.pack("nodes.transfer").advice
+    method = host.pack("nodes.loaders").LoadCheckpoint.execute("cfld_tiny.safetensors").result[0]
+    plain, load = tiny.model(tiny.unet()), host.nodes.LoraLoaderModelOnly().load_lora_model_only
+    usual = advice(method, plain)
+    own, other = (load(plain, f"demo_{name}_lcm.safetensors", 1.0)[0] for name in ("cfld", "mcld"))
+    if "lora_metadata" not in inspect.signature(comfy.sd.load_lora_for_models).parameters:
+        assert advice(method, own) == advice(method, other) == usual
+        return
+    assert advice(method, own) == (f"{method.name} with the LoRA: made for 4 steps, sampler lcm, scheduler simple, cfg 1.")
+    with pytest.raises(ValueError, match="the LoRA on the MODEL was distilled from mcld, the checkpoint is of cfld"):
+        advice(method, other)
+    assert advice(method, plain) == usual
+
+
+def test_four_steps_of_one_row_make_the_person_that_twenty_make(server):
+    prompt = to_api(workflow("few_steps"), server.object_info)
+    assert prompt[only(prompt, "LoraLoaderModelOnly")]["inputs"]["lora_name"] == "demo_qen_lcm.safetensors"
+    start = len(server.log.read_text(errors="replace"))
+    outputs = server.run(prompt)
+    said = server.log.read_text(errors="replace")[start:]
+    assert not [one for one in COMPLAINTS if one in said], said[-3000:]
+    [few] = of_node(server, outputs, only(prompt, "SaveImage"))
+    is_a_picture(few, SIZE)
+    [grid] = of_node(server, outputs, showing(prompt, "PreviewImage", only(prompt, "PGPISCompareGrid")))
+    is_a_picture(grid, (8 + SIZE[0] + 2 * 18 + 8, 8 + 5 * (SIZE[1] + 8)))
+    many = grid[8 + 2 * 18:-8, 8 + 2 * (SIZE[1] + 8):][:SIZE[0], :SIZE[1]]
+    is_near_the_target(few, "qen")
+    prompt[only(prompt, "LoraLoaderModelOnly")]["inputs"]["strength_model"] = 0.0
+    [without] = of_node(server, server.run(prompt), only(prompt, "SaveImage"))
+    near, far, apart = psnr(few, many), psnr(without, many), psnr(few, without)
+    print(f"to the picture of 20 steps: {near:.1f} dB, {far:.1f} without the LoRA; {apart:.1f} between these two")
+    assert near > far and apart < 30

@@ -124,6 +124,8 @@ def test_the_host_knows_the_nodes_and_their_folder(host, nodes, demo):
     assert str(host.base / "models" / "pgpis") in paths and extensions == {".safetensors", ".bin", ".ckpt", ".pt", ".pth"}
     assert any(path.endswith("models/demo") for path in paths)
     assert "cfld_tiny.safetensors" in folder_paths.get_filename_list("pgpis")
+    assert {f"demo_{name}_lcm.safetensors" for name in ("cfld", "mcld", "fpdm", "qen")} <= set(
+        folder_paths.get_filename_list("loras"))
 
 
 @pytest.mark.hosts

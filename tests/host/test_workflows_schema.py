@@ -25,7 +25,9 @@ from tests.host.saved_workflows import (
 
 FILES = {"LoadImage": "image", "PGPISDemoPicture": "picture"}
 SHIPPED_BY_THE_HOST = "example.png"
-MODEL_FILES = {("PGPISLoadPreset", "base_model"), ("PGPISLoadCheckpoint", "file"), ("PGPISEstimateDensePose", "file")}
+MODEL_FILES = {("PGPISLoadPreset", "base_model"), ("PGPISLoadCheckpoint", "file"), ("PGPISEstimateDensePose", "file"),
+               ("LoraLoaderModelOnly", "lora_name")}
+DOWNLOADED = {"PGPISLoadPreset": "checkpoints", "LoraLoaderModelOnly": "loras"}   # where the frontend puts what it offers
 CONTROLS = ("fixed", "increment", "decrement", "randomize")
 GROWING = "COMFY_AUTOGROW_V3"   # type of an input that becomes several
 WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}
@@ -62,7 +64,8 @@ def test_there_is_a_workflow_for_each_use():
         "00_start_here", "cfld_pose_transfer", "cfld_sd15", "mcld_sd15", "fpdm_sd21", "hires_second_pass",
         "masked_sampling", "mcld_pose_transfer", "mcld_garment_swap", "mcld_identity_swap", "mcld_walk_around",
         "fpdm_pose_transfer", "fpdm_sequence", "qen_pose_transfer", "qen_attention", "best_of_eight",
-        "garment_transfer", "pose_style_grid", "two_photos", "walk_still", "retarget_pose", "qen_sd15"}
+        "garment_transfer", "pose_style_grid", "two_photos", "walk_still", "retarget_pose", "qen_sd15",
+        "few_steps", "few_steps_sd15"}
 
 
 def test_node_types_sockets_and_outputs_are_those_of_the_host(graph, info):
@@ -191,11 +194,11 @@ def test_model_files_are_named_in_the_graph(saved):
         if any(kind == one for one, _ in MODEL_FILES):
             files = [name for name in values if isinstance(name, str) and name.endswith((".safetensors", ".torchscript"))]
             assert all(name.startswith("demo_") or name in notes for name in files), files
-            names = [name for name in files if kind == "PGPISLoadPreset"]
+            names = [name for name in files if kind in DOWNLOADED and not name.startswith("demo_")]
             assert [model["name"] for model in models] == names, "the frontend offers what a widget names"
         for model in models:
             assert model["url"] == f"{model['url'].rsplit('/', 1)[0]}/{model['name']}" and model["url"] in notes
-            assert model["url"].startswith("https://huggingface.co/") and model["directory"] == "checkpoints"
+            assert model["url"].startswith("https://huggingface.co/") and model["directory"] == DOWNLOADED[kind]
 
 
 def test_nothing_overlaps_and_groups_hold_whole_nodes(saved):

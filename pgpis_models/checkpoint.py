@@ -172,7 +172,7 @@ def _metadata(path: str | Path, file: Any) -> Metadata:
     if "format" not in texts or "method" not in texts:
         if texts.get("kind") == '"lora"':
             raise ValueError(f"{path} is a LoRA, no checkpoint of a method; put it into models/loras and load it with a "
-                             "LoRA loader, beside the checkpoint that it was distilled from")
+                             "LoRA loader (on the command line: --lora), beside the checkpoint that it was distilled from")
         what = f"it is a {texts['kind']} file" if "kind" in texts else f"its keys start with {sorted(file.keys())[:3]}"
         raise ValueError(f"{path} is not a checkpoint of a method of this pack: no pgpis.format and pgpis.method in "
                          f"its metadata ({what}); convert published weights with `python -m pgpis_models.convert`")

@@ -93,10 +93,11 @@ def runs_of(stage: str, scale: float, output: str, overrides: Sequence[str], ful
     usual = [*_starts(load_config(page), output), f"output={output}", *overrides]
     asked = load_config(page, overrides)
     images = max(1, round(asked.images * scale))
-    if asked.warmup_images > images:
-        raise ValueError(f"{stage}: warmup_images is {asked.warmup_images}, the run has {images} images, so that its rate "
-                         "would never be reached; train this stage by itself, with settings of its own")
-    full = [*usual, f"images={images}"]
+    warmup = round(asked.warmup_images * min(scale, 1))   # a shorter run warms up as much shorter
+    if warmup > images:
+        raise ValueError(f"{stage}: warmup_images is {warmup}, the run has {images} images, so that its rate would never be "
+                         "reached; train this stage by itself, with settings of its own")
+    full = [*usual, f"images={images}", f"warmup_images={warmup}"]
     if not halved:
         config = load_config(page, full)
         return [Run(config, work * images)]

@@ -102,6 +102,8 @@ def test_a_run_that_would_never_reach_its_rate_is_refused(capsys):
     with pytest.raises(SystemExit):
         train_demo.main(["--full-size", "--scale", "4", "batch=128", "warmup_images=12800"])
     said = capsys.readouterr().err
+    [whole], [hundredth] = (train_demo.runs_of("cfld", scale, "x", [], full_size=True) for scale in (1, 0.01))
+    assert (hundredth.config.images, hundredth.config.warmup_images) == (600, whole.config.warmup_images // 100)
     assert "cfld_lcm: warmup_images is 12800, the run has 10000 images" in said and "train this stage by itself" in said
 
 

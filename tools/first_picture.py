@@ -1,6 +1,6 @@
-"""Makes docs/pictures/first.png, what README begins with: two people, source, pose, what comes out, the truth.
+"""Makes docs/pictures/first.png, what README begins with: four people, source, pose, what comes out, the truth.
 
-    python tools/first_picture.py --people 5,12 --method qen
+    python tools/first_picture.py --people 0,8,6,14
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from training.world.bank import open_bank  # noqa: E402
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--people", default="0,1", help="numbers of people never trained on")
-    parser.add_argument("--method", default="qen")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--people", default="0,8,6,14", help="numbers of people never trained on")
+    parser.add_argument("--method", default="mcld")
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--per-row", type=int, default=2)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures" / "first.png")
     options = parser.parse_args()

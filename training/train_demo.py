@@ -2,9 +2,9 @@
 
     python training/train_demo.py                        everything that is not there yet; interrupted, it goes on
     python training/train_demo.py --stages cfld,qen      these stages alone
-    python training/train_demo.py --stages cfld,mcld,fpdm,qen --full-size --scale 4 batch=128 lr=1e-3 warmup_images=12800
-                                                         as for a GPU: no half size, which saves nothing there, four times
-                                                         the images of every config, and settings for all these runs
+    python training/train_demo.py --stages cfld,mcld,fpdm,qen --full-size images=100000 batch=128 lr=1e-3 warmup_images=12800
+                                                         as for a GPU: no half size, which saves little there, and settings
+                                                         for all these runs
     python training/train_demo.py --install              copies the finished set to models/demo and models/loras
 
 Each stage is one or two runs of training/train.py with a config of training/configs/demo: the base, the methods and their

@@ -52,7 +52,7 @@ FILMS = (FRAMES, 8)   # and of mcld_walk_around and walk_still
 # What a trained demo's picture of the target reaches: dB of PSNR above the source copied (which has 10.7), overlap of the
 # person with the true one (the copy has 0.42), and share of body parts of the right colour (the copy has none). Seeds 1, 3,
 # 7 and 8 of the command line give QEN 16.6 to 18.8 dB, 0.89 to 0.93 and 0.87 to 1; MCLD 22.5 to 22.9 dB, 0.99 and 0.75.
-# FPDM's shipped file has seen 12,000 images alone, CFLD's 61,000: their bars are what those reach.
+# FPDM's shipped file has seen the fewest images: its bar is what that reaches.
 REACHED = {"cfld": (3.5, 0.85, 0.0), "mcld": (10.0, 0.95, 0.7), "fpdm": (0.2, 0.5, 0.0), "qen": (5.0, 0.85, 0.8)}
 
 

@@ -29,13 +29,14 @@ TOLERANCE = {"psnr": 0.02}   # beyond the last digit, for other machines' arithm
 # colour that is met or missed is 1/16.
 ALLOWED = {"mask_iou": 0.01, "part_colour": 0.064, "psnr": 0.1, "ssim": 0.005, "texel_error_seen": 0.005}
 FEW_MAKE = {"cfld": (0.928, 0.688, 20.788, 0.827, 0.070), "mcld": (0.987, 0.938, 27.824, 0.928, 0.033),
-            "fpdm": (0.840, 0.250, 15.719, 0.718, 0.133), "qen": (0.929, 0.875, 21.561, 0.846, 0.049)}
+            "fpdm": (0.907, 0.625, 19.083, 0.790, 0.083), "qen": (0.929, 0.875, 21.561, 0.846, 0.049)}
 TEACHER_STEPS = 20   # that students are measured against: python benchmarks/few_steps.py
 STUDENTS_MAKE = {"cfld": (0.944, 0.438, 21.607, 0.844, 0.071), "mcld": (0.988, 1.000, 26.459, 0.915, 0.039),
-                 "fpdm": (0.886, 0.438, 16.834, 0.754, 0.110), "qen": (0.938, 0.812, 21.848, 0.840, 0.055)}
+                 "fpdm": (0.929, 0.500, 20.018, 0.810, 0.079), "qen": (0.938, 0.812, 21.848, 0.840, 0.055)}
 # What the shipped files reach on these few people, and must go on reaching.
 REACHED = {"cfld": {"mask_iou": 0.85, "part_colour": 0.50, "psnr": 18.0},
            "mcld": {"mask_iou": 0.95, "part_colour": 0.80, "psnr": 24.0},
+           "fpdm": {"mask_iou": 0.80, "part_colour": 0.40, "psnr": 17.0},
            "qen": {"mask_iou": 0.80, "part_colour": 0.70, "psnr": 15.0}}
 
 

@@ -1,7 +1,7 @@
 """The shipped demo's CFLD at one and a half times its size: a second pass on the enlarged pictures of three mannequins.
 
 The demo gains no sharpness by it (docs/figures.md): it saw people at one size of picture alone. What must hold is that the
-second pass is a finished picture of the same person in the same pose: noise left over would be sharper than the true picture,
+second pass is a finished picture of the same person in the same pose: left noise would be sharper than the true picture,
 and a pass that went astray would lose the outline. benchmarks/second_pass.py measures any number of people.
 """
 

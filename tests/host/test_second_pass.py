@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from benchmarks.second_pass import LARGE, SOURCE, TARGET, as_tensor, frame_of, measured, view
 
 PEOPLE = (0, 1, 2)
+REDRAWN = 0.012   # mean difference of the two pictures; en- and decoding alone makes half of it
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +45,11 @@ def passes(host):
     return small, large, torch.stack([as_tensor(view(n, TARGET, LARGE).image) for n in PEOPLE])
 
 
-def test_a_second_pass_keeps_the_pose_and_leaves_neither_noise_nor_blur(passes):
+def test_a_second_pass_draws_anew_and_keeps_the_pose(passes):
     found = measured(*passes)
-    print(", ".join(f"{name} {value:.3f}" for name, value in found.items()))
+    redrawn = float((passes[1] - passes[0]).abs().mean())
+    print(f"redrawn {redrawn:.4f}", ", ".join(f"{name} {value:.3f}" for name, value in found.items()))
+    assert redrawn > REDRAWN
     assert 0.8 * found["sharpness, first pass"] < found["sharpness, second pass"] < 1
     assert found["overlap of the two"] > 0.88
     assert found["overlap, second pass"] > found["overlap, first pass"] - 0.03

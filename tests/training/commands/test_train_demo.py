@@ -84,7 +84,7 @@ def test_unknown_stages_and_scales_are_refused(arguments, message, capsys):
 def test_halved_runs_come_first_and_the_full_one_starts_from_them():
     half, full = train_demo.runs_of("cfld", 0.5, "elsewhere", [])
     assert half.config.method.halved and not full.config.method.halved
-    assert full.config.method.init == str(half.checkpoint) and half.config.images == full.config.images == 3000
+    assert full.config.method.init == str(half.checkpoint) and half.config.images == full.config.images == 4500
     assert full.config.method.base == "elsewhere/demo_base/demo_base.safetensors"
     assert [run.config.method.halved for run in train_demo.runs_of("cfld", 1, "x", [], full_size=True)] == [False]
 
@@ -103,8 +103,8 @@ def test_a_run_that_would_never_reach_its_rate_is_refused(capsys):
         train_demo.main(["--full-size", "--scale", "4", "batch=128", "warmup_images=12800"])
     said = capsys.readouterr().err
     [whole], [hundredth] = (train_demo.runs_of("cfld", scale, "x", [], full_size=True) for scale in (1, 0.01))
-    assert (hundredth.config.images, hundredth.config.warmup_images) == (60, whole.config.warmup_images // 100)
-    assert "cfld_lcm: warmup_images is 12800, the run has 4800 images" in said and "train this stage by itself" in said
+    assert (hundredth.config.images, hundredth.config.warmup_images) == (90, whole.config.warmup_images // 100)
+    assert "cfld_lcm: warmup_images is 12800, the run has 7200 images" in said and "train this stage by itself" in said
 
 
 def test_installing_an_unfinished_set_is_refused_and_copies_nothing(tmp_path, monkeypatch):
